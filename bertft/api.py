@@ -327,7 +327,7 @@ class Predictor:
         with tempfile.TemporaryDirectory() as folder:
             path = _as_file(_texts_to_rows(rows, column), Path(folder), "rows")
             inputs = load_inputs(str(path), data)
-            for note in inputs.notes:
+            for note in inputs.bad.notes:
                 _LOGGER.warning(note)
             table = build_unlabelled_features(
                 inputs, task, model.tokenizer, loaded.info.max_length, None, "error"

@@ -184,7 +184,7 @@ def read_rows(
                     hint="Run again when the file is complete",
                 )
             return _load_table(cached_path, source, schema)
-    bad = BadRows(source.source, source.unit, keep_all=not use_cache)
+    bad = BadRows(source.source, source.unit, all_errors=None if use_cache else [])
     table = records_to_table(source.read(bad), schema, split, bad)
     bad.check_row_counts(table.num_rows)
     return table, bad
@@ -260,13 +260,13 @@ def records_to_batches(
     """The record batches of ``records_to_table``."""
     rows: list[list[Any]] = []
     for line, fields in records:
+        ignored: list[str] = []
         try:
-            rows.append([*schema.parse(fields, split), line])
+            rows.append([*schema.parse(fields, split, ignored), line])
         except RowError as error:
             bad.add(line + error.line_offset, error)
             continue
-        if dropped := schema.take_ignored_parts():
-            bad.dropped.update(dropped)
+        bad.dropped.update(ignored)
         if len(rows) == _CHUNK_ROWS:
             yield _record_batch(rows, schema.arrow_schema)
             rows = []

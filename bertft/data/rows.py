@@ -7,6 +7,7 @@ memory-mapped, and a selection takes four bytes per row.
 from __future__ import annotations
 
 import bisect
+import copy
 import hashlib
 import json
 import math
@@ -35,15 +36,16 @@ __all__ = [
 ]
 UNDECODABLE = "bytes outside the encoding"
 _MAX_SHOWN = 5
+# Key in the row cache: (attribute of BadRows, type of the JSON value).
 _JSON_FIELDS = {
-    "counts": dict,
-    "first": list,
-    "hints": dict,
-    "read": int,
-    "blank": int,
-    "other_lines": dict,
-    "notes": list,
-    "dropped": dict,
+    "counts": ("counts", dict),
+    "first": ("first_errors", list),
+    "hints": ("hints", dict),
+    "read": ("read", int),
+    "blank": ("blank_lines", int),
+    "other_lines": ("other_lines", dict),
+    "notes": ("notes", list),
+    "dropped": ("dropped", dict),
 }
 _ENCODING_HINT = "If the file has another encoding, set data.encoding (gb18030, cp1252, …)"
 
@@ -69,36 +71,49 @@ def format_location(source: str, line: int, unit: str = "") -> str:
     return f"{source}, {unit} {line}" if unit else f"{source}:{line}"
 
 
+@dataclass
 class BadRows:
-    """The invalid rows of one source: all are counted by reason, the first five are shown.
+    """The accounting of one source: every row that is read is used, or skipped with a reason.
 
-    ``unit``: what their numbers count, if not lines. ``read``: rows that the reader found, valid or
-    not. ``blank``: blank lines, which are not rows. ``other_lines``: further lines that
-    do not start a row, by kind (header, continued: inside a quoted field, ...), so that for a text
-    file lines = ``read`` + ``blank`` + ``other_lines``. ``notes``: notes of the reader.
-    ``dropped``: ignored parts of rows that are used, by reason. With ``keep_all``, ``all_errors``
-    has (line, detail) of every bad row, and ``ids`` the ids of bad rows by line.
+    For a text file, lines = ``read`` + ``blank_lines`` + Σ ``other_lines``.
+
+    Attributes:
+        source: a path, a Hub id or the name of a sample.
+        unit: what the numbers of rows count, if not lines.
+        counts: invalid rows by reason.
+        first_errors: (line, detail) of the first five invalid rows.
+        all_errors: (line, detail) of every invalid row; None: only the first ones are stored.
+        ids: ids of invalid rows by line, stored if all_errors is.
+        hints: by reason, an action that may help.
+        read: rows that the reader found, valid or not.
+        blank_lines: blank lines, which are not rows.
+        other_lines: other lines that do not start a row, by kind (header, continued: inside a
+            quoted field, ...).
+        dropped: ignored values of rows that are used, by reason.
+        notes: notes of the reader for the user.
     """
 
-    def __init__(self, source: str, unit: str = "", keep_all: bool = False) -> None:
-        self.source, self.unit = source, unit
-        self.counts: Counter[str] = Counter()
-        self.first: list[tuple[int, str]] = []
-        self.hints: dict[str, str] = {}
-        self.read = self.blank = 0
-        self.other_lines: Counter[str] = Counter()
-        self.notes: list[str] = []
-        self.dropped: Counter[str] = Counter()
-        self.all_errors: list[tuple[int, str]] | None = [] if keep_all else None
-        self.ids: dict[int, str] = {}
+    source: str
+    unit: str = ""
+    counts: Counter[str] = field(default_factory=Counter)
+    first_errors: list[tuple[int, str]] = field(default_factory=list)
+    all_errors: list[tuple[int, str]] | None = None
+    ids: dict[int, str] = field(default_factory=dict)
+    hints: dict[str, str] = field(default_factory=dict)
+    read: int = 0
+    blank_lines: int = 0
+    other_lines: Counter[str] = field(default_factory=Counter)
+    dropped: Counter[str] = field(default_factory=Counter)
+    notes: list[str] = field(default_factory=list)
 
     def add(self, line: int, error: RowError) -> None:
+        """Count the invalid row that starts on ``line``."""
         self.counts[error.reason] += 1
         if error.hint is not None:
             self.hints.setdefault(error.reason, error.hint)
-        if len(self.first) < _MAX_SHOWN or line < self.first[-1][0]:
-            bisect.insort(self.first, (line, limit_length(error.detail)))
-            del self.first[_MAX_SHOWN:]
+        if len(self.first_errors) < _MAX_SHOWN or line < self.first_errors[-1][0]:
+            bisect.insort(self.first_errors, (line, limit_length(error.detail)))
+            del self.first_errors[_MAX_SHOWN:]
         if self.all_errors is not None:
             self.all_errors.append((line, error.detail))
             if error.row_id is not None:
@@ -118,19 +133,19 @@ class BadRows:
             )
 
     def count_row(self, rows: int = 1) -> None:
-        """The reader found ``rows`` rows."""
+        """Count ``rows`` rows that the reader found, valid or not."""
         self.read += rows
 
     def count_blank(self) -> None:
-        """The reader found a blank line, which is not a row."""
-        self.blank += 1
+        """Count a blank line, which is not a row."""
+        self.blank_lines += 1
 
     def __len__(self) -> int:
         return self.counts.total()
 
     def to_json(self) -> str:
-        """Everything except the source, as JSON."""
-        return json.dumps({name: getattr(self, name) for name in _JSON_FIELDS})
+        """Everything except the source, all_errors and ids, as JSON."""
+        return json.dumps({key: getattr(self, name) for key, (name, _) in _JSON_FIELDS.items()})
 
     @classmethod
     def from_json(cls, content: str | bytes, source: str, unit: str = "") -> BadRows:
@@ -139,13 +154,12 @@ class BadRows:
         Raises TypeError, ValueError or LookupError for other content.
         """
         bad, values = cls(source, unit), json.loads(content)
-        for name, kind in _JSON_FIELDS.items():
-            if not isinstance(values[name], kind):
-                raise TypeError(f"{name} is not a {kind.__name__}")
-            setattr(bad, name, values[name])
-        for name in ("counts", "other_lines", "dropped"):
-            setattr(bad, name, Counter(getattr(bad, name)))
-        bad.first = [(line, detail) for line, detail in bad.first]
+        for key, (name, kind) in _JSON_FIELDS.items():
+            if not isinstance(values[key], kind):
+                raise TypeError(f"{key} is not a {kind.__name__}")
+            is_counter = isinstance(getattr(bad, name), Counter)
+            setattr(bad, name, Counter(values[key]) if is_counter else values[key])
+        bad.first_errors = [(line, detail) for line, detail in bad.first_errors]
         return bad
 
 
@@ -209,9 +223,9 @@ def _format_first_errors(bad_rows: Iterable[BadRows]) -> list[str]:
     for bad in bad_rows:
         lines += [
             f"  {format_location(bad.source, line, bad.unit)}: {detail}"
-            for line, detail in bad.first
+            for line, detail in bad.first_errors
         ]
-        if len(bad) > len(bad.first):
+        if len(bad) > len(bad.first_errors):
             lines.append(f"  … of {len(bad):,} in {bad.source} ({format_reasons(bad.counts)})")
         lines += [f"  {bad.source}: {note}" for note in bad.notes]
     return lines
@@ -264,44 +278,37 @@ def _pluralize(word: str, count: int) -> str:
 
 @dataclass
 class Rows:
-    """``table``: the columns of the task's row schema, ``label`` if labelled, and ``line``.
+    """The rows of one split: a table of the task's columns, and their accounting.
 
-    Usually these are ``text``, maybe ``text_pair`` (strings), and a ``label`` that is a string
-    (classes), a float64 (regression) or a list of strings (several labels). ``line`` is the line of
-    ``source`` (a path, a Hub id or a sample's name) that a row starts on, from 1; rows without
-    lines are counted from 1 in ``unit``. ``skipped`` counts the bad rows left out, by reason;
-    ``files`` are the absolute paths read. ``row_indices``, int32 ascending: which rows of ``table``
-    these are; None: all. ``notes``: notes of the reader.
+    Usually the columns are ``text``, maybe ``text_pair`` (strings), and a ``label`` that is a
+    string (classes), a float64 (regression) or a list of strings (several labels). ``line`` is the
+    line of the source that a row starts on, from 1; rows without lines are counted from 1.
 
-    ``read``: rows of the source; −1: those here and those skipped. ``unused``: valid rows that are
-    not in this split, by reason. ``blank_lines``: blank lines; ``other_lines``: other lines that do
-    not start a row, by kind. ``dropped``: ignored parts of rows that are used, by reason.
-    ``first_errors``: (line, detail) of the first bad rows; ``all_errors``: of all of them, if
-    requested; ``ids``: ids of bad rows by line.
+    Attributes:
+        table: the columns of the task's row schema, ``label`` if labelled, and ``line``.
+        bad: the accounting of the source, with the invalid rows. If its reader did not count rows,
+            ``read`` is set to the sum of the others.
+        files: absolute paths of the files that were read.
+        row_indices: int32 ascending, which rows of ``table`` these are; None: all.
+        unused: valid rows of the source that are not in this split, by reason.
     """
 
     table: pa.Table
-    source: str
-    skipped: Counter[str] = field(default_factory=Counter)
+    bad: BadRows
     files: tuple[str, ...] = ()
-    unit: str = ""
     row_indices: np.ndarray | None = None
-    notes: tuple[str, ...] = ()
-    read: int = -1
-    blank_lines: int = 0
-    other_lines: Counter[str] = field(default_factory=Counter)
     unused: Counter[str] = field(default_factory=Counter)
-    dropped: Counter[str] = field(default_factory=Counter)
-    first_errors: list[tuple[int, str]] = field(default_factory=list)
-    all_errors: list[tuple[int, str]] | None = None
-    ids: dict[int, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.read < 0:
-            self.read = len(self) + self.skipped.total() + self.unused.total()
+        if not self.bad.read:
+            self.bad.read = len(self) + len(self.bad) + self.unused.total()
 
     def __len__(self) -> int:
         return self.table.num_rows if self.row_indices is None else len(self.row_indices)
+
+    @property
+    def source(self) -> str:
+        return self.bad.source
 
     @property
     def columns(self) -> list[str]:
@@ -325,31 +332,31 @@ class Rows:
 
     def location(self, row: int) -> str:
         """``source:line`` of a row."""
-        return format_location(self.source, self.value("line", row), self.unit)
+        return format_location(self.source, self.value("line", row), self.bad.unit)
 
     def accounting(self) -> dict[str, Any]:
         """Where the rows of the source went, as JSON values.
 
         read = used + Σ skipped + Σ unused. Blank lines are not rows.
         """
+        bad = self.bad
         return {
-            "read": self.read,
-            "used": self.read - self.skipped.total() - self.unused.total(),
-            "skipped": dict(self.skipped),
+            "read": bad.read,
+            "used": bad.read - len(bad) - self.unused.total(),
+            "skipped": dict(bad.counts),
             "unused": dict(self.unused),
-            "dropped": dict(self.dropped),
-            "blank_lines": self.blank_lines,
-            "other_lines": dict(self.other_lines),
+            "dropped": dict(bad.dropped),
+            "blank_lines": bad.blank_lines,
+            "other_lines": dict(bad.other_lines),
         }
 
     def select(self, mask: np.ndarray, reason: str = "not chosen") -> Rows:
         """The rows where ``mask`` [rows] is true, in order; ``reason`` counts the others."""
         row_indices = np.flatnonzero(mask) if self.row_indices is None else self.row_indices[mask]
-        # The selection has its own counts.
         selected = replace(
             self,
+            bad=copy.deepcopy(self.bad),  # rows that are skipped later are counted in one of them
             row_indices=row_indices.astype(np.int32),
-            skipped=Counter(self.skipped),
             unused=self.unused + Counter({reason: len(self) - len(row_indices)}),
         )
         if len(selected) > _COPY_BELOW_SHARE * self.table.num_rows:

@@ -6,7 +6,6 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -21,6 +20,7 @@ from bertft.utils.messages import closest_name, format_list, join_problems, quot
 __all__ = [
     "ColumnNotFound",
     "ColumnSpec",
+    "LabelReader",
     "ReadFunction",
     "Record",
     "RowSchema",
@@ -68,7 +68,9 @@ Record = tuple[int, list[Any]]  # the line that a row starts on, and its request
 class RowSchema(ABC):
     """The rows of a task: which ``columns`` are read, and the ``fields`` that a row is parsed into.
 
-    The table of rows also has the column ``line``. Labelled rows have ``label``, null if missing.
+    A schema is a description: it does not change while rows are read. ``label_reader`` returns the
+    object with the state of one data set. The table of rows also has the column ``line``. Labelled
+    rows have ``label``, null if missing.
     """
 
     text_fields: ClassVar[tuple[str, ...]]  # rows with equal text columns are duplicates
@@ -81,8 +83,6 @@ class RowSchema(ABC):
     missing_label_hint: ClassVar[str] = "Check that data.label is the column of the labels"
 
     has_classes: bool = False  # whether labels are class names
-    # The classes of a model that is already trained, in the order of its logits.
-    model_classes: list[str] | None = None
     columns: ColumnSpec
     fields: Sequence[tuple[str, pa.DataType]]
 
@@ -95,51 +95,19 @@ class RowSchema(ABC):
         return pa.schema([*self.fields, ("line", pa.int64())])
 
     @abstractmethod
-    def parse(self, fields: Sequence[Any], split: str) -> list[Any]:
-        """The values of one row. Raises RowError for a row that is not valid in ``split``."""
+    def parse(self, fields: Sequence[Any], split: str, ignored: list[str]) -> list[Any]:
+        """The values of one row. Raises RowError for a row that is not valid in ``split``.
 
-    def take_ignored_parts(self) -> list[str]:
-        """Why the last ``parse`` ignored parts of a row that is used: one reason per part."""
-        return []
-
-    def normalize_labels(
-        self, table: pa.Table, declared_classes: list[str] | None, bad: BadRows
-    ) -> pa.Table:
-        """The rows of a split with labels in their final form; others are added to ``bad``.
-
-        Called for the first split first, which may decide how the others are read.
-        ``declared_classes`` are the classes that the source declares.
+        For a value that is ignored although the row is used, the reason is added to ``ignored``.
         """
-        return table
 
-    def notes(self) -> list[str]:
-        """Notes about the rows, shown before training."""
-        return []
-
-    @cached_property
-    def label_mapping(self) -> dict[str, str]:
-        """Label of a file → class, for every label that was read as another text."""
-        return {}
-
-    def class_names(self, table: pa.Table, declared_classes: list[str] | None) -> list[str] | None:
-        """The classes in order, from the first split and the source's ``declared_classes``.
-
-        None for a task without classes.
-        """
-        return None
-
-    def check_label_types(
-        self, table: pa.Table, declared_classes: list[str] | None, bad: BadRows
-    ) -> None:
-        """Raise DataError if the labels of a split are of another kind than the task needs."""
+    def label_reader(self, model_classes: list[str] | None = None) -> LabelReader:
+        """The reader of the labels of one data set; arguments as for ``LabelReader``."""
+        return LabelReader(model_classes)
 
     def is_stratified(self) -> bool:
         """Whether held-out validation rows are stratified by class."""
         return False
-
-    def nothing_to_learn(self, table: pa.Table) -> str:
-        """Why nothing can be learned from the training rows; empty if something can."""
-        return ""
 
     def record_unit(self, extension: str) -> str:
         """What record numbers of a file count, such as questions; empty: lines."""
@@ -148,6 +116,51 @@ class RowSchema(ABC):
     @abstractmethod
     def label_statistics(self, table: pa.Table) -> dict[str, float]:
         """Label statistics shown before training: name → fraction or value."""
+
+
+class LabelReader:
+    """The labels of all splits of one data set; the first split decides how the others are read.
+
+    Args:
+        model_classes: the classes of a model that is already trained, in the order of its logits.
+
+    Attributes:
+        label_mapping: label of a file → class, for every label that is read as another text.
+        notes: notes about the labels, shown before training.
+    """
+
+    def __init__(self, model_classes: list[str] | None) -> None:
+        self.model_classes = model_classes
+        self.label_mapping: dict[str, str] = {}
+        self.notes: list[str] = []
+
+    def check_types(
+        self, table: pa.Table, declared_classes: list[str] | None, bad: BadRows
+    ) -> None:
+        """Raise DataError if the labels of the first split are not of the kind of the task.
+
+        ``declared_classes`` are the classes that the source declares.
+        """
+
+    def normalize(
+        self, table: pa.Table, declared_classes: list[str] | None, bad: BadRows
+    ) -> pa.Table:
+        """The rows of a split with labels in their final form; others are added to ``bad``.
+
+        Called for the first split first.
+        """
+        return table
+
+    def class_names(self, table: pa.Table, declared_classes: list[str] | None) -> list[str] | None:
+        """The classes in order, from the first split and the source's ``declared_classes``.
+
+        None for a task without classes.
+        """
+        return None
+
+    def nothing_to_learn(self, table: pa.Table) -> str:
+        """Why nothing can be learned from the training rows; empty if something can."""
+        return ""
 
 
 def build_row_schema(config: DataConfig, labelled: bool = True) -> RowSchema:

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -39,7 +39,7 @@ from bertft.data.rows import (
     format_reasons,
     raise_or_skip,
 )
-from bertft.data.schema import ColumnNotFound, RowSchema, build_row_schema
+from bertft.data.schema import ColumnNotFound, LabelReader, RowSchema, build_row_schema
 from bertft.errors import DataError, UsageError
 
 __all__ = [
@@ -105,14 +105,7 @@ def hold_out_validation(
         )
     # Skipped rows and lines of the file are counted once, in the training rows.
     validation = replace(
-        rows.select(validation_mask),
-        read=int(validation_mask.sum()),
-        skipped=Counter(),
-        unused=Counter(),
-        dropped=Counter(),
-        other_lines=Counter(),
-        blank_lines=0,
-        notes=(),
+        rows.select(validation_mask), bad=BadRows(rows.source, rows.bad.unit), unused=Counter()
     )
     return rows.select(~validation_mask, "held out for validation"), validation
 
@@ -162,7 +155,8 @@ class Splits:
 
     ``validation_from_train``: validation was held out from train. ``unlabelled``: rows for
     distillation alone, which ``load_splits`` does not read. A test split whose labels are not
-    public (all −1 or empty) has no ``label`` column.
+    public (all −1 or empty) has no ``label`` column. ``notes``: notes about the labels.
+    ``label_mapping``: label of a file → class, for every label that was read as another text.
     """
 
     train: Rows | None
@@ -171,6 +165,8 @@ class Splits:
     class_names: list[str] | None
     validation_from_train: bool
     schema: RowSchema
+    notes: Sequence[str] = ()
+    label_mapping: Mapping[str, str] = field(default_factory=dict)
     unlabelled: Rows | None = None
 
     def items(self) -> list[tuple[str, Rows]]:
@@ -196,10 +192,11 @@ def load_splits(
     Raises DataError, UsageError, SystemResourceError.
     """
     schema = build_row_schema(config)
-    schema.model_classes = model_classes
+    labels = schema.label_reader(model_classes)
+    classes_known = config.labels is not None or model_classes is not None
     sources = {
         name: _open_split(config, name, schema, cached_only)
-        for name in _splits_to_read(config, needed, schema)
+        for name in _splits_to_read(config, needed, schema, classes_known)
     }
     first = next(iter(sources), None)
     if first is None:
@@ -225,15 +222,17 @@ def load_splits(
             loading["train"].observed_labels() if name != "train" and "train" in loading else []
         )
         split.handle_missing_labels([*configured_names, *train_labels])
-    schema.check_label_types(loading[first].table, declared_classes, loading[first].bad)
+    labels.check_types(loading[first].table, declared_classes, loading[first].bad)
     for split in loading.values():
-        split.table = schema.normalize_labels(split.table, declared_classes, split.bad)
-    names = schema.class_names(loading[first].table, declared_classes)
+        split.table = labels.normalize(split.table, declared_classes, split.bad)
+    names = labels.class_names(loading[first].table, declared_classes)
     for split in loading.values():
-        split.map_labels(names, config.labels)
+        split.map_labels(names, config.labels, labels.label_mapping)
     raise_or_skip([split.bad for split in loading.values()], config.on_bad_row, config.max_skipped)
     for name, split in loading.items():
-        check_enough_rows(schema, split.table, split.bad, training=training and name == "train")
+        _check_not_empty(split)
+        if training and name == "train":
+            _check_learnable(split, labels)
     rows = {name: split.to_rows() for name, split in loading.items()}
     validation_from_train = "validation" in needed and "validation" not in rows
     if validation_from_train:
@@ -252,7 +251,12 @@ def load_splits(
         for name in SPLITS
     }
     return Splits(
-        **sampled, class_names=names, validation_from_train=validation_from_train, schema=schema
+        **sampled,
+        class_names=names,
+        validation_from_train=validation_from_train,
+        schema=schema,
+        notes=list(dict.fromkeys(labels.notes)),
+        label_mapping=labels.label_mapping,
     )
 
 
@@ -341,7 +345,13 @@ class _LoadingSplit:
                 "no row has a label", where=self.source.source, hint=self.schema.missing_label_hint
             )
 
-    def map_labels(self, names: Sequence[str] | None, labels: Any) -> None:
+    def map_labels(
+        self, names: Sequence[str] | None, labels: Any, label_mapping: dict[str, str]
+    ) -> None:
+        """Map labels to ``names``, and add the labels that change to ``label_mapping``.
+
+        ``labels``: data.labels. Rows with other labels are bad rows.
+        """
         if names is not None and "label" in self.table.column_names:
             self.table, masked_errors = map_labels_to_classes(
                 self.table,
@@ -349,45 +359,34 @@ class _LoadingSplit:
                 labels,
                 source=self.source.source,
                 training=self.name == "train",
-                applied=self.schema.label_mapping,
+                applied=label_mapping,
             )
             self.table = drop_rows(self.table, masked_errors, self.bad)
 
     def to_rows(self) -> Rows:
-        source, bad = self.source, self.bad
-        bad.check_row_counts(self.table.num_rows)
-        return Rows(
-            self.table,
-            source.source,
-            Counter(bad.counts),
-            source.files,
-            source.unit,
-            read=bad.read,
-            blank_lines=bad.blank,
-            dropped=bad.dropped,
-            first_errors=bad.first,
-            all_errors=bad.all_errors,
-            ids=bad.ids,
-            notes=tuple(bad.notes),
-            other_lines=bad.other_lines,
-        )
+        self.bad.check_row_counts(self.table.num_rows)
+        return Rows(self.table, self.bad, self.source.files)
 
 
-def check_enough_rows(schema: RowSchema, table: pa.Table, bad: BadRows, training: bool) -> None:
-    """Raise DataError if no row is left, or (``training``) nothing can be learned."""
-    if table.num_rows == 0:
-        reasons = format_reasons(bad.counts)
+def _check_not_empty(split: _LoadingSplit) -> None:
+    if split.table.num_rows == 0:
+        reasons = format_reasons(split.bad.counts)
         problem = f"no row can be used ({reasons})" if reasons else "there are no rows"
-        raise DataError(problem, where=bad.source)
-    if training and (problem := schema.nothing_to_learn(table)):
+        raise DataError(problem, where=split.bad.source)
+
+
+def _check_learnable(split: _LoadingSplit, labels: LabelReader) -> None:
+    if problem := labels.nothing_to_learn(split.table):
         raise DataError(
             problem,
-            where=bad.source,
-            hint=f"There is nothing to learn. {schema.missing_label_hint}",
+            where=split.bad.source,
+            hint=f"There is nothing to learn. {split.schema.missing_label_hint}",
         )
 
 
-def _splits_to_read(config: DataConfig, needed: Sequence[str], schema: RowSchema) -> list[str]:
+def _splits_to_read(
+    config: DataConfig, needed: Sequence[str], schema: RowSchema, classes_known: bool
+) -> list[str]:
     """Splits to read, train first: it provides validation rows and classes if needed."""
     available = _available_splits(config, schema)
     splits = set(needed) & available
@@ -395,7 +394,6 @@ def _splits_to_read(config: DataConfig, needed: Sequence[str], schema: RowSchema
         splits.add("train")
     if config.source == "hub" and "train" in needed:  # for files, the configuration checks this
         splits.add("train")
-    classes_known = config.labels is not None or schema.model_classes is not None
     if not classes_known and schema.has_classes and "train" in available:
         splits.add("train")
     if "train" in splits and "train" not in available:

@@ -112,7 +112,7 @@ def summarize_splits(
     if splits.train is not None and splits.validation is not None:
         overlap = count_overlap(splits.train, splits.validation, splits.schema.text_fields)
     without_features = [(name, rows) for name, rows in splits.items() if name not in features]
-    notes = [f"{rows.source}: {note}" for _, rows in without_features for note in rows.notes]
+    notes = [f"{rows.source}: {note}" for _, rows in without_features for note in rows.bad.notes]
     notes += [
         f"{name} ({rows.source}): {len(rows):,} rows have no label and are not scored"
         for name, rows in without_features
@@ -122,8 +122,8 @@ def summarize_splits(
         overlap,
         splits.validation_from_train,
         splits.class_names,
-        [*splits.schema.notes(), *notes, *_unknown_token_warnings(reports)],
-        dict(splits.schema.label_mapping),
+        [*splits.notes, *notes, *_unknown_token_warnings(reports)],
+        dict(splits.label_mapping),
     )
 
 
@@ -185,7 +185,7 @@ def _summarize_split(
         dropped=counts["dropped"],
         blank_lines=counts["blank_lines"],
         other_lines=counts["other_lines"],
-        notes=list(rows.notes),
+        notes=list(rows.bad.notes),
         unknown=_unknown_token_share(features, special),
     )
 

@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from bertft.config.data import DataConfig
 from bertft.config.registry import TASKS
-from bertft.data.rows import Rows
+from bertft.data.rows import BadRows, Rows
 from bertft.data.schema import build_row_schema
 from bertft.data.splits import load_sample_inputs
 from bertft.errors import DataError
@@ -63,7 +63,7 @@ def read_check_rows(file: Path, data: DataConfig | None = None, digest: str | No
     except (ValueError, TypeError, RecursionError, OverflowError, pa.ArrowException) as error:
         first = str(error).split("\n")[0][:200]
         raise DataError(f"{_UNREADABLE} ({first})", where=str(file), hint=_HINT) from error
-    return Rows(table, str(file))
+    return Rows(table, BadRows(str(file)))
 
 
 _UNREADABLE = "the check rows cannot be read"
@@ -92,7 +92,7 @@ def sample_check_rows(task: str) -> Rows:
     text = list(columns) if isinstance(columns, tuple) else columns
     data = DataConfig(name="made", source="sample", sample=sample, task=task, text=text)
     rows = load_sample_inputs(data, "validation")
-    return Rows(_evenly_spaced(rows), rows.source)
+    return Rows(_evenly_spaced(rows), BadRows(rows.source))
 
 
 def _evenly_spaced(rows: Rows) -> pa.Table:

@@ -186,7 +186,7 @@ def load_split(
         )
     if manifest is not None:
         check_recorded_rows(splits, manifest, data, cli_settings)
-    for note in [*splits.schema.notes(), format_mapping_note(splits.schema.label_mapping)]:
+    for note in [*splits.notes, format_mapping_note(splits.label_mapping)]:
         if log is not None and note:
             log(note)
     rows = dict(splits.items()).get(split)

@@ -9,10 +9,10 @@ of the labels, the teacher's weights and method, and its precision.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import time
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -342,7 +342,7 @@ def _teacher_features(
     task, tokenizer = student.task, loaded.task_model.tokenizer
     # Skipped rows are counted with the student's features.
     rows = {
-        name: replace(split, skipped=Counter(split.skipped), all_errors=None)
+        name: replace(split, bad=copy.deepcopy(split.bad))
         for name, split in student.splits.items()
         if name in student.features
     }

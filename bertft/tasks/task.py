@@ -481,20 +481,15 @@ def _handle_rows_without_features(
     has_feature = table.rows_with_features()
     if has_feature.all():
         return
-    bad = BadRows(rows.source, rows.unit, keep_all=rows.all_errors is not None)
-    bad.read = len(rows)
+    without_feature = BadRows(rows.source, rows.bad.unit, read=len(rows))
+    skipped_before = len(rows.bad)
     for line in rows.arrow_column("line").filter(pa.array(~has_feature)).to_pylist():
-        bad.add(line, error)
-    raise_or_skip([bad], policy)
-    if rows.all_errors is not None and bad.all_errors is not None:
-        rows.all_errors.extend(bad.all_errors)
-    skipped_before = rows.skipped.total()
-    rows.skipped.update(bad.counts)
+        without_feature.add(line, error)
+        rows.bad.add(line, error)
+    raise_or_skip([without_feature], policy)
     if max_skipped is None:
         return
     # In a sample of the rows, those without a feature represent the same share of all rows.
-    share = len(bad) / len(rows)
-    bad.counts, bad.first = rows.skipped, [*rows.first_errors, *bad.first]
-    check_skipped_share(
-        bad, skipped_before + share * (rows.read - skipped_before), rows.read, max_skipped
-    )
+    share = len(without_feature) / len(rows)
+    skipped = skipped_before + share * (rows.bad.read - skipped_before)
+    check_skipped_share(rows.bad, skipped, rows.bad.read, max_skipped)

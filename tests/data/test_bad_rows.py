@@ -54,7 +54,7 @@ def test_each_kind_is_named_or_skipped(tmp_path, row, message, reason):
     ).train
     assert train.column("text") == ["fine", "also fine"]
     assert train.column("line") == [1, 3]
-    assert train.skipped == {reason: 1}
+    assert train.bad.counts == {reason: 1}
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import torch
 
 from bertft.data.batch import collate
 from bertft.data.features import featurize
-from bertft.data.rows import Rows
+from bertft.data.rows import BadRows, Rows
 
 IDS = [[5, 6], [7], [8, 9, 10]]
 
@@ -17,7 +17,7 @@ IDS = [[5, 6], [7], [8, 9, 10]]
 @pytest.fixture
 def table():
     text = pa.array(["a", "b", "c"], pa.large_string())
-    rows = Rows(pa.table({"text": text, "line": pa.array([1, 2, 3])}), "here")
+    rows = Rows(pa.table({"text": text, "line": pa.array([1, 2, 3])}), BadRows("here"))
 
     def encode(columns):
         return {
@@ -64,7 +64,9 @@ def test_lengths_stay_on_the_cpu(table):
 
 
 def test_a_tokenizer_without_types_gives_none():
-    rows = Rows(pa.table({"text": pa.array(["a"], pa.large_string()), "line": pa.array([1])}), "")
+    rows = Rows(
+        pa.table({"text": pa.array(["a"], pa.large_string()), "line": pa.array([1])}), BadRows("")
+    )
     table = featurize(rows, lambda _: {"input_ids": [[1]], "row": [0]}, [], None)
     batch = collate(table, np.array([0]), ())
     assert batch.token_type_ids is None

@@ -61,7 +61,7 @@ def test_classes_of_texts_and_numbers_outside_of_them(write):
     splits = read(path, on_bad_row="skip", max_skipped=1.0)
     assert splits.class_names == ["World", "Sports", "Business"]
     assert splits.train.column("label") == ["Business", "World"]
-    assert splits.train.skipped == {"missing label": 1}
+    assert splits.train.bad.counts == {"missing label": 1}
     assert read(path, on_bad_row="skip", max_skipped=1.0, labels=["w", "s", "b"]).train.column(
         "label"
     ) == ["b", "w"]

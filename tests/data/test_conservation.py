@@ -78,7 +78,7 @@ def test_every_row_of_a_labelled_file_is_used_once(tmp_path, ending, count, read
     for rows in (splits.train, splits.validation):
         assert rows.column("text") == [text(row) for row in range(count)]
         assert rows.column("label") == [label(row) for row in range(count)]
-        assert not rows.skipped
+        assert not rows.bad.counts
 
 
 @pytest.mark.parametrize("count", COUNTS)

@@ -19,7 +19,7 @@ import pytest
 from bertft.config.data import DataConfig
 from bertft.data import data_sources, features
 from bertft.data.readers import json_lines
-from bertft.data.rows import Rows
+from bertft.data.rows import BadRows, Rows
 from bertft.data.splits import load_inputs, load_splits
 from bertft.errors import DataError
 
@@ -143,9 +143,9 @@ def test_bad_rows_are_skipped_and_no_others(tmp_path, kind):
         rows = to_answer(path, task, **skip)
         check(rows, column, good, len(bad))
         # What is predicted knows each bad row, so that it has an answer too.
-        assert rows.all_errors is not None
-        lines = sorted([*rows.column("line"), *(line for line, _ in rows.all_errors)])
-        assert len(set(lines)) == count and [line for line, _ in sorted(rows.all_errors)] == [
+        assert rows.bad.all_errors is not None
+        lines = sorted([*rows.column("line"), *(line for line, _ in rows.bad.all_errors)])
+        assert len(set(lines)) == count and [line for line, _ in sorted(rows.bad.all_errors)] == [
             lines[number] for number in sorted(bad)
         ]
         check(to_learn(path, task, **skip), column, good, len(bad))
@@ -259,7 +259,9 @@ def test_a_row_lost_on_its_way_is_a_bug(tmp_path, monkeypatch):
 
 def test_features_around_their_block():
     for count in (1, features.CHUNK_ROWS - 1, features.CHUNK_ROWS, features.CHUNK_ROWS + 1):
-        rows = Rows(pa.table({"text": numbered(count), "line": range(1, count + 1)}), "here")
+        rows = Rows(
+            pa.table({"text": numbered(count), "line": range(1, count + 1)}), BadRows("here")
+        )
 
         def encode(piece):
             numbers = [int(text[1:]) for text in piece["text"]]

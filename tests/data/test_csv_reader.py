@@ -94,7 +94,10 @@ def test_a_row_that_is_no_csv_takes_no_other_with_it(tmp_path):
     lines = ["text,label", "a,x", '"stray,x', "b,y", "c,x", '"d" stray,y', "e,x"]
     actual, bad = rows(tmp_path / "a.csv", "\n".join(lines))
     assert [text for text, _ in actual] == ["a", "b", "c", "e"]
-    assert bad.first == [(3, "text after a closing quote"), (6, "text after a closing quote")]
+    assert bad.first_errors == [
+        (3, "text after a closing quote"),
+        (6, "text after a closing quote"),
+    ]
     assert bad.read == 6 and "data.quoting=false" in bad.hints["text after a closing quote"]
     with pytest.raises(DataError, match=r"data\.on_bad_row=skip.*data\.quoting=false"):
         load_splits(DataConfig(name="files", train=str(tmp_path / "a.csv")))
@@ -180,7 +183,7 @@ def test_every_line_is_counted_once(lines, quoting, header):
         return
     assert bad.read == len(used) + len(bad)
     there = len(file.getvalue().split("\n")) - (not lines or lines[-1] == "")
-    assert bad.read + bad.blank + bad.other_lines.total() == there + (not lines)
+    assert bad.read + bad.blank_lines + bad.other_lines.total() == there + (not lines)
     numbers = [line for line, _ in used]
     assert numbers == sorted(set(numbers))
 
@@ -221,7 +224,9 @@ def test_what_a_reader_noticed_is_kept_with_the_rows(tmp_path, monkeypatch):
     states = []
     for _ in range(2):
         _, bad = read_rows(open_file(config, str(path), "data.train", form), form, "train", config)
-        states.append((bad.counts, bad.first, bad.hints, bad.read, bad.blank, bad.notes))
+        states.append(
+            (bad.counts, bad.first_errors, bad.hints, bad.read, bad.blank_lines, bad.notes)
+        )
     assert states[0] == states[1] and states[0][3:5] == (5, 1)
     assert len(states[0][5]) == 1
 
@@ -230,5 +235,5 @@ def test_the_report_shows_what_a_reader_noticed(tmp_path):
     path = tmp_path / "a.csv"
     path.write_text("text,label\n" + '"one\ntwo",x\nthree,y\n' * 20)
     splits = load_splits(DataConfig(name="files", train=str(path)))
-    assert splits.train.notes == ("20 fields contain line breaks (the longest row has 2 lines)",)
-    assert splits.validation.notes == ()
+    assert splits.train.bad.notes == ["20 fields contain line breaks (the longest row has 2 lines)"]
+    assert splits.validation.bad.notes == []

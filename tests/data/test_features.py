@@ -9,13 +9,15 @@ import pyarrow as pa
 import pytest
 
 from bertft.data.features import cache_folder, featurize
-from bertft.data.rows import Rows
+from bertft.data.rows import BadRows, Rows
 from bertft.errors import DataError, SystemResourceError
 
 
 def rows(texts: list[str]) -> Rows:
     text = pa.array(texts, pa.large_string())
-    return Rows(pa.table({"text": text, "line": pa.array(range(1, len(texts) + 1))}), "here")
+    return Rows(
+        pa.table({"text": text, "line": pa.array(range(1, len(texts) + 1))}), BadRows("here")
+    )
 
 
 class Encode:
@@ -86,7 +88,7 @@ def test_where_rows_stand_does_not_matter_to_the_key(tmp_path):
     encode = Encode()
     featurize(rows(TEXTS), encode, [], tmp_path)
     moved = rows(["x", *TEXTS]).select(np.arange(6) > 0)
-    moved.source = "elsewhere"
+    moved.bad.source = "elsewhere"
     assert contents(featurize(moved, encode, [], tmp_path)) == EXPECTED
     assert encode.chunks == 1
 

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from bertft.data.rows import Rows
+from bertft.data.rows import BadRows, Rows
 from bertft.data.splits import hold_out_validation, sample_rows
 from bertft.errors import DataError
 
@@ -23,7 +23,7 @@ def rows():
         "context": [str(work_dir // 5) for work_dir in places],
         "line": list(range(1, COUNT + 1)),
     }
-    return Rows(pa.table(columns), "here")
+    return Rows(pa.table(columns), BadRows("here"))
 
 
 def drawn(rows):
@@ -72,6 +72,6 @@ def test_a_sample_of_what_was_cut(rows):
 
 
 def test_a_class_of_one_row_stays_in_train():
-    rows = Rows(pa.table({"label": ["a", "b", "c"], "line": [1, 2, 3]}), "here")
+    rows = Rows(pa.table({"label": ["a", "b", "c"], "line": [1, 2, 3]}), BadRows("here"))
     with pytest.raises(DataError, match="every class has a single row"):
         hold_out_validation(rows, 0.3, 0, stratified=True)

@@ -50,7 +50,7 @@ def test_spellings_of_one_number_are_one_class(tmp_path):
     splits = read(tmp_path, ["1.0", "2", "1"], ["2.00"])
     assert splits.class_names == ["1", "2"]
     assert labels(splits) == (["1", "2", "1"], ["2"])
-    assert splits.schema.label_mapping == {"1.0": "1", "2.00": "2"}
+    assert splits.label_mapping == {"1.0": "1", "2.00": "2"}
 
 
 def test_an_unknown_number_is_an_unknown_label(tmp_path):
@@ -77,7 +77,7 @@ def test_names_and_numbers_are_not_matched_by_guess(tmp_path):
 
 def test_a_mapping_of_numbers_is_reported(tmp_path):
     splits = read(tmp_path, [0, 1], ["no", "yes"], labels=["no", "yes"])
-    assert splits.schema.label_mapping == {"0": "no", "1": "yes"}
+    assert splits.label_mapping == {"0": "no", "1": "yes"}
 
 
 @pytest.mark.parametrize("numbers", [[1, 2, 3, 4], [1, 2, 3]])
@@ -177,7 +177,7 @@ def test_lists_of_0_and_1_are_places(tmp_path, rows):
         read(tmp_path, rows, rows, "multi_label")
     splits = read(tmp_path, rows, rows, "multi_label", labels=["a", "b", "c"])
     assert labels(splits)[0] == [["a", "c"], [], ["b"]] == labels(splits)[1]
-    assert splits.schema.label_mapping["place 0"] == "a"
+    assert splits.label_mapping["place 0"] == "a"
     with pytest.raises(DataError, match=r"data.labels has 2 names"):
         read(tmp_path, rows, rows, "multi_label", labels=["a", "b"])
 
@@ -204,13 +204,13 @@ def test_a_wrong_separator_is_noticed(tmp_path):
     names = ["a", "a;b", "a;c", "b;a", "b;c"]
     assert read(tmp_path, rows, rows, "multi_label", labels=names).class_names == names
     some = read(tmp_path, [*rows, "c|d"], rows, "multi_label")
-    assert any("label_separator=;" in note for note in some.schema.notes())
+    assert any("label_separator=;" in note for note in some.notes)
 
 
 def test_names_with_commas_are_no_wrong_separator(tmp_path):
     names = ["Food, drink", "Arts, culture", "Sport"]
     splits = read(tmp_path, [*names, "Sport|Food, drink"], names, "multi_label")
-    assert splits.class_names == sorted(names) and splits.schema.notes() == []
+    assert splits.class_names == sorted(names) and splits.notes == []
 
 
 def test_many_labels_in_as_many_rows_are_refused(tmp_path):
@@ -221,7 +221,7 @@ def test_many_labels_in_as_many_rows_are_refused(tmp_path):
 
 def test_several_labels_under_classification_are_remarked(tmp_path):
     splits = read(tmp_path, ["a|b", "b|c", "a|c", "b|a", "c"], ["c"])
-    assert ["data.task=multi_label" in note for note in splits.schema.notes()] == [True]
+    assert ["data.task=multi_label" in note for note in splits.notes] == [True]
 
 
 def test_a_long_label_is_shortened_in_messages(tmp_path):
@@ -294,7 +294,7 @@ def test_the_first_split_decides_what_lists_of_numbers_mean(tmp_path):
 def test_classes_that_look_alike_are_remarked(tmp_path, pair):
     splits = read(tmp_path, [*pair, "x"], ["x"])
     assert len(splits.class_names) == 3
-    assert [ascii(pair[0]) in note for note in splits.schema.notes()] == [True]
+    assert [ascii(pair[0]) in note for note in splits.notes] == [True]
     with pytest.raises(DataError, match=r"differs from it only in case, white space or Unicode"):
         read(tmp_path, [pair[0], "x"], [pair[1]])
 
@@ -308,7 +308,7 @@ def test_names_of_columns(tmp_path):
             name="x", task="multi_label", validation=str(path), label=["loud", "rude"], labels=names
         )
         splits = load_splits(config, ("validation",))
-        return splits.class_names, splits.validation.column("label"), splits.schema.label_mapping
+        return splits.class_names, splits.validation.column("label"), splits.label_mapping
 
     assert rows(["rude", "loud"]) == (["rude", "loud"], [["loud"]], {})
     assert rows(["L", "R"]) == (["L", "R"], [["L"]], {"column loud": "L", "column rude": "R"})
@@ -331,5 +331,5 @@ def test_classes_without_a_column_are_reported(tmp_path):
     path.write_text("text,b\none,1\ntwo,0\n")
     config = DataConfig(name="x", task="multi_label", validation=str(path), label=["b"])
     splits = load_splits(config, ("validation",), model_classes=["a", "b", "c"])
-    assert splits.schema.notes() == ["data.label has no column for a, c: no row has these labels"]
+    assert splits.notes == ["data.label has no column for a, c: no row has these labels"]
     assert splits.validation.column("label") == [["b"], []]

@@ -158,7 +158,7 @@ def test_a_bad_question_is_named_or_counted(tmp_path, change, reason, part):
     assert f"{path}, question 3: " in str(raised.value) and part in str(raised.value)
     assert "data.on_bad_row=skip" in str(raised.value)
     rows = read_train(path, on_bad_row="skip", max_skipped=1.0)
-    assert rows.column("id") == ["a", "b"] and rows.skipped == {reason: 1}
+    assert rows.column("id") == ["a", "b"] and rows.bad.counts == {reason: 1}
 
 
 MISPLACED = {"text": "Ada", "answer_start": 22}
@@ -246,7 +246,7 @@ def test_guessed_offsets_are_scored_and_not_learnt(tmp_path):
         name="x", task="question_answering", train=str(path), on_bad_row="skip", max_skipped=1.0
     )
     train = load_splits(data, ("train",)).train
-    assert train.column("id") == ["a", "b"] and train.skipped == {"guessed offset": 1}
+    assert train.column("id") == ["a", "b"] and train.bad.counts == {"guessed offset": 1}
 
 
 def test_questions_of_a_context_are_held_out_together(tmp_path):
@@ -297,7 +297,7 @@ def test_real_files():
     )  # fmt: skip
     splits = load_splits(data)
     assert (len(splits.train), len(splits.validation)) == (6_078, 5_795)
-    assert not any(rows.skipped for _, rows in splits.items())
+    assert not any(rows.bad.counts for _, rows in splits.items())
     assert summarize_splits(splits, {}).overlap == 0
     assert (
         round(splits.schema.label_statistics(splits.train.table)["answerable"] * 6_078)

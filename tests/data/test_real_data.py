@@ -32,7 +32,7 @@ def test_sst2():
     assert (len(splits.train), len(splits.validation)) == (67_349, 872)
     assert splits.class_names == ["0", "1"]
     assert splits.train.column("text")[0] == "hide new secretions from the parental units "
-    assert splits.train.skipped == {}
+    assert splits.train.bad.counts == {}
 
 
 def test_sst2_sample_is_of_the_size_asked_for():
@@ -67,8 +67,8 @@ def test_wnut17():
     assert sizes == [(3_394, 62_730), (1_009, 15_733), (1_287, 23_394)]
     kinds = ("corporation", "creative-work", "group", "location", "person", "product")
     assert splits.class_names == ["O", *(f"{p}-{kind}" for kind in kinds for p in "BI")]
-    assert splits.schema.notes() == ["the tags are bio (detected)"]
-    assert splits.train.skipped == {}
+    assert splits.notes == ["the tags are bio (detected)"]
+    assert splits.train.bad.counts == {}
 
 
 def test_chnsenticorp():

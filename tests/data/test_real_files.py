@@ -35,7 +35,7 @@ def test_the_header_of_a_joined_file_is_no_row(tmp_path, ending, mark, bom):
         train(tmp_path / f"a{ending}", bom + part + bom + part)
     rows = train(tmp_path / f"a{ending}", bom + part + bom + part, on_bad_row="skip", max_skipped=1)
     assert rows.column("text") == ["row 0", "row 1"] * 2
-    assert (rows.read, rows.skipped) == (5, {"repeated header": 1})
+    assert (rows.bad.read, rows.bad.counts) == (5, {"repeated header": 1})
 
 
 def test_a_text_may_be_the_name_of_its_only_column(tmp_path):
@@ -54,19 +54,19 @@ def test_a_bom_is_no_part_of_the_first_column(tmp_path, encoding):
 @pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r", b""])
 def test_returns_end_lines_where_only_the_file_ends_otherwise(tmp_path, end):
     rows = texts(tmp_path / "a.txt", b"one\rtwo\rthree" + end)
-    assert rows.column("text") == ["one", "two", "three"] and not rows.notes
+    assert rows.column("text") == ["one", "two", "three"] and not rows.bad.notes
 
 
 def test_returns_inside_lines_are_noted(tmp_path):
     rows = texts(tmp_path / "a.txt", b"one\r\ntwo\rthree\r\nfour\n")
     assert rows.column("text") == ["one", "two\rthree", "four"]
-    assert rows.notes[0].startswith("1 line has a carriage return inside")
+    assert rows.bad.notes[0].startswith("1 line has a carriage return inside")
 
 
 @pytest.mark.parametrize("first", ["sep=;", "sep=;;;", "sep=; ", '"sep=;";;'])
 def test_the_separator_line_may_be_filled_up(tmp_path, first):
     rows = train(tmp_path / "a.csv", f"{first}\ntext;label\na;x\nb, c;y\n")
-    assert rows.column("text") == ["a", "b, c"] and rows.other_lines["sep= line"] == 1
+    assert rows.column("text") == ["a", "b, c"] and rows.bad.other_lines["sep= line"] == 1
 
 
 @pytest.mark.parametrize(
@@ -130,7 +130,7 @@ def test_text_that_a_parquet_file_holds_as_bytes(tmp_path, kind):
     pa.parquet.write_table(pa.table({"text": values}), tmp_path / "a.parquet")
     config = DataConfig(name="files", on_bad_row="skip")
     rows = load_inputs(str(tmp_path / "a.parquet"), config)
-    assert rows.column("text") == ["row 0", "row 1"] and rows.skipped == {"empty text": 1}
+    assert rows.column("text") == ["row 0", "row 1"] and rows.bad.counts == {"empty text": 1}
 
 
 @pytest.mark.parametrize("index", [False, True])
@@ -189,11 +189,11 @@ def test_words_of_conllu_come_once(tmp_path):
     content = "# text = al\n1-2\tal\t_\n1\ta\tADP\n2\tel\tDET\n2.1\tx\tX\n\n1\tmar\tNOUN\n"
     rows = train(tmp_path / "a.conllu", content, task="token_classification", text=1)
     assert rows.column("text") == ["a el", "mar"]
-    assert sum(rows.other_lines.values()) + rows.read + rows.blank_lines == 7
+    assert sum(rows.bad.other_lines.values()) + rows.bad.read + rows.bad.blank_lines == 7
 
 
 def test_a_word_that_looks_like_a_comment_keeps_its_columns(tmp_path):
     content = "#id\tO\nAnn\tB-PER\n\n#x=\tO\n\n# id = 7\nBo\tB-PER\n"
     rows = train(tmp_path / "a.conll", content, task="token_classification")
     assert rows.column("text") == ["#id Ann", "#x=", "Bo"]
-    assert rows.other_lines["comment"] == 1
+    assert rows.bad.other_lines["comment"] == 1

@@ -108,7 +108,7 @@ def test_bad_rows_are_told_each_time(path, reads):
         rows(path)
     assert str(first.value) == str(again.value) and "rows.csv:42" in str(first.value)
     skipped = rows(path, on_bad_row="skip", max_skipped=1.0)
-    assert (len(skipped), dict(skipped.skipped)) == (40, {"empty text": 7})
+    assert (len(skipped), dict(skipped.bad.counts)) == (40, {"empty text": 7})
     assert reads == ["train"]
 
 
@@ -178,7 +178,7 @@ def test_without_a_place_to_keep_them_they_are_in_memory(path, tmp_path, reads):
     path.write_text(CONTENT + " ,a,c\n")
     (tmp_path / "cache").write_text("a file where the folder would be")
     actual = rows(path, on_bad_row="skip", max_skipped=1.0)
-    assert (len(actual), dict(actual.skipped)) == (40, {"empty text": 1})
+    assert (len(actual), dict(actual.bad.counts)) == (40, {"empty text": 1})
 
 
 def test_small_files_and_what_is_to_be_answered_are_not_kept(path, cache):

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from bertft.data.rows import Rows
+from bertft.data.rows import BadRows, Rows
 
 
 def table(count, pieces=1):
@@ -33,14 +33,18 @@ def test_chosen_rows_are_those_of_a_copy(seed, pieces, monkeypatch):
     whole = table(50, pieces)
     first = generator.random(50) < 0.7
     second = generator.random(first.sum()) < 0.5
-    chosen = Rows(whole, "a.csv", Counter({"empty text": 2})).select(first).select(second)
+    chosen = (
+        Rows(whole, BadRows("a.csv", counts=Counter({"empty text": 2})))
+        .select(first)
+        .select(second)
+    )
     copied = whole.filter(pa.array(first)).filter(pa.array(second))
-    expected = Rows(copied, "a.csv")
+    expected = Rows(copied, BadRows("a.csv"))
 
     assert len(chosen) == copied.num_rows and chosen.table is whole
     assert chosen.column("label") == copied.column("label").to_pylist()
     assert chosen.arrow_column("text").to_pylist() == copied.column("text").to_pylist()
-    assert chosen.fingerprint == expected.fingerprint != Rows(whole, "a.csv").fingerprint
+    assert chosen.fingerprint == expected.fingerprint != Rows(whole, BadRows("a.csv")).fingerprint
     for row, line in enumerate(copied.column("line").to_pylist()):
         assert chosen.location(row) == f"a.csv:{line}"
         assert chosen.value("text", row) == copied.column("text")[row].as_py()
@@ -55,22 +59,22 @@ def test_chosen_rows_are_those_of_a_copy(seed, pieces, monkeypatch):
 
 
 def test_a_few_hold_no_large_table():
-    rows = Rows(table(20_000), "a.csv")
+    rows = Rows(table(20_000), BadRows("a.csv"))
     few = rows.select(np.arange(len(rows)) % 100 == 0)
     assert few.row_indices is None and few.column("line") == list(range(10, 20_010, 100))
     assert few.table.nbytes < rows.table.nbytes / 50
 
 
 def test_none_chosen():
-    none = Rows(table(5), "a.csv").select(np.zeros(5, bool))
+    none = Rows(table(5), BadRows("a.csv")).select(np.zeros(5, bool))
     assert len(none) == 0 and none.column("text") == [] and list(none.iter_chunks(3)) == []
 
 
 def test_choosing_copies_no_text_and_counts_apart():
-    rows = Rows(table(20_000), "a.csv", Counter({"empty text": 2}))
+    rows = Rows(table(20_000), BadRows("a.csv", counts=Counter({"empty text": 2})))
     before = pa.total_allocated_bytes()
     remaining = rows.select(np.arange(len(rows)) % 10 > 0)
     assert pa.total_allocated_bytes() == before
     assert remaining.row_indices.nbytes == 4 * len(remaining)
-    remaining.skipped["unknown label"] += 1
-    assert rows.skipped == {"empty text": 2}
+    remaining.bad.counts["unknown label"] += 1
+    assert rows.bad.counts == {"empty text": 2}

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from bertft.config.data import DataConfig
-from bertft.data.rows import Rows
+from bertft.data.rows import BadRows, Rows
 from bertft.data.splits import load_splits
 from bertft.errors import DataError, UsageError
 
@@ -42,9 +42,9 @@ def test_what_was_left_out_is_counted_once(tmp_path):
     write(path, 100)
     path.write_text(path.read_text() + "\n\t a\n \tb\n")
     splits = load_splits(config(str(path), on_bad_row="skip", max_skipped=1.0))
-    assert (splits.train.skipped.total(), splits.validation.skipped.total()) == (2, 0)
-    splits.validation.skipped["later"] += 1
-    assert splits.train.skipped.total() == 2
+    assert (splits.train.bad.counts.total(), splits.validation.bad.counts.total()) == (2, 0)
+    splits.validation.bad.counts["later"] += 1
+    assert splits.train.bad.counts.total() == 2
 
 
 def test_the_cut_is_stratified(train):
@@ -167,7 +167,7 @@ def test_the_fingerprint_sees_where_texts_end(tmp_path):
 def test_the_fingerprint_does_not_see_how_arrow_cut_the_rows(train):
     rows = load_splits(config(train)).train
     pieces = [rows.slice(0, 7), rows.slice(7, 500), rows.slice(507, len(rows))]
-    cut = Rows(pa.concat_tables(pieces), "elsewhere")
+    cut = Rows(pa.concat_tables(pieces), BadRows("elsewhere"))
     assert cut.table.column("text").num_chunks == 3
     assert cut.fingerprint == rows.fingerprint
     assert rows.select(np.arange(len(rows)) > 0).fingerprint != rows.fingerprint
@@ -199,7 +199,7 @@ def test_minus_one_is_a_class_where_train_has_it(tmp_path, task):
     names = {name: str(tmp_path / f"{name}.tsv") for name in ("train", "test")}
     test = load_splits(DataConfig(name="files", validation=names["train"], task=task, **names)).test
     assert test.has_labels and list(map(float, test.column("label"))) == [-1, -1]
-    assert not test.notes
+    assert not test.bad.notes
 
 
 def test_minus_one_is_a_class_where_it_is_named(tmp_path):
@@ -215,7 +215,7 @@ def test_a_test_split_taken_as_unlabelled_is_noted(tmp_path, label, told):
     names = {name: str(tmp_path / f"{name}.tsv") for name in ("train", "test")}
     splits = load_splits(DataConfig(name="files", validation=names["train"], **names))
     assert not splits.test.has_labels and len(splits.test) == 2
-    assert splits.test.notes == (f"all labels are {told}: the split is treated as unlabelled",)
+    assert splits.test.bad.notes == [f"all labels are {told}: the split is treated as unlabelled"]
 
 
 def test_a_file_without_labels_is_not_told_to_name_them_alone(tmp_path):

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from bertft.config.data import DataConfig
 from bertft.data.features import featurize
-from bertft.data.rows import Rows
+from bertft.data.rows import BadRows, Rows
 from bertft.data.splits import load_splits
 from bertft.data.statistics import (
     SpecialTokenIds,
@@ -74,7 +74,7 @@ def test_what_it_says(tmp_path):
     assert train.lengths == {"min": 1.0, "median": 2.0, "90 %": 2.0, "max": 2.0, "mean": 1.75}
     assert train.truncated == 0.25
     assert train.labels == {"a": 0.5, "b": 0.5}
-    assert train.skipped == {"empty text": 1}
+    assert train.bad.counts == {"empty text": 1}
     assert train.files == [str(tmp_path / "a.jsonl")]
     assert report.overlap == 1
     json.dumps(report.to_dict())
@@ -154,7 +154,7 @@ def test_overlap_is_counted_in_pieces(monkeypatch):
     def rows(seed, count):
         words = np.random.default_rng(seed).choice(200, count)
         texts = pa.array([f" word {each} " for each in words], pa.large_string())
-        return Rows(pa.table({"text": texts, "line": list(range(count))}), "here")
+        return Rows(pa.table({"text": texts, "line": list(range(count))}), BadRows("here"))
 
     train, validation = rows(0, 120), rows(1, 90)
     expected = sum(text in set(train.column("text")) for text in validation.column("text"))

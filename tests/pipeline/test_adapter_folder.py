@@ -19,7 +19,7 @@ from bertft.config.data import DataConfig
 from bertft.config.method import MethodConfig
 from bertft.config.method_components.low_rank import LowRankConfig
 from bertft.config.model import ModelConfig
-from bertft.data.rows import Rows
+from bertft.data.rows import BadRows, Rows
 from bertft.errors import DataError, SystemResourceError, UsageError
 from bertft.export.equivalence import score_rows
 from bertft.export.peft_adapter import write_peft_adapter
@@ -119,7 +119,7 @@ def trained_by_peft(base, family, folder, kind="SEQ_CLS", **settings):
 def some_rows(task):
     """Sixteen made ones, of all kinds."""
     rows = sample_check_rows(task)
-    return Rows(rows.table.take(list(range(0, len(rows), 4))), rows.source)
+    return Rows(rows.table.take(list(range(0, len(rows), 4))), BadRows(rows.source))
 
 
 def logits_of(model, saved, tokenizer=None):

@@ -5,14 +5,14 @@ from __future__ import annotations
 import pyarrow as pa
 import pytest
 
-from bertft.data.rows import Rows
+from bertft.data.rows import BadRows, Rows
 from bertft.errors import DataError
 from bertft.pipeline.check_rows import CHECK_ROW_COUNT, read_check_rows, write_check_rows
 
 
 def rows(count, **columns):
     table = {"text": [f"text {n}" for n in range(count)], "line": list(range(1, count + 1))}
-    return Rows(pa.table({**table, **columns}), "a.csv")
+    return Rows(pa.table({**table, **columns}), BadRows("a.csv"))
 
 
 @pytest.mark.parametrize(("count", "kept"), [(1, 1), (63, 63), (64, 64), (65, 64), (1000, 64)])
@@ -31,7 +31,8 @@ def test_they_come_back_as_they_were(tmp_path, labels):
     texts = ['a "quoted"\n\r\t one', "\u2028 \u0085 \x0b \x1c 好 \U0001f600"]
     pairs = ["x", "\u2029"]
     before = Rows(
-        pa.table({"text": texts, "text_pair": pairs, "label": labels, "line": [3, 9]}), "a.csv"
+        pa.table({"text": texts, "text_pair": pairs, "label": labels, "line": [3, 9]}),
+        BadRows("a.csv"),
     )
     write_check_rows(tmp_path / "rows.jsonl", before)
     after = read_check_rows(tmp_path / "rows.jsonl")

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from bertft.data.features import featurize
-from bertft.data.rows import RowError, Rows
+from bertft.data.rows import BadRows, RowError, Rows
 from bertft.data.splits import Splits
 from bertft.errors import DataError, UsageError
 from bertft.models import loading
@@ -45,13 +45,13 @@ class Task:
 def tables(monkeypatch, texts, unread):
     monkeypatch.setattr("bertft.tasks.task.tokenizer_hash", str)
     table = pa.table({"text": texts, "line": list(range(1, len(texts) + 1))})
-    rows = Rows(table, "a.csv", Counter())
+    rows = Rows(table, BadRows("a.csv"))
     features = {"train": featurize(rows, Task().make_encoder((), 9), [], None)}
     splits = Splits(rows, None, None, None, False, None)
     saved = SimpleNamespace(task_model=SimpleNamespace(tokenizer=unread))
     student = teacher.StudentData(Task(), None, 9, splits, features, None)
     result = teacher._teacher_features(saved, student, 9)
-    assert rows.skipped == Counter(), "counted with the student's features alone"
+    assert rows.bad.counts == Counter(), "counted with the student's features alone"
     return result
 
 

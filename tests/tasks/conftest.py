@@ -17,7 +17,7 @@ from transformers import BertConfig, BertForSequenceClassification, PreTrainedTo
 from bertft.config.data import DataConfig
 from bertft.data.batch import Batch, collate
 from bertft.data.features import FeatureTable, featurize
-from bertft.data.rows import Rows
+from bertft.data.rows import BadRows, Rows
 from bertft.tasks.task import BaseTask
 
 WORDS = ["a", "film", "good", "bad", "dull", "the", "plot", "un", "##s", "##ly", "##true", *",.!"]
@@ -105,7 +105,7 @@ def features() -> Callable[..., FeatureTable]:
     def build(task: BaseTask, tokenizer: Any, **columns: Any) -> FeatureTable:
         size = len(columns["text"])
         table = pa.table({**columns, "line": pa.array(range(1, size + 1))})
-        return featurize(Rows(table, "here"), task.make_encoder(tokenizer, 16), [], None)
+        return featurize(Rows(table, BadRows("here")), task.make_encoder(tokenizer, 16), [], None)
 
     return build
 

@@ -14,7 +14,7 @@ from transformers import BertConfig, BertForMaskedLM
 from bertft.config.choices import LAYOUTS
 from bertft.data.batch import BatchSeed, collate
 from bertft.data.features import featurize
-from bertft.data.rows import Rows
+from bertft.data.rows import BadRows, Rows
 from bertft.errors import DataError
 from bertft.models.precision import Precision
 from bertft.models.runner import EncoderRunner
@@ -33,7 +33,7 @@ def task(settings):
 
 @pytest.fixture
 def table(task, bert_tokenizer):
-    rows = Rows(pa.table({"text": TEXTS, "line": [1, 2, 3, 4]}), "here")
+    rows = Rows(pa.table({"text": TEXTS, "line": [1, 2, 3, 4]}), BadRows("here"))
     return featurize(rows, task.make_encoder(bert_tokenizer, 9), [], None)
 
 
@@ -154,7 +154,7 @@ def test_perplexity_is_that_of_transformers_loss_and_is_the_same_again(task, tab
 
 
 def test_rows_without_a_token_to_guess_have_no_perplexity(task, model, bert_tokenizer):
-    unknown = Rows(pa.table({"text": ["😀 😎", "😀"], "line": [1, 2]}), "smileys.txt")
+    unknown = Rows(pa.table({"text": ["😀 😎", "😀"], "line": [1, 2]}), BadRows("smileys.txt"))
     table = featurize(unknown, task.make_encoder(bert_tokenizer, 9), [], None)
     with pytest.raises(DataError, match="no tokens to mask") as content:
         evaluate(EncoderRunner(model, "token"), task, table, CPU)
@@ -190,7 +190,7 @@ def test_a_trained_head_over_a_frozen_half_precision_decoder(task, table, model)
 
 def test_answers_tell_the_likeliest_tokens_of_each_mask(task, model, bert_tokenizer):
     texts = ["the [MASK] film", "no mask", "[MASK] [MASK]"]
-    rows = Rows(pa.table({"text": texts, "line": [1, 2, 3]}), "here")
+    rows = Rows(pa.table({"text": texts, "line": [1, 2, 3]}), BadRows("here"))
     table = featurize(rows, task.make_encoder(bert_tokenizer, 9), [], None)
     runner = EncoderRunner(copy.deepcopy(model), "token")
     logits = predict_logits(runner, table, CPU, transform=task.predict_transform)

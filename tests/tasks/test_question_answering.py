@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 
 from bertft.data.features import featurize
-from bertft.data.rows import Rows
+from bertft.data.rows import BadRows, Rows
 from bertft.data.splits import load_splits
 from bertft.errors import UsageError
 from bertft.tasks.question_answering.task import QuestionAnsweringTask
@@ -44,7 +44,7 @@ def rows_of(*rows) -> Rows:
         "label": pa.array(columns[3], pa.list_(pa.string())),
         "start": pa.array(starts, pa.list_(pa.int64())), "line": list(range(1, len(rows) + 1)),
     }  # fmt: skip
-    return Rows(pa.table(table), "here")
+    return Rows(pa.table(table), BadRows("here"))
 
 
 LONG = "a film good bad dull the plot " * 3 + "very bad"

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from bertft.data.features import featurize
-from bertft.data.rows import Rows
+from bertft.data.rows import BadRows, Rows
 from bertft.tasks.task import build_task
 from bertft.tasks.token_classification.word_splitting import join_words
 
@@ -76,7 +76,7 @@ def test_what_is_not_finite_tells_nothing(name, settings):
 def pieces(task, tokenizer, rows):
     """The table of each row alone."""
     tables = [
-        featurize(Rows(rows.slice(n, 1), "x"), task.make_encoder(tokenizer, 16), [], None)
+        featurize(Rows(rows.slice(n, 1), BadRows("x")), task.make_encoder(tokenizer, 16), [], None)
         for n in range(rows.num_rows)
     ]
     return [int(table.lengths.sum()) for table in tables]
@@ -88,13 +88,13 @@ def check_tokens(task, tokenizer, rows, classes, without=()):
     rng = np.random.default_rng(5)
     logits = [rng.normal(size=(size, classes)).astype(np.float32) for size in sizes]
     encode = task.make_encoder(tokenizer, 16)
-    whole = featurize(Rows(rows, "x"), encode, [], None)
+    whole = featurize(Rows(rows, BadRows("x")), encode, [], None)
     numbers, terms = task.per_row_statistics(np.concatenate(logits), whole)
     assert numbers.tolist() == list(range(len(sizes)))
     actual = task.metrics_from_statistics(terms, DRAWS[:, : len(sizes)])
     for folder, draw in enumerate(DRAWS[:, : len(sizes)]):
         drawn = np.repeat(np.arange(len(sizes)), draw)
-        table = featurize(Rows(rows.take(drawn), "x"), encode, [], None)
+        table = featurize(Rows(rows.take(drawn), BadRows("x")), encode, [], None)
         content = task.compute_metrics(np.concatenate([logits[n] for n in drawn]), table)
         expected = {name: value for name, value in content.items() if name not in without}
         own = {name: v[folder] for name, v in actual.items() if not np.isnan(v[folder])}

@@ -12,7 +12,7 @@ from transformers import BertConfig, BertForTokenClassification, pipeline
 
 from bertft.data.batch import collate
 from bertft.data.features import featurize
-from bertft.data.rows import Rows
+from bertft.data.rows import BadRows, Rows
 from bertft.models.precision import Precision
 from bertft.models.runner import EncoderRunner
 from bertft.tasks.task import build_task, detect_task
@@ -55,7 +55,7 @@ def rows_of(sentences, labelled=True):
     }
     if labelled:
         columns["label"] = [tags for _, tags in sentences]
-    return Rows(pa.table(columns), "here")
+    return Rows(pa.table(columns), BadRows("here"))
 
 
 @pytest.fixture

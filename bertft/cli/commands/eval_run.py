@@ -29,7 +29,7 @@ def score_run(config: EvalRequest) -> tuple[dict[str, float], str, dict[str, Any
         )
     show_status("reading data")
     rows = load_split(loaded, config.split, print_escaped, config.explicit_settings)
-    for note in rows.notes:
+    for note in rows.bad.notes:
         print_warning(f"{rows.source}: {note}")
     task_model, task = loaded.task_model, loaded.task_model.task
     tables = build_features(

@@ -61,7 +61,7 @@ def run(config: PredictConfig, _: Path) -> None:
     skip = config.on_bad_row == "skip"
     with _rename_data_settings():
         rows = load_inputs(config.input, data)
-        for note in rows.notes:
+        for note in rows.bad.notes:
             print_warning(f"{rows.source}: {_DATA_PREFIX.sub('', note)}")
         table = _build_features(rows, loaded, skip)
     predictions: Iterator[dict[str, Any]] = iter(())
@@ -86,12 +86,12 @@ def run(config: PredictConfig, _: Path) -> None:
             count += 1
             if is_output_closed(file):
                 return
-        if count != rows.read:
+        if count != rows.bad.read:
             raise RuntimeError(
-                f"{rows.source}: {rows.read:,} rows read, but {count:,} predictions written"
+                f"{rows.source}: {rows.bad.read:,} rows read, but {count:,} predictions written"
             )
-    if rows.skipped:
-        reasons = format_reasons(rows.skipped)
+    if rows.bad.counts:
+        reasons = format_reasons(rows.bad.counts)
         print_warning(f"{rows.source}: {reasons}: they have an error in place of a prediction")
     accounting = format_accounting(rows.source, rows.accounting())
     output_prefix = "" if config.output == "-" else f"{config.output}: "
@@ -100,7 +100,7 @@ def run(config: PredictConfig, _: Path) -> None:
 
 def _build_features(rows: Rows, loaded: LoadedModel, skip: bool) -> FeatureTable | None:
     """The features of the rows; None if all rows are invalid and skipped."""
-    if not len(rows) and rows.read:
+    if not len(rows) and rows.bad.read:
         return None
     task, length = loaded.task_model.task, loaded.info.max_length
     policy = "skip" if skip else "error"
@@ -109,11 +109,11 @@ def _build_features(rows: Rows, loaded: LoadedModel, skip: bool) -> FeatureTable
             rows, task, loaded.task_model.tokenizer, length, None, policy
         )
     except NoFeaturesError:
-        if not skip or rows.all_errors is None:
+        if not skip or rows.bad.all_errors is None:
             raise
         row_error = task.no_feature_error(length)
-        rows.all_errors.extend((line, row_error.detail) for line in rows.column("line"))
-        rows.skipped[row_error.reason] += len(rows)
+        rows.bad.all_errors.extend((line, row_error.detail) for line in rows.column("line"))
+        rows.bad.counts[row_error.reason] += len(rows)
         return None
 
 
@@ -128,7 +128,7 @@ def _merge_bad_rows(
     empty_prediction, ids = dict.fromkeys(task.prediction_fields), _ids_of_bad_rows(rows)
     bad = (
         (line, {"line": line, **ids.get(line, {}), **empty_prediction, "error": error})
-        for line, error in sorted(rows.all_errors or ())
+        for line, error in sorted(rows.bad.all_errors or ())
     )
     for _, prediction in heapq.merge(predicted, bad, key=lambda pair: pair[0]):
         yield prediction
@@ -136,9 +136,9 @@ def _merge_bad_rows(
 
 def _ids_of_bad_rows(rows: Rows) -> dict[int, dict[str, str]]:
     """``{"id": ...}`` by line, for the invalid rows that have an id."""
-    ids = dict(rows.ids)
+    ids = dict(rows.bad.ids)
     if "id" in rows.columns:  # rows that were read but have no features
-        bad = {line for line, _ in rows.all_errors or ()}
+        bad = {line for line, _ in rows.bad.all_errors or ()}
         pairs = zip(rows.column("line"), rows.column("id"), strict=True) if bad else ()
         ids |= {line: name for line, name in pairs if line in bad and name is not None}
     return {line: {"id": name} for line, name in ids.items()}

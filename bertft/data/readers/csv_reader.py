@@ -110,8 +110,8 @@ def check_unmarked_header(
     if config.header is not None or schema.columns.has_names:
         return
     line = table.column("line")[0].as_py() if table.num_rows else None
-    if bad.first and (line is None or bad.first[0][0] < line):
-        line, detail = bad.first[0]
+    if bad.first_errors and (line is None or bad.first_errors[0][0] < line):
+        line, detail = bad.first_errors[0]
         label_error = detail if bad.counts[NOT_NUMERIC] + bad.counts[NOT_BINARY] == 1 else ""
         candidates = label_error if "the label" in label_error else ""
     else:

@@ -34,7 +34,7 @@ class MaskedLMRowSchema(RowSchema):
         if config.separator is None:
             self.readers_by_extension = {".txt": read_nonblank_lines}
 
-    def parse(self, fields: Sequence[Any], split: str) -> list[Any]:
+    def parse(self, fields: Sequence[Any], split: str, ignored: list[str]) -> list[Any]:
         return [require_text(fields[0])]
 
     def label_statistics(self, table: pa.Table) -> dict[str, float]:

@@ -30,6 +30,7 @@ from bertft.data.readers.squad_json import read_squad_json
 from bertft.data.rows import RowError
 from bertft.data.schema import (
     ColumnSpec,
+    LabelReader,
     RowSchema,
     check_characters,
     label_columns,
@@ -59,7 +60,6 @@ class QuestionAnsweringRowSchema(RowSchema):
     def __init__(self, config: DataConfig, labelled: bool) -> None:
         self.readers_by_extension = {".json": read_squad_json}
         self.labelled, self.unanswerable = labelled, config.unanswerable
-        self._ignored_parts: list[str] = []
         texts = text_columns(config, ("question", "context"))
         if len(texts) != 2:
             raise UsageError(
@@ -90,7 +90,7 @@ class QuestionAnsweringRowSchema(RowSchema):
     def record_unit(self, extension: str) -> str:
         return "question" if extension in self.readers_by_extension else ""
 
-    def parse(self, fields: Sequence[Any], split: str) -> list[Any]:
+    def parse(self, fields: Sequence[Any], split: str, ignored: list[str]) -> list[Any]:
         values_by_column = dict(zip(map(str, self.columns.all_columns), fields, strict=True))
         question_id = _parse_id(values_by_column["id"])
         try:
@@ -101,28 +101,26 @@ class QuestionAnsweringRowSchema(RowSchema):
         except RowError as fault:
             fault.row_id = question_id
             raise
-        self._ignored_parts = []
+        row: list[Any] = [question_id, question, context]
         if not self.labelled:
-            return [question_id, question, context]
+            return row
         try:
-            answers = self._answers(values_by_column, context, split)
+            answers = self._answers(values_by_column, context, split, ignored)
         except RowError as fault:
             detail = f"question {question_id!r}: {fault.detail}" if question_id else fault.detail
             raise RowError(fault.reason, detail) from None
         if answers is None:
-            return [question_id, question, context, None, None]
-        return [
-            question_id,
-            question,
-            context,
-            [answer for answer, _ in answers],
-            [offset for _, offset in answers],
-        ]
+            return [*row, None, None]
+        texts, offsets = [text for text, _ in answers], [offset for _, offset in answers]
+        return [*row, texts, offsets]
 
     def _answers(
-        self, values_by_column: Mapping[str, Any], context: str, split: str
+        self, values_by_column: Mapping[str, Any], context: str, split: str, ignored: list[str]
     ) -> list[tuple[str, int]] | None:
-        """(text, offset) of each answer, those with a certain offset first; None: no label."""
+        """(text, offset) of each answer, those with a certain offset first; None: no label.
+
+        The reasons of ignored answers and offsets are added to ``ignored``.
+        """
         value = (
             values_by_column[str(self.columns.label[0])]
             if self.columns.label
@@ -144,7 +142,7 @@ class QuestionAnsweringRowSchema(RowSchema):
                 answer = require_text(record.get("text"), "answer")
             except RowError as error:
                 first_error = first_error or error
-                self._ignored_parts.append(f"answer ignored: {error.reason}")
+                ignored.append(f"answer ignored: {error.reason}")
                 continue
             try:
                 start = _check_offset(record.get("answer_start"), answer, context)
@@ -152,7 +150,7 @@ class QuestionAnsweringRowSchema(RowSchema):
             except RowError as error:
                 first_error = first_error or error
                 unplaced.append(answer)
-                self._ignored_parts.append(f"place of an answer ignored: {error.reason}")
+                ignored.append(f"place of an answer ignored: {error.reason}")
         placed.sort(key=lambda answer_with_offset: answer_with_offset[2])
         if split != "train":
             placed += [(answer, UNKNOWN_OFFSET, True) for answer in unplaced]
@@ -162,19 +160,21 @@ class QuestionAnsweringRowSchema(RowSchema):
             raise RowError("guessed offset", "the offset of the answer is only a guess")
         return [(answer, start) for answer, start, _ in placed]
 
-    def take_ignored_parts(self) -> list[str]:
-        return self._ignored_parts
-
-    def nothing_to_learn(self, table: pa.Table) -> str:
-        if table.num_rows == 1:
-            return ""
-        any_answer = pc.any(pc.greater(pc.list_value_length(table.column("label")), 0)).as_py()
-        return "" if any_answer else "no question has an answer"
+    def label_reader(self, model_classes: list[str] | None = None) -> LabelReader:
+        return _AnswerReader(model_classes)
 
     def label_statistics(self, table: pa.Table) -> dict[str, float]:
         """The fraction of questions that have an answer."""
         sizes = pc.list_value_length(table.column("label"))
         return {"answerable": pc.sum(pc.greater(sizes, 0)).as_py() / table.num_rows}
+
+
+class _AnswerReader(LabelReader):
+    def nothing_to_learn(self, table: pa.Table) -> str:
+        if table.num_rows == 1:
+            return ""
+        any_answer = pc.any(pc.greater(pc.list_value_length(table.column("label")), 0)).as_py()
+        return "" if any_answer else "no question has an answer"
 
 
 def _parse_id(value: Any) -> str | None:

@@ -26,6 +26,7 @@ from bertft.data.labels import (
 from bertft.data.rows import BadRows, RowError
 from bertft.data.schema import (
     ColumnSpec,
+    LabelReader,
     RowSchema,
     check_characters,
     label_columns,
@@ -70,8 +71,6 @@ class TextRowSchema(RowSchema):
         self.config = config
         self.label_kind = TASKS[config.task].label or "class"
         self.has_classes = self.label_kind != "number"
-        self._notes: list[str] = []
-        self._multi_hot_width: int | None = None  # 0: the lists contain class numbers
         names = text_columns(config, ("text",))
         if len(names) not in (1, 2):
             raise UsageError(
@@ -87,13 +86,18 @@ class TextRowSchema(RowSchema):
                 hint="Set data.label=<column>; several 0/1 columns need data.task=multi_label",
             )
         self.columns = ColumnSpec(names, label if labelled else ())
+        self.has_column_per_class = self.label_kind == "classes" and _is_list(config.label)
+        # The class of each 0/1 column.
+        self.column_classes = (
+            _classes_of_columns(config) if labelled and self.has_column_per_class else []
+        )
         self.label_parser = self._make_label_parser() if labelled else None
         fields = [(name, pa.large_string()) for name in self.text_fields[: len(names)]]
         if self.label_parser is not None:
             fields.append(("label", self.label_parser.arrow_type))
         self.fields = fields
 
-    def parse(self, fields: Sequence[Any], split: str) -> list[Any]:
+    def parse(self, fields: Sequence[Any], split: str, ignored: list[str]) -> list[Any]:
         count = len(self.columns.text)
         row: list[Any] = [require_text(field) for field in fields[:count]]
         if self.label_parser is not None:
@@ -101,23 +105,121 @@ class TextRowSchema(RowSchema):
             row.append(self.label_parser.parse(values, self.config.label_separator))
         return row
 
+    def is_stratified(self) -> bool:
+        return self.label_kind == "class"
+
+    def label_statistics(self, table: pa.Table) -> dict[str, float]:
+        """Class → fraction of the rows that have it; for numbers min, mean and max."""
+        values = table.column("label")
+        if pa.types.is_floating(values.type):
+            bounds = pc.min_max(values).as_py()
+            return {"min": bounds["min"], "mean": pc.mean(values).as_py(), "max": bounds["max"]}
+        return class_shares(table)
+
+    def label_reader(self, model_classes: list[str] | None = None) -> LabelReader:
+        return _TextLabelReader(self, model_classes)
+
+    def _make_label_parser(self) -> LabelParser:
+        parser, labels = LABEL_PARSERS[self.label_kind], self.config.labels
+        if self.has_column_per_class:
+            return dataclasses.replace(parser, parse=self._parse_class_columns)
+        if not self.has_classes or labels is None:
+            return parser
+        known_names = set(configured_class_names(labels))
+        if isinstance(labels, Mapping):
+            known_names |= configured_label_mapping(labels).keys()
+
+        def parse(fields: Sequence[Any], separator: str) -> Any:
+            # A label that looks like a list is a name if data.labels contains it.
+            field = fields[0]
+            if not isinstance(field, str) or field.strip() not in known_names:
+                return parser.parse(fields, separator)
+            return [field.strip()] if self.label_kind == "classes" else to_class_name(field)
+
+        return dataclasses.replace(parser, parse=parse)
+
+    def _parse_class_columns(self, fields: Sequence[Any], separator: str) -> list[str]:
+        return [
+            name
+            for name, field in zip(self.column_classes, fields, strict=True)
+            if parse_zero_or_one(field)
+        ]
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, str)
+
+
+def _columns_as_names(config: DataConfig) -> list[str]:
+    return [to_class_name(name) or "" for name in config.label]
+
+
+def _configured_column_classes(config: DataConfig) -> list[str]:
+    """The classes of 0/1 columns, in the order of the model: data.labels, else the columns."""
+    hint = "Name each column of data.label once, in its order"
+    if isinstance(config.labels, Mapping):
+        raise UsageError(
+            "a mapping is not supported with several label columns", where="data.labels", hint=hint
+        )
+    names = [to_class_name(name) or "" for name in config.labels or config.label]
+    if len(names) != len(config.label):
+        raise UsageError(
+            f"has {len(names)} names, but data.label has {len(config.label)} columns",
+            where="data.labels",
+            hint=hint,
+        )
+    return names
+
+
+def _classes_of_columns(config: DataConfig) -> list[str]:
+    """The class of each 0/1 column: by its name, else by its position in data.labels.
+
+    UsageError if data.labels has the name of a column at another position, but not all names.
+    """
+    names, columns = _configured_column_classes(config), _columns_as_names(config)
+    if set(columns) == set(names):
+        return columns
+    positions = {name.casefold(): number for number, name in enumerate(names)}
+    for position, column in enumerate(columns):
+        if positions.get(column.casefold(), position) != position:
+            other_name = names[positions[column.casefold()]]
+            raise UsageError(
+                f"maps the column {quote_value(column)} to the class"
+                f" {quote_value(names[position])}, but also has {quote_value(other_name)}",
+                where="data.labels",
+                hint="Name each column of data.label once, in its order",
+            )
+    return names
+
+
+class _TextLabelReader(LabelReader):
+    def __init__(self, schema: TextRowSchema, model_classes: list[str] | None) -> None:
+        super().__init__(model_classes)
+        self.schema, self.config = schema, schema.config
+        self._multi_hot_width: int | None = None  # 0: the lists contain class numbers
+        if schema.column_classes:
+            pairs = zip(_columns_as_names(schema.config), schema.column_classes, strict=True)
+            self.label_mapping |= {
+                f"column {column}": name for column, name in pairs if column != name
+            }
+
     def class_names(self, table: pa.Table, declared_classes: list[str] | None) -> list[str] | None:
-        if not self.has_classes:
+        if not self.schema.has_classes:
             return None
         if self.model_classes is not None:
             return self.model_classes
-        if self._has_column_per_class:
-            return self._column_names()
+        if self.schema.has_column_per_class:
+            return _configured_column_classes(self.config)
         if self.config.labels is not None:
             return configured_class_names(self.config.labels)
         return declared_classes if declared_classes is not None else observed_classes(table)
 
-    def normalize_labels(
+    def normalize(
         self, table: pa.Table, declared_classes: list[str] | None, bad: BadRows
     ) -> pa.Table:
         """For several labels: converts lists of 0 and 1 to names, and removes repeated names."""
         column = "label" in table.column_names and table.num_rows
-        if not column or self.label_kind != "classes" or self._has_column_per_class:
+        if not column or self.schema.label_kind != "classes" or self.schema.has_column_per_class:
             return table
         width = self._detect_multi_hot_width(table, bad)
         if width is None:
@@ -159,143 +261,47 @@ class TextRowSchema(RowSchema):
             )
         return self._multi_hot_width or None
 
-    def notes(self) -> list[str]:
-        return self._notes
-
-    def check_label_types(
+    def check_types(
         self, table: pa.Table, declared_classes: list[str] | None, bad: BadRows
     ) -> None:
-        named = (
-            self.config.labels is not None
-            or declared_classes is not None
-            or self._has_column_per_class
+        known_classes = (self.config.labels, declared_classes, self.model_classes)
+        are_classes_known = self.schema.has_column_per_class or any(
+            classes is not None for classes in known_classes
         )
-        named = named or self.model_classes is not None
-        check_label_kind(self.label_kind, self.config.task, table, named, bad)
-        if self._has_column_per_class and self.model_classes is not None:
-            names = self._column_names()
+        check_label_kind(self.schema.label_kind, self.config.task, table, are_classes_known, bad)
+        if self.schema.has_column_per_class and self.model_classes is not None:
+            names = _configured_column_classes(self.config)
             missing = [name for name in self.model_classes if name not in names]
             if missing:
-                self._notes.append(
+                self.notes.append(
                     f"data.label has no column for {format_list(missing, 4)}: no row has these"
                     " labels"
                 )
-        if named or not self.has_classes or not table.num_rows:
+        if are_classes_known or not self.schema.has_classes or not table.num_rows:
             return
         if note := format_similar_names(observed_classes(table)):
-            self._notes.append(note)
-        if self.label_kind == "classes":
-            check_label_separator(table, self.config.label_separator, bad, self._notes)
+            self.notes.append(note)
+        if self.schema.label_kind == "classes":
+            check_label_separator(table, self.config.label_separator, bad, self.notes)
         else:
             joined = find_joined_names(observed_classes(table))
             if joined is not None:
-                self._notes.append(
+                self.notes.append(
                     f"names such as {joined[1]} contain {joined[0]!r}: rows with several labels"
                     f" need data.task=multi_label 'data.label_separator={joined[0]}'"
                 )
-
-    def is_stratified(self) -> bool:
-        return self.label_kind == "class"
 
     def nothing_to_learn(self, table: pa.Table) -> str:
         if table.num_rows == 1:
             return ""
         values = table.column("label")
-        if self.label_kind == "classes":
+        if self.schema.label_kind == "classes":
             any_label = pc.any(pc.greater(pc.list_value_length(values), 0)).as_py()
             return "" if any_label else "no row has a label"
         distinct = pc.unique(values)
         if len(distinct) > 1:
             return ""
         return f"all rows have the label {shorten(str(distinct[0].as_py()))}"
-
-    def label_statistics(self, table: pa.Table) -> dict[str, float]:
-        """Class → fraction of the rows that have it; for numbers min, mean and max."""
-        values = table.column("label")
-        if pa.types.is_floating(values.type):
-            bounds = pc.min_max(values).as_py()
-            return {"min": bounds["min"], "mean": pc.mean(values).as_py(), "max": bounds["max"]}
-        return class_shares(table)
-
-    @property
-    def _has_column_per_class(self) -> bool:
-        """Whether data.label lists one 0/1 column per class."""
-        return (
-            self.label_kind == "classes"
-            and isinstance(self.config.label, Sequence)
-            and (not isinstance(self.config.label, str))
-        )
-
-    def _make_label_parser(self) -> LabelParser:
-        parser, labels = LABEL_PARSERS[self.label_kind], self.config.labels
-        if self.has_classes and not self._has_column_per_class and labels is not None:
-            known_names = set(configured_class_names(labels))
-            if isinstance(labels, Mapping):
-                known_names |= configured_label_mapping(labels).keys()
-
-            def parse(fields: Sequence[Any], separator: str) -> Any:
-                # A label that looks like a list is a name if data.labels contains it.
-                field = fields[0]
-                if not isinstance(field, str) or field.strip() not in known_names:
-                    return parser.parse(fields, separator)
-                return (
-                    to_class_name(field)
-                    if pa.types.is_string(parser.arrow_type)
-                    else [field.strip()]
-                )
-
-            return dataclasses.replace(parser, parse=parse)
-        if not self._has_column_per_class:
-            return parser
-        names = self._class_of_each_column()
-        return dataclasses.replace(
-            parser,
-            parse=lambda fields, _: [
-                name for name, field in zip(names, fields, strict=True) if parse_zero_or_one(field)
-            ],
-        )
-
-    def _class_of_each_column(self) -> list[str]:
-        """The class of each 0/1 column: by its name, else by its position in data.labels.
-
-        UsageError if data.labels has the name of a column at another position, but not all names.
-        """
-        names = self._column_names()
-        columns = [to_class_name(name) or "" for name in self.config.label]
-        if set(columns) == set(names):
-            return columns
-        positions = {name.casefold(): number for number, name in enumerate(names)}
-        for position, column in enumerate(columns):
-            if positions.get(column.casefold(), position) != position:
-                other_name = names[positions[column.casefold()]]
-                raise UsageError(
-                    f"maps the column {quote_value(column)} to the class"
-                    f" {quote_value(names[position])}, but also has {quote_value(other_name)}",
-                    where="data.labels",
-                    hint="Name each column of data.label once, in its order",
-                )
-        pairs = zip(columns, names, strict=True)
-        self.label_mapping.update(
-            {f"column {column}": name for column, name in pairs if column != name}
-        )
-        return names
-
-    def _column_names(self) -> list[str]:
-        """Class names of a list of 0/1 columns: data.labels, else the columns themselves."""
-        if isinstance(self.config.labels, Mapping):
-            raise UsageError(
-                "a mapping is not supported with several label columns",
-                where="data.labels",
-                hint="Name each column of data.label once, in its order",
-            )
-        names = [to_class_name(name) or "" for name in self.config.labels or self.config.label]
-        if len(names) != len(self.config.label):
-            raise UsageError(
-                f"has {len(names)} names, but data.label has {len(self.config.label)} columns",
-                where="data.labels",
-                hint="Name each column of data.label once, in its order",
-            )
-        return names
 
 
 @dataclass(frozen=True)
@@ -361,14 +367,14 @@ def check_label_kind(
     ``classes_given``: the class names are configured, so that any number of classes is accepted.
     """
     if kind == "number" and bad.counts[NOT_NUMERIC] > table.num_rows:
-        line, detail = next(example for example in bad.first if "number" in example[1])
+        line, detail = next(example for example in bad.first_errors if "number" in example[1])
         raise DataError(
             f"data.task={task}, but most labels are not numbers ({detail})",
             where=f"{bad.source}:{line}",
             hint="Set data.label=<column> to a column of numbers, or data.task=classification",
         )
     if kind == "class" and bad.counts[LABEL_LIST] > table.num_rows:
-        line, detail = next(example for example in bad.first if "list" in example[1])
+        line, detail = next(example for example in bad.first_errors if "list" in example[1])
         raise DataError(
             f"data.task={task}, but most labels are lists ({detail})",
             where=f"{bad.source}:{line}",

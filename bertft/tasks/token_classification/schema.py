@@ -29,8 +29,15 @@ from bertft.data.labels import (
 )
 from bertft.data.readers.conll import CONLL_EXTENSIONS, WORD_COLUMNS, LineValues, read_conll
 from bertft.data.rows import BadRows, RowError, drop_rows
-from bertft.data.schema import ColumnSpec, RowSchema, check_characters, label_columns, text_columns
-from bertft.data.schema import require_text as text_of
+from bertft.data.schema import (
+    ColumnSpec,
+    LabelReader,
+    RowSchema,
+    check_characters,
+    label_columns,
+    require_text,
+    text_columns,
+)
 from bertft.errors import DataError, UsageError
 from bertft.tasks.shared.label_lists import parse_list
 from bertft.tasks.token_classification import word_splitting as split_into
@@ -83,8 +90,6 @@ class TokenClassificationRowSchema(RowSchema):
             )
         self.configured_classes = config.labels
         self.scheme: str | None = None if config.scheme == "auto" else config.scheme
-        self.target_scheme: str | None = None  # the scheme of the classes, once it is known
-        self.detection_notes: list[str] = []
         self.labelled = labelled
         self.default_reader = read_conll
         self.readers_by_extension = {
@@ -104,7 +109,7 @@ class TokenClassificationRowSchema(RowSchema):
                 names if isinstance(names[0], str) else WORD_COLUMNS[:1], (), (), WORD_COLUMNS
             )
 
-    def parse(self, fields: Sequence[Any], split: str) -> list[Any]:
+    def parse(self, fields: Sequence[Any], split: str, ignored: list[str]) -> list[Any]:
         tags = _parse_tags(fields[1]) if self.labelled else None
         text, bounds = _parse_words(fields[0], tags)
         starts, stops = [list(side) for side in zip(*bounds, strict=True)] or [[], []]
@@ -117,7 +122,26 @@ class TokenClassificationRowSchema(RowSchema):
             input_format = _AS_TEXTS
         return [text, starts, stops, tags, input_format]
 
-    def normalize_labels(
+    def label_reader(self, model_classes: list[str] | None = None) -> LabelReader:
+        return _TagReader(self.configured_classes, self.scheme, model_classes)
+
+    def label_statistics(self, table: pa.Table) -> dict[str, float]:
+        """Tag → fraction of the rows that have it."""
+        return class_shares(table)
+
+
+class _TagReader(LabelReader):
+    """Converts tags to names and to the scheme of the classes, which the first split decides."""
+
+    def __init__(
+        self, configured_classes: Any, scheme: str | None, model_classes: list[str] | None
+    ) -> None:
+        """``configured_classes``: data.labels. ``scheme``: data.scheme; None: it is detected."""
+        super().__init__(model_classes)
+        self.configured_classes, self.scheme = configured_classes, scheme
+        self.target_scheme: str | None = None  # the scheme of the classes, once it is known
+
+    def normalize(
         self, table: pa.Table, declared_classes: list[str] | None, bad: BadRows
     ) -> pa.Table:
         """Convert tags to names and to the model's scheme, which the first split decides."""
@@ -148,11 +172,11 @@ class TokenClassificationRowSchema(RowSchema):
             if converter.scheme == "io":
                 _check_outside(observed_classes(table), bad.source)
             elif remark := format_similar_names(observed_classes(table)):
-                self.detection_notes.append(remark)
+                self.notes.append(remark)
         if self.target_scheme is None and self.scheme is None:
-            self.detection_notes.append(f"the tags are {converter.scheme} (detected)")
+            self.notes.append(f"the tags are {converter.scheme} (detected)")
         self.target_scheme = converter.target_scheme
-        self.detection_notes += converter.notes(bad.source)
+        self.notes += converter.notes(bad.source)
         if converter.is_identity and is_valid_in_scheme(pairs, converter.scheme):
             return table.drop_columns("step")
         return pa.concat_tables([_convert_tags(piece, converter, bad) for piece in pieces])
@@ -182,9 +206,6 @@ class TokenClassificationRowSchema(RowSchema):
             table, names, self.configured_classes, source=bad.source, applied=self.label_mapping
         )
         return drop_rows(table, faulty, bad)
-
-    def notes(self) -> list[str]:
-        return list(dict.fromkeys(self.detection_notes))
 
     def class_names(self, table: pa.Table, declared_classes: list[str] | None) -> list[str]:
         """O, then all tags of each type: validation may have tags that are not in this split.
@@ -231,10 +252,6 @@ class TokenClassificationRowSchema(RowSchema):
             if (len(observed) == 1 and self.target_scheme == "io")
             else ""
         )
-
-    def label_statistics(self, table: pa.Table) -> dict[str, float]:
-        """Tag → fraction of the rows that have it."""
-        return class_shares(table)
 
 
 def _check_count(table: pa.Table, source: str) -> None:
@@ -342,7 +359,7 @@ def _parse_words(value: Any, tags: list[str] | None) -> tuple[str, split_into.Wo
         if not words:
             raise RowError("empty text")
         return split_into.join_words(words)
-    text = text_of(value)
+    text = require_text(value)
     if tags is None:
         return text, split_into.split_words(text)
     bounds = split_into.split_at_spaces(text, ascii_only=True)

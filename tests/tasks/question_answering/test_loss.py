@@ -10,7 +10,7 @@ from transformers import BertConfig, BertForQuestionAnswering
 
 from bertft.data.batch import collate
 from bertft.data.features import featurize
-from bertft.data.rows import Rows
+from bertft.data.rows import BadRows, Rows
 from bertft.models.runner import EncoderRunner
 from bertft.tasks.question_answering.task import QuestionAnsweringTask, span_loss
 from bertft.tasks.shared.logits import pad_sequences
@@ -54,7 +54,7 @@ def batch(settings, bert_tokenizer):
             "line": [1, 2, 3, 4, 5],
         }
     )  # fmt: skip
-    rows = Rows(table, "here")
+    rows = Rows(table, BadRows("here"))
     features = featurize(rows, task.make_encoder(bert_tokenizer, 16), [], None)
     assert len(features) > 5
     return task, collate(features, np.arange(len(features)), task.label_columns)
@@ -95,7 +95,7 @@ def test_the_loss_of_the_metrics_is_the_mean_of_the_training_s(settings, bert_to
                 "line": [1, 2],
             }
         ),
-        "here",
+        BadRows("here"),
     )
     features = featurize(rows, task.make_encoder(bert_tokenizer, 16), [], None)
     made = collate(features, np.arange(len(features)), task.label_columns)

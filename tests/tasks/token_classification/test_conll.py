@@ -26,7 +26,7 @@ def read(tmp_path):
         path.write_bytes(content.encode("utf-8", "surrogateescape"))
         bad = BadRows("a.conll")
         rows = list(read_conll(path, columns, DataConfig(name="t", **options), bad))
-        assert options.get("on_bad_row") == "skip" or not bad, bad.first
+        assert options.get("on_bad_row") == "skip" or not bad, bad.first_errors
         return [fields for _, fields in rows]
 
     return build
@@ -67,7 +67,7 @@ def test_every_word_and_tag_comes_back(tmp_path, separator):
 
 
 def lines_of(bad):
-    return bad.read + bad.blank + bad.other_lines.total()
+    return bad.read + bad.blank_lines + bad.other_lines.total()
 
 
 @pytest.mark.parametrize("count", [0, 1, 99, 100, 101, 102, 1_000])

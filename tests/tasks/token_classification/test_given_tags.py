@@ -167,7 +167,7 @@ def test_names_of_another_notation_are_kept_as_the_user_gives_them(read):
     assert rows_of(splits.train) == rows_of(splits.validation) == spelled
     splits = read(as_json_lines(spelled), "a.jsonl")
     assert splits.class_names == CLASSES and rows_of(splits.train) == SENTENCES
-    assert splits.schema.notes() == [
+    assert splits.notes == [
         "the tags are bio (detected)",
         f"{splits.train.source}: tags are written as B_X and converted to B-X",
     ]
@@ -183,7 +183,7 @@ def test_splits_in_two_schemes_are_kept_in_that_of_train(read):
     other = as_json_lines([(words, biluo(tags)) for words, tags in SENTENCES])
     splits = read(as_json_lines(SENTENCES), "a.jsonl", other)
     assert rows_of(splits.validation) == rows_of(splits.train) == SENTENCES
-    assert splits.schema.notes() == [
+    assert splits.notes == [
         "the tags are bio (detected)",
         f"{splits.validation.source}: biluo tags are converted to bio, with the same entities",
     ]

@@ -65,7 +65,7 @@ def test_conll(read, name, separator):
     assert words(splits.train)[0] == ["EU", "rejects", "#", "German"]
     assert splits.train.column("line") == [3, 9]
     assert splits.class_names == LABELS
-    assert splits.schema.notes() == ["the tags are bio (detected)"]
+    assert splits.notes == ["the tags are bio (detected)"]
     assert "step" not in splits.train.columns
 
 
@@ -117,7 +117,7 @@ def test_iob1_is_kept_as_bio_and_told(read):
         {"text": "d e", "label": ["O", "B-X"]},
     ]
     assert splits.class_names == ["O", "B-X", "I-X", "B-Y", "I-Y"]
-    assert splits.schema.notes() == [
+    assert splits.notes == [
         "the tags are iob1 (detected)",
         f"{splits.train.source}: iob1 tags are converted to bio, with the same entities",
     ]
@@ -136,8 +136,8 @@ def test_other_schemes(read, tags, scheme, labels):
     text = "".join(f"w {tag}\n" for tag in tags.split())
     splits = read(text)
     assert splits.class_names == labels
-    assert splits.schema.notes() == [f"the tags are {scheme} (detected)"]
-    assert read(text, scheme=scheme).schema.notes() == []
+    assert splits.notes == [f"the tags are {scheme} (detected)"]
+    assert read(text, scheme=scheme).notes == []
 
 
 FAULTS = [
@@ -161,7 +161,7 @@ def test_a_bad_sentence_is_told_with_its_line_or_left_out(read, text, message):
     assert message in str(caught.value)
     assert caught.value.status == 2
     splits = read(text, on_bad_row="skip", max_skipped=1.0)
-    assert sum(splits.train.skipped.values()) == 1
+    assert sum(splits.train.bad.counts.values()) == 1
     assert len(splits.train) >= 1
 
 
@@ -241,9 +241,9 @@ def test_tags_are_settled_in_pieces(read, monkeypatch, tags):
     whole = read(text, on_bad_row="skip", max_skipped=1.0).train
     monkeypatch.setattr("bertft.tasks.token_classification.schema._CHUNK_ROWS", 2)
     pieces = read(text, on_bad_row="skip", max_skipped=1.0).train
-    assert pieces.table.equals(whole.table) and pieces.skipped == whole.skipped
+    assert pieces.table.equals(whole.table) and pieces.bad.counts == whole.bad.counts
     scheme = "iob1" if tags[0] == "I-ORG" else "bio"
-    assert pieces.skipped == {f"'X-ORG' is not a tag of {scheme}": 2} and len(pieces) == 5
+    assert pieces.bad.counts == {f"'X-ORG' is not a tag of {scheme}": 2} and len(pieces) == 5
     assert content(pieces)[0]["label"] == ["B-ORG", "O"]
 
 

@@ -21,8 +21,8 @@ __all__ = ["StarRows", "Stars", "code", "max_error"]
 class StarRows(TextRowSchema):
     """Rows with a text and a label from 1 to 5."""
 
-    def parse(self, fields: Sequence[Any], split: str) -> list[Any]:
-        row = super().parse(fields, split)
+    def parse(self, fields: Sequence[Any], split: str, ignored: list[str]) -> list[Any]:
+        row = super().parse(fields, split, ignored)
         if self.label_parser is not None and row[-1] is not None and not 1 <= row[-1] <= 5:
             raise RowError(
                 "label is not 1 to 5 stars", f"the label {row[-1]:g} is not 1 to 5 stars"
