@@ -15,7 +15,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from torch import Tensor
 
 from bertft.config.loss import LossConfig
 from bertft.data.features import FeatureTable
@@ -23,7 +22,7 @@ from bertft.errors import UsageError
 from bertft.tasks.report_items import ReportItem, TableCell
 from bertft.tasks.shared.calibration import best_index, threshold_curve
 from bertft.tasks.shared.logits import log_softmax, softmax
-from bertft.tasks.shared.losses import LossOptions, balanced_class_weights, cross_entropy_loss
+from bertft.tasks.shared.losses import balanced_class_weights, cross_entropy_loss
 from bertft.tasks.shared.metrics import confusion_matrix, f1_score, matthews_correlation
 from bertft.tasks.shared.report import (
     class_score_table,
@@ -47,6 +46,7 @@ class ClassificationTask(ClassTask):
     problem_type = "single_label_classification"
     default_metric = "accuracy"
     threshold: float | None = None
+    label_loss = staticmethod(cross_entropy_loss)
 
     @property
     def metric_names(self) -> tuple[str, ...]:
@@ -56,9 +56,6 @@ class ClassificationTask(ClassTask):
     @property
     def metric_note(self) -> str:
         return f"f1: positive class {self.classes[1]}" if "f1" in self.metric_names else ""
-
-    def loss_sum(self, logits: Tensor, labels: Tensor, options: LossOptions) -> Tensor:
-        return cross_entropy_loss(logits, labels, options)
 
     def balanced_weights(self, targets: np.ndarray) -> np.ndarray:
         return balanced_class_weights(

@@ -23,11 +23,10 @@ from bertft.data.features import FeatureTable
 from bertft.errors import UsageError
 from bertft.tasks.report_items import ReportItem, TableCell
 from bertft.tasks.shared.calibration import best_index, best_micro_f1_indices, threshold_curve
-from bertft.tasks.shared.distillation_losses import bernoulli_kl_loss
 from bertft.tasks.shared.logits import log_sigmoid, sigmoid
 from bertft.tasks.shared.losses import (
-    LossOptions,
     balanced_label_weights,
+    bernoulli_kl_loss,
     binary_cross_entropy_loss,
 )
 from bertft.tasks.shared.metrics import f1_score
@@ -52,6 +51,7 @@ class MultiLabelTask(ClassTask):
     problem_type = "multi_label_classification"
     default_metric = "f1_micro"
     threshold: Threshold = 0.5
+    label_loss = staticmethod(binary_cross_entropy_loss)
 
     @property
     def metric_names(self) -> tuple[str, ...]:
@@ -63,9 +63,6 @@ class MultiLabelTask(ClassTask):
         targets = np.zeros((len(labels), len(self.classes)), np.float32)
         targets[np.repeat(np.arange(len(labels)), counts), columns] = 1.0
         return targets
-
-    def loss_sum(self, logits: Tensor, labels: Tensor, options: LossOptions) -> Tensor:
-        return binary_cross_entropy_loss(logits, labels, options)
 
     def balanced_weights(self, targets: np.ndarray) -> np.ndarray:
         return balanced_label_weights(targets.sum(0, np.float64), len(targets), self.classes)

@@ -18,8 +18,7 @@ from torch import Tensor
 from bertft.data.batch import Batch
 from bertft.data.features import FeatureTable
 from bertft.tasks.report_items import AgreementPlot, ReportItem, TableCell
-from bertft.tasks.shared.distillation_losses import squared_error_loss
-from bertft.tasks.shared.logits import to_loss_precision
+from bertft.tasks.shared.losses import squared_error_loss, to_loss_precision
 from bertft.tasks.shared.metrics import pearson, spearman, weighted_pearson, weighted_spearman
 from bertft.tasks.shared.report import example_tables, format_row_location, format_row_text
 from bertft.tasks.shared.sequence_task import SequenceTask

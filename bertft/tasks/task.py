@@ -33,7 +33,7 @@ from bertft.data.features import EncodeFunction, FeatureTable, featurize, tokeni
 from bertft.data.rows import BadRows, RowError, Rows, check_skipped_share, raise_or_skip
 from bertft.errors import UsageError
 from bertft.tasks.report_items import ReportItem
-from bertft.tasks.shared.distillation_losses import categorical_kl_loss
+from bertft.tasks.shared.losses import categorical_kl_loss
 from bertft.utils.messages import Problem, closest_name, format_list
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ class BaseTask(ABC):
     - ``name``, ``auto_class``, ``default_metric``, ``prediction_fields``
     - head: ``head_config``
     - encoding: ``make_encoder``
-    - losses: ``count_loss_terms``, ``loss``
+    - losses: ``loss``; ``count_loss_terms`` if it is not one term per label
     - metrics: ``metric_names``, ``compute_metrics``
     - output: ``decode_predictions``
 
@@ -171,9 +171,12 @@ class BaseTask(ABC):
 
     # Losses: sums over the terms of a batch, for labels and for a teacher.
 
-    @abstractmethod
     def count_loss_terms(self, batch: Batch) -> int:
-        """Number of loss terms in the batch; the loss of a step is Σ loss / Σ terms."""
+        """Number of loss terms in the batch; the loss of a step is Σ loss / Σ terms.
+
+        The default is one term per value of the column ``labels``.
+        """
+        return batch.labels["labels"].numel()
 
     @abstractmethod
     def loss(self, logits: Tensor, batch: Batch) -> Tensor:

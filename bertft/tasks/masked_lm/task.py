@@ -29,7 +29,8 @@ from bertft.tasks.masked_lm.encoding import (
 )
 from bertft.tasks.masked_lm.report import masking_report_items
 from bertft.tasks.report_items import ReportItem
-from bertft.tasks.shared.logits import softmax, to_loss_precision
+from bertft.tasks.shared.logits import softmax
+from bertft.tasks.shared.losses import to_loss_precision
 from bertft.tasks.task import BaseTask
 
 if TYPE_CHECKING:
@@ -128,9 +129,6 @@ class MaskedLMTask(BaseTask):
         return replace(
             batch, selected_tokens=torch.nonzero(batch.input_ids == self.vocabulary.mask)[:, 0]
         )
-
-    def count_loss_terms(self, batch: Batch) -> int:
-        return len(batch.labels["labels"])
 
     def loss(self, logits: Tensor, batch: Batch) -> Tensor:
         return F.cross_entropy(to_loss_precision(logits), batch.labels["labels"], reduction="sum")

@@ -38,13 +38,8 @@ from bertft.tasks.question_answering.metrics import (
 )
 from bertft.tasks.question_answering.report import QuestionPredictions, question_report_items
 from bertft.tasks.report_items import ReportItem
-from bertft.tasks.shared import distillation_losses
-from bertft.tasks.shared.logits import (
-    are_finite,
-    pad_sequences,
-    segment_log_sum_exp,
-    to_loss_precision,
-)
+from bertft.tasks.shared.logits import are_finite, segment_log_sum_exp
+from bertft.tasks.shared.losses import pad_sequences, span_kl_loss, to_loss_precision
 from bertft.tasks.task import BaseTask
 
 if TYPE_CHECKING:
@@ -169,9 +164,7 @@ class QuestionAnsweringTask(BaseTask):
         visible = batch.labels["char_start"] >= 0
         first_tokens = torch.cumsum(batch.lengths, 0) - batch.lengths
         visible = visible.index_fill(0, to_device(first_tokens.numpy(), visible.device), True)
-        return distillation_losses.span_kl_loss(
-            logits, teacher, batch.lengths, visible, temperature
-        )
+        return span_kl_loss(logits, teacher, batch.lengths, visible, temperature)
 
     @property
     def can_distill_unlabelled(self) -> bool:

@@ -1,4 +1,6 @@
-"""Training losses of logits z [C] for labels y, with weights and smoothing, as sums over rows.
+"""Losses of logits z [C], as sums over rows: for labels y, and for a teacher's logits t.
+
+Labels:
 
     categorical   −Σ_c w_c q_c (1 − p_c)^γ log p_c
                   p = softmax(z), q_c = (1 − ε) [c = y] + ε / C
@@ -10,6 +12,16 @@ arXiv 1708.02002, §3.2). With γ = 0 they are torch's cross_entropy(weight, lab
 binary one with w as pos_weight; with ε = 0 Lin's −α_t (1 − p_t)^γ log p_t. The mean is the sum
 divided by rows (bernoulli: rows × labels), not by the sum of weights: the weight of a row does not
 depend on the rest of its batch, and micro-batches add up to their step batch.
+
+Teacher, at temperature T (Hinton et al. 2015, arXiv 1503.02531, §2). T² compensates for gradients
+that shrink with 1/T². All are 0 where z = t, and no gradient flows to the teacher:
+
+    categorical   Σ T² · KL(softmax(t/T) ‖ softmax(z/T))
+    bernoulli     Σ T² · KL(σ(t/T) ‖ σ(z/T))                  one term per label
+    squared       Σ (z − t)²
+    spans         Σ ½ (categorical over start + over end), each over the tokens of one sequence
+
+All losses are computed in fp32, or in fp64 for fp64 logits.
 """
 
 from __future__ import annotations
@@ -24,18 +36,29 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from bertft.config.class_weights import match_class
+from bertft.data.batch import to_device
 from bertft.errors import UsageError
-from bertft.tasks.shared.logits import to_loss_precision
 from bertft.utils.messages import format_list
 
 __all__ = [
     "LossOptions",
     "balanced_class_weights",
     "balanced_label_weights",
+    "bernoulli_kl_loss",
     "binary_cross_entropy_loss",
+    "categorical_kl_loss",
     "configured_class_weights",
     "cross_entropy_loss",
+    "pad_sequences",
+    "span_kl_loss",
+    "squared_error_loss",
+    "to_loss_precision",
 ]
+
+
+def to_loss_precision(logits: Tensor) -> Tensor:
+    """Logits in the precision that losses are computed in: fp32, or fp64 where they are fp64."""
+    return logits if logits.element_size() == 8 else logits.float()
 
 
 @dataclass
@@ -96,6 +119,77 @@ def _focal(log_p: Tensor, gamma: float) -> Tensor:
     # If p rounds to 1, a power below 1 has no gradient: 1 − p is clamped just above 0.
     tiny = torch.finfo(log_p.dtype).tiny
     return torch.pow(-torch.expm1(log_p.clamp(max=-tiny)), gamma) * log_p
+
+
+def categorical_kl_loss(
+    logits: Tensor, teacher: Tensor, temperature: float, mask: Tensor | None = None
+) -> Tensor:
+    """Sum over the rows of ``logits`` and ``teacher``, [n, C]; ``mask`` bool [n]: only these."""
+    terms = F.kl_div(
+        torch.log_softmax(to_loss_precision(logits) / temperature, -1),
+        torch.log_softmax(_detach_teacher(teacher, logits) / temperature, -1),
+        reduction="none",
+        log_target=True,
+    )
+    if mask is not None:
+        terms = terms.masked_fill(~mask.unsqueeze(1), 0.0)
+    return temperature**2 * terms.sum()
+
+
+def bernoulli_kl_loss(logits: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+    """Sum over every element of ``logits`` and ``teacher``, [n, C]."""
+    student_logits = to_loss_precision(logits) / temperature
+    teacher_logits = _detach_teacher(teacher, logits) / temperature
+    positive_terms = torch.sigmoid(teacher_logits) * (
+        F.logsigmoid(teacher_logits) - F.logsigmoid(student_logits)
+    )
+    negative_terms = torch.sigmoid(-teacher_logits) * (
+        F.logsigmoid(-teacher_logits) - F.logsigmoid(-student_logits)
+    )
+    return temperature**2 * (positive_terms + negative_terms).sum()
+
+
+def squared_error_loss(logits: Tensor, teacher: Tensor) -> Tensor:
+    """Sum over every element of ``logits`` and ``teacher``, which have the same shape."""
+    return (to_loss_precision(logits) - _detach_teacher(teacher, logits)).square().sum()
+
+
+def span_kl_loss(
+    logits: Tensor, teacher: Tensor, lengths: Tensor, visible: Tensor, temperature: float
+) -> Tensor:
+    """Logits [N, 2] of start and end; ``lengths`` [B] on the CPU; ``visible`` bool [N].
+
+    Only visible tokens (the context and the "no answer" token) are included; each sequence has at
+    least one.
+    """
+    hidden = ~visible.unsqueeze(-1)
+    student_logits, teacher_logits = (
+        pad_sequences(values.masked_fill(hidden, float("-inf")), lengths) / temperature
+        for values in (to_loss_precision(logits), _detach_teacher(teacher, logits))
+    )
+    student_log_p = torch.log_softmax(student_logits, 1)
+    teacher_log_p = torch.log_softmax(teacher_logits, 1)
+    # Padding has log-probability −∞ on both sides, and the difference is NaN.
+    empty = torch.isinf(teacher_log_p)
+    log_ratio = (teacher_log_p - student_log_p.masked_fill(empty, 0.0)).masked_fill(empty, 0.0)
+    return 0.5 * temperature**2 * (teacher_log_p.exp() * log_ratio).sum()
+
+
+def _detach_teacher(teacher: Tensor, logits: Tensor) -> Tensor:
+    """The teacher's logits without gradient, in the loss precision of the student's."""
+    return teacher.detach().to(to_loss_precision(logits).dtype)
+
+
+def pad_sequences(values: Tensor, lengths: Tensor) -> Tensor:
+    """Concatenated [N, ...] → padded [B, longest, ...], with −∞ as padding.
+
+    ``lengths`` is on the CPU, so that the positions are computed without a device sync.
+    """
+    longest = int(lengths.max())
+    is_token = np.arange(longest) < lengths.numpy()[:, None]
+    empty = values.new_full((is_token.size, *values.shape[1:]), float("-inf"))
+    filled = empty.index_copy(0, to_device(np.flatnonzero(is_token), values.device), values)
+    return filled.unflatten(0, is_token.shape)
 
 
 def configured_class_weights(configured: Any, names: Sequence[str]) -> np.ndarray:

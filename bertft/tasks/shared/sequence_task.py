@@ -109,9 +109,6 @@ class SequenceTask(BaseTask):
 
         return encode
 
-    def count_loss_terms(self, batch: Batch) -> int:
-        return int(batch.labels["labels"].numel())
-
     def compute_metrics(self, logits: np.ndarray, features: FeatureTable) -> dict[str, float]:
         """All metrics; NaN without rows or if a logit is not finite."""
         if not are_finite(logits):
@@ -124,7 +121,7 @@ class SequenceTask(BaseTask):
 class ClassTask(SequenceTask):
     """A task with classes: its loss has weights, label smoothing and focal γ; it can be calibrated.
 
-    In addition to ``SequenceTask`` it implements ``loss_sum``, ``balanced_weights``,
+    In addition to ``SequenceTask`` it implements ``label_loss``, ``balanced_weights``,
     ``confidence_and_correct`` and ``fit_threshold``.
     """
 
@@ -144,9 +141,10 @@ class ClassTask(SequenceTask):
         """The number of each row's class, int64 [rows]."""
         return class_numbers(labels, self.classes)
 
+    @staticmethod
     @abstractmethod
-    def loss_sum(self, logits: Tensor, labels: Tensor, options: LossOptions) -> Tensor:
-        """Sum of the loss terms of ``logits`` [n, C], with ``options``."""
+    def label_loss(logits: Tensor, labels: Tensor, options: LossOptions) -> Tensor:
+        """Sum of the loss terms of ``logits`` [n, C]; a function of ``shared.losses``."""
 
     @abstractmethod
     def balanced_weights(self, targets: np.ndarray) -> np.ndarray:
@@ -165,7 +163,7 @@ class ClassTask(SequenceTask):
         """The best threshold (one, or [C]), and the metric that it maximizes."""
 
     def loss(self, logits: Tensor, batch: Batch) -> Tensor:
-        return self.loss_sum(logits, batch.labels["labels"], self.loss_options)
+        return self.label_loss(logits, batch.labels["labels"], self.loss_options)
 
     def find_problems(self, loss: LossConfig, tune_threshold: bool) -> Iterator[Problem]:
         yield from class_weights.class_weight_problems(loss.class_weights, self.classes)
@@ -188,7 +186,7 @@ class ClassTask(SequenceTask):
         labels, plain_options = torch.from_numpy(targets), LossOptions()
         return minimize_temperature(
             torch.from_numpy(logits.astype(np.float64)),
-            lambda z: self.loss_sum(z, labels, plain_options) / targets.size,
+            lambda z: self.label_loss(z, labels, plain_options) / targets.size,
         )
 
     def calibration_error(self, logits: np.ndarray, features: FeatureTable) -> float:

@@ -22,7 +22,8 @@ from bertft.data.batch import Batch
 from bertft.data.features import EncodeFunction, FeatureTable
 from bertft.errors import DataError
 from bertft.tasks.report_items import ReportItem
-from bertft.tasks.shared.logits import are_finite, log_softmax, softmax, to_loss_precision
+from bertft.tasks.shared.logits import are_finite, log_softmax, softmax
+from bertft.tasks.shared.losses import to_loss_precision
 from bertft.tasks.shared.sequence_task import (
     check_class_names,
     class_names_in_config,

@@ -13,7 +13,7 @@ from bertft.data.features import featurize
 from bertft.data.rows import BadRows, Rows
 from bertft.models.runner import EncoderRunner
 from bertft.tasks.question_answering.task import QuestionAnsweringTask, span_loss
-from bertft.tasks.shared.logits import pad_sequences
+from bertft.tasks.shared.losses import pad_sequences
 
 
 def test_apart():

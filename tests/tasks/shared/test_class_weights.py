@@ -13,7 +13,7 @@ from bertft.config.rules.classes import _check_class_weights
 from bertft.errors import UsageError
 from bertft.tasks.classification import ClassificationTask as Classification
 from bertft.tasks.multi_label import MultiLabelTask as MultiLabel
-from bertft.tasks.shared.sequence_task import configured_class_weights
+from bertft.tasks.shared.losses import configured_class_weights
 
 NAMES = ["bad", "good", "3"]
 
