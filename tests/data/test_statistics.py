@@ -74,7 +74,7 @@ def test_what_it_says(tmp_path):
     assert train.lengths == {"min": 1.0, "median": 2.0, "90 %": 2.0, "max": 2.0, "mean": 1.75}
     assert train.truncated == 0.25
     assert train.labels == {"a": 0.5, "b": 0.5}
-    assert train.bad.counts == {"empty text": 1}
+    assert train.skipped == {"empty text": 1}
     assert train.files == [str(tmp_path / "a.jsonl")]
     assert report.overlap == 1
     json.dumps(report.to_dict())
