@@ -153,7 +153,8 @@ class TrainingRun:
         self.best_outputs = trainer.best_outputs
         for name in trainer.unchanged:
             print_warning(
-                f"{name}: no weight changed in {self.state.step} steps. Raise its learning rate"
+                f"{name}: no weight changed by more than rounding errors in {self.state.step}"
+                " steps. Raise its learning rate"
             )
 
     def build_trainer(

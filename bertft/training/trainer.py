@@ -17,7 +17,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -84,7 +85,7 @@ class TrainerState:
     rescaled: int = 0  # steps that were not applied because the fp16 loss scale was too high
     halved: int = 0  # how often the micro-batch was halved because memory ran out
     not_finite: int = 0  # evaluations with non-finite outputs
-    start: dict[str, float] | None = None  # component → Σ |weight| before the first step
+    start: dict[str, float] | None = None  # parameter group → Σ |weight| before the first step
     gradient: float | None = None  # the largest gradient norm of an applied step, after clipping
     rows: int = 0
     tokens: int = 0
@@ -130,7 +131,8 @@ class Trainer:
     Attributes:
         best_outputs: None without ``keep_outputs``, or if the best evaluation was in an earlier
             process.
-        unchanged: after the run, names of the components whose weights did not change.
+        unchanged: after the run, names of the parameter groups that did not learn: no weight
+            changed, or by less than the resolution of the other trained weights.
     """
 
     def __init__(
@@ -386,8 +388,13 @@ class Trainer:
             )
         if not state.step or state.start is None:
             return
-        sums = self._weight_sums()
-        self.unchanged = [name for name, size in state.start.items() if sums.get(name) == size]
+        sums, negligible = self._weight_sums(), self._negligible_sums(state.start)
+        self.unchanged = [
+            name
+            for name, size in state.start.items()
+            if name in sums
+            and (sums[name] == size or (not size and sums[name] <= negligible[name]))
+        ]
         if self._updates_are_negligible() or len(self.unchanged) == len(sums):
             raise UsageError(
                 f"nothing was learned: no gradient changed a weight in {state.step} steps",
@@ -408,14 +415,29 @@ class Trainer:
         return gradient <= (1e-6 * self.settings.epsilon if is_adamw else 0.0)
 
     def _weight_sums(self) -> dict[str, float]:
-        """Component → Σ |weight| in fp64: equal before and after if no weight changed.
+        """Parameter group → Σ |weight| in fp64: equal before and after if no weight changed.
 
         Any update, however small, changes a weight that is 0: hence a sum over all weights.
         """
         norms: dict[str, list[Tensor]] = {}
         for group in self.train_step.optimizer.param_groups:
-            norms.setdefault(group["name"].split("/")[0], []).extend(
+            norms.setdefault(group["name"], []).extend(
                 torch.linalg.vector_norm(parameter.detach(), 1, dtype=torch.float64)
                 for parameter in group["params"]
             )
         return {name: float(torch.stack(values).sum()) for name, values in norms.items() if values}
+
+    def _negligible_sums(self, start: Mapping[str, float]) -> dict[str, float]:
+        """Parameter group → the Σ |weight| up to which a group that starts at 0 has not learned.
+
+        The products of such weights, as B and E of a low-rank update, with the other trained
+        weights are then below the resolution of the dtype.
+        """
+        sizes: Counter[str] = Counter()
+        resolution = {}
+        for group in self.train_step.optimizer.param_groups:
+            for parameter in group["params"]:
+                sizes[group["name"]] += parameter.numel()
+                resolution[group["name"]] = torch.finfo(parameter.dtype).eps
+        mean = sum(start.values()) / max(1, sum(sizes.values()))
+        return {name: size * mean * resolution[name] for name, size in sizes.items()}

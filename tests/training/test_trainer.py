@@ -228,7 +228,24 @@ def test_parts_that_did_not_change_are_named(small, drive):
     for name in ("params", "param_names"):
         group[name], frozen[name] = group[name][:half], group[name][half:]
     stepper.optimizer.add_param_group(frozen)
-    assert drive(stepper, total=3).run().loop.unchanged == ["frozen"]
+    assert drive(stepper, total=3).run().loop.unchanged == ["frozen/no_decay"]
+
+
+@pytest.mark.parametrize(("rate", "unchanged"), [(1e-25, ["zeros"]), (1e-4, [])])
+def test_a_group_that_starts_at_0_learns_more_than_rounding_errors(small, drive, rate, unchanged):
+    """Any update changes a weight that is 0, however small it is."""
+    stepper = small()
+    group = stepper.optimizer.param_groups[-1]
+    chosen = group["param_names"].index("classifier.bias")
+    zeros = {**group, "name": "zeros", "initial_lr": rate}
+    for name in ("params", "param_names"):
+        zeros[name] = [group[name].pop(chosen)]
+    [bias] = zeros["params"]
+    torch.nn.init.zeros_(bias)
+    stepper.optimizer.add_param_group(zeros)
+    loop = drive(stepper, total=3).run().loop
+    assert bias.any()
+    assert loop.unchanged == unchanged
 
 
 def test_answers_that_are_nan_are_never_the_best(small, drive, monkeypatch):
