@@ -12,7 +12,7 @@ value. The terminal (``report.tables``), report.html (``report.page``) and the m
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from bertft.tasks.report_items import ByteCount, Percent, TableCell, TableItem
@@ -27,7 +27,9 @@ from bertft.utils.numbers import (
 __all__ = [
     "calibration_table",
     "describe_calibration",
+    "distinct_metrics",
     "format_cell",
+    "format_interval",
     "group_table",
     "metrics_table",
     "order_metrics",
@@ -35,6 +37,8 @@ __all__ = [
     "teacher_table",
 ]
 
+# Two equal metrics, and a metric that only the task in which they are equal has.
+_EQUAL_METRICS = ((("accuracy", "f1_micro"), "matthews"), (("mse", "loss"), "pearson"))
 _PARAMETER_KINDS = ("trainable", "kept", "exported")
 _PARAMETER_TITLES = ("trainable", "kept after pruning", "exported")
 
@@ -45,12 +49,17 @@ def metrics_table(
     *,
     title: str = "Metrics",
     note: str = "",
+    intervals: Mapping[str, Mapping[str, tuple[float, float]]] | None = None,
 ) -> TableItem | None:
     """One row per metric and one column per split.
+
+    A metric that always equals another one of the table is left out (see ``distinct_metrics``).
 
     Args:
         metrics_by_split: A split without metrics (None or empty) gets no column.
         selection_metric: The metric that selects the checkpoint. It comes first and is marked.
+        intervals: Split → metric → ends of its 95 % confidence interval. A split with intervals
+            has a second column.
 
     Returns:
         None if no split has metrics. Metrics of groups (``group/metric``) are in ``group_table``.
@@ -60,14 +69,46 @@ def metrics_table(
         for split, metrics in metrics_by_split.items()
         if metrics
     }
-    names = order_metrics(
-        (name for values in overall.values() for name in values), selection_metric
+    names = distinct_metrics(
+        order_metrics((name for values in overall.values() for name in values), selection_metric)
     )
     if not names:
         return None
-    rows = [[name, *(values.get(name) for values in overall.values())] for name in names]
-    strong = (0,) if names[0] == selection_metric else ()
-    return TableItem("metrics", title, note, head=("metric", *overall), rows=rows, strong=strong)
+    head = ["metric"]
+    columns: list[list[TableCell]] = [[*names]]
+    for split, values in overall.items():
+        head.append(split)
+        columns.append([values.get(name) for name in names])
+        if split_intervals := (intervals or {}).get(split):
+            head.append("95% interval")
+            columns.append([format_interval(split_intervals.get(name)) for name in names])
+    return TableItem(
+        "metrics",
+        title,
+        note,
+        head=tuple(head),
+        rows=[list(cells) for cells in zip(*columns, strict=True)],
+        strong=(0,) if names[0] == selection_metric else (),
+        kinds=("word", *("number" for _ in head[1:])),
+    )
+
+
+def distinct_metrics(names: Sequence[str]) -> list[str]:
+    """``names`` without those that equal another one for every model.
+
+    With one class per row, f1_micro is the accuracy; in regression, the loss is the mse. Of two
+    equal metrics the first one of ``names`` stays.
+    """
+    kept = list(names)
+    for pair, marker in _EQUAL_METRICS:
+        if marker in kept and all(name in kept for name in pair):
+            kept.remove(max(pair, key=kept.index))
+    return kept
+
+
+def format_interval(ends: tuple[float, float] | None) -> str:
+    """``0.8873–0.9266``; a dash for None."""
+    return "–" if ends is None else f"{format_score(ends[0])}–{format_score(ends[1])}"
 
 
 def group_table(metrics: Mapping[str, float], split: str) -> TableItem | None:

@@ -30,7 +30,7 @@ from bertft.runs.checkpoints import CheckpointStore
 from bertft.runs.tensor_files import flatten_state
 from bertft.training.callbacks import RunCallbacks
 from bertft.training.checkpoint_state import capture_state, restore_state
-from bertft.training.evaluate import evaluate
+from bertft.training.evaluate import evaluate, evaluation_outputs
 from bertft.training.events import Event, Interrupted
 from bertft.training.memory import PeakMemory
 from bertft.training.signals import StopRequest
@@ -56,7 +56,9 @@ class TrainingRun:
 
     Attributes:
         state: progress of the training.
-        best_outputs: outputs of the best evaluation, for the report; None if not available.
+        best_outputs: outputs of the best model on the validation rows, for the report; None
+            without validation rows, and in all processes but the main one.
+        test_outputs: outputs of the best model on the test rows, if there are any.
     """
 
     def __init__(self, context: RunContext, prepared: PreparedRun) -> None:
@@ -69,6 +71,7 @@ class TrainingRun:
         )
         self.state = TrainerState()
         self.best_outputs: np.ndarray | None = None
+        self.test_outputs: np.ndarray | None = None
         self._callback_state: dict[str, Any] | None = None  # of the checkpoint of a resumed run
         self._earlier_manifest: dict[str, Any] | None = None  # of a resumed run
 
@@ -183,7 +186,7 @@ class TrainingRun:
             save_checkpoint,
             stop_request,
             self.state,
-            keep_outputs=self.config.report and callbacks is not None,
+            keep_outputs=callbacks is not None,
         )
 
     def finish(self, memory: PeakMemory) -> dict[str, Any] | None:
@@ -209,6 +212,15 @@ class TrainingRun:
                     print_warning,
                 )
                 best = validation_metrics[task_model.task.metric]
+            elif self.distributed.broadcast_object(lambda: self.best_outputs is None):
+                # The best evaluation was before the run was interrupted.
+                self.best_outputs = evaluation_outputs(
+                    task_model.runner,
+                    task_model.task,
+                    features["validation"],
+                    task_model.precision,
+                    self.distributed,
+                )
         elif is_calibration_requested(self.config) and self.distributed.is_main_process:
             print_warning(
                 "there is no best checkpoint on validation: the model is not calibrated or tuned"
@@ -221,6 +233,7 @@ class TrainingRun:
                 features["test"],
                 task_model.precision,
                 self.distributed,
+                on_outputs=self._keep_test_outputs,
             )
         peak_bytes = memory.peak(task_model.precision.device) or 0
         [peak_bytes] = self.distributed.all_reduce_max(peak_bytes)
@@ -253,6 +266,15 @@ class TrainingRun:
                 self._update_manifest({})
         self.run_folder.write_result(metrics)
         return metrics
+
+    @property
+    def outputs(self) -> dict[str, np.ndarray]:
+        """Outputs of the best model by split, after ``finish``."""
+        outputs = {"validation": self.best_outputs, "test": self.test_outputs}
+        return {name: values for name, values in outputs.items() if values is not None}
+
+    def _keep_test_outputs(self, outputs: np.ndarray) -> None:
+        self.test_outputs = outputs
 
     def _check_best_checkpoint(self) -> None:
         """If the best checkpoint is damaged, warn and choose the best from later evaluations."""

@@ -17,7 +17,9 @@ from torch import nn
 
 from bertft.config.command_configs import TrainConfig
 from bertft.data.features import FeatureTable
+from bertft.data.findings import Finding, read_findings
 from bertft.methods.component import MethodComponent
+from bertft.report.intervals import Intervals
 from bertft.runs.run_folder import RunFolder
 from bertft.tasks.task import BaseTask
 from bertft.utils.safe_files import open_regular_file
@@ -41,8 +43,9 @@ class ReportContext:
         model: The model with the best weights.
         validation: Features of the validation rows, if any.
         outputs: Outputs of the best model on ``validation``; None if they are not available.
-        missing_outputs_reason: Why ``outputs`` is None.
         padding_fractions: Layout → fraction of token positions that are padding.
+        intervals: Split → metric → ends of its 95 % confidence interval.
+        has_prefix: Whether the method has a prefix, which ``merge`` cannot fold.
     """
 
     run: RunFolder
@@ -54,12 +57,18 @@ class ReportContext:
     model: nn.Module
     validation: FeatureTable | None
     outputs: np.ndarray | None
-    missing_outputs_reason: str
     padding_fractions: Mapping[str, float]
+    intervals: Mapping[str, Intervals]
+    has_prefix: bool
 
     @cached_property
     def manifest(self) -> dict[str, Any]:
         return self.run.read_manifest()
+
+    @cached_property
+    def findings(self) -> list[Finding]:
+        """Findings on the data and on the predictions; none in runs of earlier versions."""
+        return read_findings(self.metrics, self.manifest)
 
     @cached_property
     def history(self) -> History:

@@ -1,8 +1,6 @@
 """Writes ``report.html`` and ``plots/*.png`` of a finished run.
 
-The predictions in the report are those of the best evaluation. If that evaluation was in an earlier
-process, they are computed again for a small validation set; for a large one, the report has a note
-that they are missing.
+The predictions in the report are those of the best model. ``bertft report`` computes them again.
 
 The page is one file that makes no request: pictures are inline SVG, and its content policy forbids
 every request. A picture or section that cannot be rendered is named in the page and
@@ -11,7 +9,7 @@ reported as a warning; no error is raised.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -24,16 +22,16 @@ from bertft.models.sequence_layout import pack_rows, packed_row_width
 from bertft.pipeline.data import RunData
 from bertft.pipeline.task_model import TaskModel
 from bertft.report.context import ReportContext
+from bertft.report.intervals import Intervals, split_intervals
 from bertft.report.sections import SECTIONS
 from bertft.runs.run_folder import RunFolder
 from bertft.tasks.report_items import ReportItem, TableItem
-from bertft.training.evaluate import evaluate
+from bertft.training.evaluate import evaluation_outputs
 from bertft.utils.atomic_io import atomic_write_text, remove_stale_temporaries
 from bertft.utils.status import show_status
 
 __all__ = ["padding_fraction", "write_report", "write_run_report"]
 
-_MAX_REEVALUATED = 4_096  # validation features that are evaluated again
 _MAX_PADDING_STEPS = 500  # steps for which padding is counted
 
 
@@ -43,9 +41,9 @@ def write_run_report(
     data: RunData,
     task_model: TaskModel,
     metrics: dict[str, Any],
-    outputs: np.ndarray | None,
+    outputs: Mapping[str, np.ndarray],
     warn: Callable[[str], object],
-    force_reevaluation: bool = False,
+    intervals: Mapping[str, Intervals] | None = None,
 ) -> Path | None:
     """Write the report of a run whose model has the best weights.
 
@@ -55,17 +53,15 @@ def write_run_report(
         data: its data.
         task_model: its model and task.
         metrics: the content of metrics.json.
-        outputs: outputs of the best evaluation; None if there are none in this process.
+        outputs: split → outputs of the model. Those of other splits with metrics are computed.
         warn: is called with each error, as text; no error is raised.
-        force_reevaluation: compute missing outputs for a validation set of any size.
+        intervals: split → confidence intervals of its metrics; None: computed.
 
     Returns:
         The path of report.html; None if it could not be written.
     """
     try:
-        context = _build_context(
-            run_folder, config, data, task_model, metrics, outputs, force_reevaluation
-        )
+        context = _build_context(run_folder, config, data, task_model, metrics, outputs, intervals)
     except Exception as error:
         warn(f"the report could not be prepared ({_error_text(error)}); the run itself is complete")
         return None
@@ -78,27 +74,27 @@ def _build_context(
     data: RunData,
     task_model: TaskModel,
     metrics: dict[str, Any],
-    outputs: np.ndarray | None,
-    force_reevaluation: bool,
+    outputs: Mapping[str, np.ndarray],
+    intervals: Mapping[str, Intervals] | None,
 ) -> ReportContext:
-    validation = data.training.validation
-    missing_reason = ""
-    if outputs is None and validation is not None and metrics["best"]["step"] is not None:
-        if force_reevaluation or len(validation) <= _MAX_REEVALUATED:
-            collected: list[np.ndarray] = []
-            evaluate(
-                task_model.runner,
-                task_model.task,
-                validation,
-                task_model.precision,
-                on_outputs=collected.append,
+    missing = [
+        name
+        for name in ("validation", "test")
+        if metrics[name] is not None and name in data.features and name not in outputs
+    ]
+    if metrics["best"]["step"] is None and "validation" in missing:
+        missing.remove("validation")  # no evaluation had a finite metric
+    outputs = {
+        **outputs,
+        **{
+            name: evaluation_outputs(
+                task_model.runner, task_model.task, data.features[name], task_model.precision
             )
-            outputs = collected[0]
-        else:
-            missing_reason = (
-                "The best checkpoint was evaluated before the run was interrupted, and the"
-                " validation set is large. bertft report evaluates it again."
-            )
+            for name in missing
+        },
+    }
+    if intervals is None:
+        intervals = split_intervals(task_model.task, outputs, data.features)
     micro_batch = config.trainer.micro_batch or config.trainer.batch_size
     layouts = {"unpadded", "padded", task_model.runner.layout}
     return ReportContext(
@@ -109,13 +105,14 @@ def _build_context(
         task_model.task,
         task_model.components,
         task_model.model,
-        validation,
-        outputs,
-        missing_reason,
+        data.training.validation,
+        outputs.get("validation"),
         {
             layout: padding_fraction(_iter_pass_lengths(data.training.sampler, micro_batch), layout)
             for layout in layouts
         },
+        intervals,
+        bool(task_model.unfoldable_components),
     )
 
 

@@ -5,7 +5,7 @@ A section without items is left out of the page.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,10 +16,14 @@ from bertft.export.result_tables import (
     teacher_table,
 )
 from bertft.report.context import ReportContext, Series
+from bertft.report.intervals import DRAWS
 from bertft.tasks.report_items import LineChart, Percent, ReportItem, TableCell, TableItem
 from bertft.utils.numbers import format_bytes, format_count, format_duration
 
-__all__ = ["SECTIONS", "Section"]
+__all__ = ["SECTIONS", "Section", "label_balance_table"]
+
+
+_MAX_BALANCE_CLASSES = 40
 
 
 @dataclass(frozen=True)
@@ -31,14 +35,29 @@ class Section:
     build_items: Callable[[ReportContext], Iterator[ReportItem]]
 
 
+# The range of metrics, so that an axis does not show values that cannot occur.
+_METRIC_BOUNDS: Mapping[str, tuple[float, float | None]] = {
+    **dict.fromkeys(
+        ("accuracy", "f1", "f1_macro", "f1_micro", "f1_samples", "precision", "recall"), (0.0, 1.0)
+    ),
+    **dict.fromkeys(("roc_auc", "roc_auc_macro"), (0.0, 1.0)),
+    **dict.fromkeys(("average_precision", "average_precision_macro"), (0.0, 1.0)),
+    **dict.fromkeys(("matthews", "pearson", "spearman"), (-1.0, 1.0)),
+    **dict.fromkeys(("mse", "perplexity"), (0.0, None)),
+}
+
+
 def _result_items(context: ReportContext) -> Iterator[ReportItem]:
     metrics, task = context.metrics, context.task
     splits = {name: metrics.get(name) for name in ("validation", "test")}
     note = f"Metrics of the checkpoint with the best {task.metric} on validation."
     if metrics["best"]["step"] is None:
         note = "Metrics of the last checkpoint."
-    note = f"{note} {task.metric_note}".strip()
-    overall = metrics_table(splits, task.metric, note=note)
+    if task.metric_note:
+        note += f" {task.metric_note}."
+    if any(context.intervals.values()):
+        note += f" Intervals: bootstrap over the rows, {DRAWS:,} draws."
+    overall = metrics_table(splits, task.metric, note=note, intervals=context.intervals)
     if overall is not None:
         yield overall
     calibration = metrics.get("calibration")
@@ -62,6 +81,7 @@ def _training_items(context: ReportContext) -> Iterator[ReportItem]:
             note,
             series=curves,
             marked_step=best_step if "validation" in curves else None,
+            bounds=(0.0, None),
         )
     if metric != "loss" and len(history.evaluations[metric][0]) > 1:  # one point is no curve
         yield LineChart(
@@ -70,6 +90,7 @@ def _training_items(context: ReportContext) -> Iterator[ReportItem]:
             "On validation. The ring marks the best checkpoint.",
             series={metric: history.evaluations[metric]},
             marked_step=best_step,
+            bounds=_METRIC_BOUNDS.get(metric.rpartition("/")[2]),
         )
     rates = _merge_equal_rates(history.learning_rates)
     if rates:
@@ -88,10 +109,6 @@ def _merge_equal_rates(rates: Mapping[str, Series]) -> dict[str, Series]:
 def _prediction_items(context: ReportContext) -> Iterator[ReportItem]:
     if context.outputs is not None and context.validation is not None:
         yield from context.task.report_items(context.outputs, context.validation)
-    elif context.missing_outputs_reason:
-        yield TableItem(
-            "predictions", "Predictions", context.missing_outputs_reason, head=(), rows=()
-        )
 
 
 def _distillation_items(context: ReportContext) -> Iterator[ReportItem]:
@@ -142,6 +159,9 @@ def _speed_items(context: ReportContext) -> Iterator[ReportItem]:
 
 def _data_items(context: ReportContext) -> Iterator[ReportItem]:
     splits = context.manifest["data"]["splits"]
+    balance = label_balance_table(splits, context.task.class_names)
+    if balance is not None:
+        yield balance
     yield TableItem(
         "data",
         "Splits",
@@ -162,6 +182,51 @@ def _data_items(context: ReportContext) -> Iterator[ReportItem]:
         rows=[_split_row(name, split) for name, split in splits.items()],
     )
     yield TableItem("provenance", "Provenance", head=("", ""), rows=_provenance_rows(context))
+
+
+def label_balance_table(
+    splits: Mapping[str, Mapping[str, Any]], classes: Sequence[str] | None
+) -> TableItem | None:
+    """The labels of every split: rows and share per class, or minimum, mean and maximum.
+
+    None if no split has label statistics. With more than 40 classes, those with the most training
+    rows.
+    """
+    labelled = {name: split for name, split in splits.items() if split.get("labels")}
+    if not labelled:
+        return None
+    if classes is None:
+        names = list(next(iter(labelled.values()))["labels"])
+        return TableItem(
+            "labels",
+            "Labels",
+            head=("", *labelled),
+            rows=[
+                [name, *(_number_or_none(split["labels"].get(name)) for split in labelled.values())]
+                for name in names
+            ],
+        )
+    first = next(iter(labelled.values()))["labels"]
+    shown = list(classes)
+    note = "Rows that have the class, and their share of the split."
+    if len(shown) > _MAX_BALANCE_CLASSES:
+        shown = sorted(shown, key=lambda name: -first.get(name, 0.0))[:_MAX_BALANCE_CLASSES]
+        note += f" The {len(shown)} most frequent of {len(classes)} classes."
+    rows: list[list[TableCell]] = []
+    for name in shown:
+        row: list[TableCell] = [name]
+        for split in labelled.values():
+            share = split["labels"].get(name, 0.0)
+            row += [round(share * split["rows"]), Percent(share)]
+        rows.append(row)
+    head = ["class"]
+    for split_name in labelled:
+        head += [split_name, "share"]
+    return TableItem("labels", "Label balance", note, head=head, rows=rows)
+
+
+def _number_or_none(value: Any) -> float | None:
+    return None if value is None else float(value)
 
 
 def _split_row(name: str, split: Mapping[str, Any]) -> list[TableCell]:

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,10 +20,12 @@ from bertft.export.result_tables import (
     metrics_table,
     teacher_table,
 )
+from bertft.report.next_commands import next_commands
 from bertft.tasks.report_items import TableItem
 from bertft.utils.numbers import format_bytes, format_count, format_duration, format_score
 
 if TYPE_CHECKING:
+    from bertft.report.intervals import Intervals
     from bertft.training.dry_run import DryRun
 
 __all__ = [
@@ -36,8 +37,18 @@ __all__ = [
 ]
 
 
-def training_tables(metrics: Mapping[str, Any], metric_note: str = "") -> list[RenderableType]:
-    """The metrics of the best checkpoint, then those of groups; ``metrics``: metrics.json."""
+def training_tables(
+    metrics: Mapping[str, Any],
+    metric_note: str = "",
+    intervals: Mapping[str, Intervals] | None = None,
+) -> list[RenderableType]:
+    """The metrics of the best checkpoint, then those of groups.
+
+    Args:
+        metrics: The content of metrics.json.
+        metric_note: Additional information about the metrics.
+        intervals: Split → metric → ends of its 95 % confidence interval.
+    """
     best = metrics["best"]
     is_validated = best["step"] is not None
     splits = {name: metrics.get(name) or {} for name in ("validation", "test")}
@@ -46,6 +57,7 @@ def training_tables(metrics: Mapping[str, Any], metric_note: str = "") -> list[R
         best["metric"] if is_validated else None,
         title=f"Metrics at step {format_count(best['step'])}" if is_validated else "Metrics",
         note=metric_note,
+        intervals=intervals,
     )
     tables = [overall, *(group_table(values, split) for split, values in splits.items())]
     return [render_item(table) for table in tables if table is not None]
@@ -111,14 +123,8 @@ def result_lines(
     lines.append(f"run folder: {folder}")
     if report is not None:
         lines.append(f"report: {report}")
-    run, out = shlex.quote(f"run={folder}"), shlex.quote(f"out={merged}")
-    return [
-        *lines,
-        "next:",
-        f"  bertft eval {run}",
-        f"  bertft merge {run} {out}{' prefix=separate' if prefix else ''}",
-        f"  bertft predict {run} input=new.jsonl output=predictions.jsonl",
-    ]
+    commands = next_commands(folder, prefix=prefix, merged=merged).values()
+    return [*lines, "next:", *(f"  {command}" for command in commands)]
 
 
 def _calibration_lines(calibration: Mapping[str, Any] | None) -> list[str]:

@@ -88,12 +88,14 @@ class LineChart(ReportItem):
     """``series``: name → (steps, values), the most important one first; NaN is a gap.
 
     ``marked_step``: the step with a marker. ``is_step_function``: values are constant between
-    steps.
+    steps. ``bounds``: the smallest and largest possible value (None: no limit), which limit the
+    axis.
     """
 
     series: Mapping[str, tuple[Sequence[float], Sequence[float]]]
     marked_step: int | None = None
     is_step_function: bool = False
+    bounds: tuple[float, float | None] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -90,16 +90,18 @@ def test_every_section(run):
         "parameters",
         "speed",
         "data",
+        "next",
         "settings",
     )
     assert [each for each in actual.ids if each in sections] == list(sections)
     has_errors = read(run[0] / "metrics.json")["validation"]["accuracy"] < 1
     assert actual.titles == [
         "Metrics", "Loss", "accuracy", "Learning rate", "Confusion matrix", "Scores per class",
-        *(["Worst predictions"] if has_errors else []),
+        *(["Confident errors"] if has_errors else []),
         "Most uncertain predictions", "Budget", "Singular values, Σ |E|", "Rank after pruning",
         "Effective rank",
-        "Parameters", "Throughput", "Time and memory", "Splits", "Provenance",
+        "Parameters", "Throughput", "Time and memory", "Label balance", "Splits",
+        "Provenance",
         "Changed settings",
     ]  # fmt: skip
     value = read(run[0] / "metrics.json")["best"]["value"]
@@ -199,13 +201,13 @@ def test_none_where_none_is_wanted(trained):
 @pytest.mark.parametrize(
     ("task", "titles"),
     [
-        ("regression", {"Predicted against true values", "Worst predictions"}),
-        ("multi_label", {"Scores per class", "Worst predictions", "Most uncertain predictions"}),
+        ("regression", {"Predicted against true values", "Largest errors", "Labels"}),
+        ("multi_label", {"Scores per class", "Confident errors", "Label balance"}),
         (
             "question_answering",
             {"Scores by answerability", "Answered questions", "Most uncertain predictions"},
         ),
-        ("masked_lm", {"Worst predictions", "Tokens with the highest loss"}),
+        ("masked_lm", {"Largest errors", "Tokens with the highest loss"}),
         (
             "token_classification",
             {"Scores per entity type", "Confusion matrix", "Most uncertain predictions"},
@@ -219,25 +221,58 @@ def test_what_tasks_show(tmp_path, task, titles):
     assert titles <= set(page(tmp_path / "run").titles)
 
 
-def test_answers_from_before_an_interruption_are_made_again(monkeypatch, tmp_path):
-    """Whoever goes on after the best evaluation no longer has what it gave."""
+def test_the_title_names_data_and_method(run):
+    """The files of this run say nothing: the title is the name of their folder."""
+    actual = page(run[0])
+    assert f"<h1>svd_lora <span>on</span> {run[0].parent.name}</h1>" in actual.text
+
+
+def test_headline_metrics_have_intervals(run):
+    metrics, text = read(run[0] / "metrics.json"), page(run[0]).text
+    assert text.count("95% interval 0.") + text.count("95% interval 1.") == 2  # validation and test
+    assert "bootstrap over the rows, 1,000 draws" in text
+    assert "<td" in text and ">f1_micro<" not in text  # equal to the accuracy
+    assert "f1_micro" in metrics["validation"]
+
+
+def test_next_commands_are_complete(run):
+    text = page(run[0]).text
+    commands = re.findall(r"<code>(bertft [^<]+)</code>", text)
+    assert [command.split()[1] for command in commands] == ["eval", "merge", "predict", "compare"]
+    predict = next(command for command in commands if " predict " in command).split()
+    predict[-1] = f"output={run[0].parent / 'predictions.jsonl'}"
+    result = run_bertft(*predict[1:])
+    assert result.status == 0, result
+    lines = (run[0].parent / "predictions.jsonl").read_text(encoding="utf-8").splitlines()
+    assert len(lines) == 16  # the test rows
+
+
+def test_errors_and_uncertain_rows_are_different_rows(run):
+    tables = re.findall(r"<b>(Confident errors|Most uncertain predictions)</b>(.*?)</table>",
+                        page(run[0]).text, re.DOTALL)  # fmt: skip
+    rows = {title: set(re.findall(r"validation\.csv:\d+", body)) for title, body in tables}
+    assert rows["Most uncertain predictions"]
+    assert not rows["Most uncertain predictions"] & rows.get("Confident errors", set())
+
+
+def test_outputs_that_are_missing_are_computed(monkeypatch, tmp_path):
+    """A run that was resumed after its best evaluation, and ``bertft report``, do not have them."""
     from bertft.cli.commands import train
     from bertft.report import run_report
 
-    made = []
+    pages = []
 
-    def forgetful(work_dir, config, data, task_model, metrics, outputs, *rest):
-        for limit, given in ((4096, outputs), (4096, None), (0, None)):
-            monkeypatch.setattr(run_report, "_MAX_REEVALUATED", limit)
-            run_report.write_run_report(work_dir, config, data, task_model, metrics, given, *rest)
-            made.append((work_dir.path / "report.html").read_text(encoding="utf-8"))
+    def write_twice(folder, config, data, task_model, metrics, outputs, warn, intervals):
+        for given in ((outputs, intervals), ({}, None)):
+            run_report.write_run_report(
+                folder, config, data, task_model, metrics, given[0], warn, given[1]
+            )
+            pages.append((folder.path / "report.html").read_text(encoding="utf-8"))
 
-    monkeypatch.setattr(train, "write_run_report", forgetful)
+    monkeypatch.setattr(train, "write_run_report", write_twice)
     words = write_task(tmp_path, "classification")
     assert run_bertft("train", *RUN, *words, "hydra.run.dir=run").status == 0
-    remaining, again, without = made
-    assert remaining == again
-    assert "Confusion matrix" not in without and "the validation set is large" in without
+    assert pages[0] == pages[1] and "Confusion matrix" in pages[0]
 
 
 def test_a_lost_report_is_made_again(run):

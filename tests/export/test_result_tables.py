@@ -7,6 +7,7 @@ import pytest
 from bertft.export.markdown import item_to_markdown
 from bertft.export.result_tables import (
     calibration_table,
+    distinct_metrics,
     format_cell,
     group_table,
     metrics_table,
@@ -70,3 +71,23 @@ def test_calibration_without_a_fitted_temperature():
     table = calibration_table({"temperature": None, "ece": change, "loss": change, "bins": 15})
     assert table.rows == [["expected calibration error", 0.5, 0.5], ["loss", 0.5, 0.5]]
     assert table.note == "The calibration error uses 15 bins."
+
+
+def test_equal_metrics_are_shown_once():
+    single = ["accuracy", "f1", "f1_macro", "f1_micro", "matthews", "loss"]
+    assert distinct_metrics(single) == ["accuracy", "f1", "f1_macro", "matthews", "loss"]
+    chosen = ["f1_micro", "accuracy", "matthews", "loss"]  # the selection metric is the first
+    assert distinct_metrics(chosen) == ["f1_micro", "matthews", "loss"]
+    assert distinct_metrics(["pearson", "mse", "loss"]) == ["pearson", "mse"]
+    several = ["f1_micro", "f1_macro", "f1_samples", "accuracy", "loss"]  # of multi_label
+    assert distinct_metrics(several) == several
+
+
+def test_intervals_have_a_column_per_split():
+    table = metrics_table(
+        {"validation": {"f1": 0.75, "loss": 0.5}, "test": {"f1": 0.5, "loss": 1.0}},
+        "f1",
+        intervals={"validation": {"f1": (0.7, 0.8)}},
+    )
+    assert table.head == ("metric", "validation", "95% interval", "test")
+    assert table.rows == [["f1", 0.75, "0.7000–0.8000", 0.5], ["loss", 0.5, "–", 1.0]]

@@ -86,7 +86,6 @@ def _rebuild_report(run_folder: RunFolder, config: ReportConfig) -> Path | None:
         data,
         task_model,
         metrics,
-        None,
+        {},
         print_warning,
-        force_reevaluation=True,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import shlex
+from collections.abc import Mapping
 from contextlib import nullcontext, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -22,6 +23,7 @@ from bertft.pipeline.manifest import read_manifest
 from bertft.pipeline.run_context import RunContext
 from bertft.pipeline.training_run import TrainingRun
 from bertft.report.console import line_printer, plain_console
+from bertft.report.intervals import Intervals, split_intervals
 from bertft.report.run_report import write_run_report
 from bertft.report.tables import dry_run_lines, render_item, result_lines, training_tables
 from bertft.runs.checkpoints import CheckpointStore
@@ -114,9 +116,10 @@ def _print_summary(prepared: PreparedRun, console: Console) -> None:
 def _print_result(training_run: TrainingRun, metrics: dict[str, Any], console: Console) -> None:
     """Print the metrics of the best model, write the report, and name the next commands."""
     task_model = training_run.task_model
-    for table in training_tables(metrics, task_model.task.metric_note):
+    intervals = split_intervals(task_model.task, training_run.outputs, training_run.data.features)
+    for table in training_tables(metrics, task_model.task.metric_note, intervals):
         console.print(table)
-    report_path = _write_report(training_run, metrics)
+    report_path = _write_report(training_run, metrics, intervals)
     numbered = (f"merged-{number}" for number in itertools.count(2))
     lines = result_lines(
         metrics,
@@ -131,7 +134,9 @@ def _print_result(training_run: TrainingRun, metrics: dict[str, Any], console: C
         print_escaped(line)
 
 
-def _write_report(training_run: TrainingRun, metrics: dict[str, Any]) -> Path | None:
+def _write_report(
+    training_run: TrainingRun, metrics: dict[str, Any], intervals: Mapping[str, Intervals]
+) -> Path | None:
     """Write report.html and plots/; problems are printed and logged in log.txt."""
     config, run_folder = training_run.config, training_run.run_folder
     if not config.report:
@@ -143,8 +148,9 @@ def _write_report(training_run: TrainingRun, metrics: dict[str, Any]) -> Path | 
         training_run.data,
         training_run.task_model,
         metrics,
-        training_run.best_outputs,
+        training_run.outputs,
         problems.append,
+        intervals,
     )
     for problem in problems:
         print_warning(problem)

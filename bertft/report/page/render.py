@@ -18,9 +18,11 @@ from omegaconf import DictConfig, OmegaConf
 
 from bertft.config.command_configs import TrainConfig
 from bertft.config.compose import build_default_config
+from bertft.config.dataset_title import dataset_title
 from bertft.config.schema import iter_leaves, settings_tree
-from bertft.export.result_tables import format_cell
+from bertft.export.result_tables import format_cell, format_interval
 from bertft.report.context import ReportContext
+from bertft.report.next_commands import next_commands
 from bertft.report.sections import Section
 from bertft.tasks.report_items import ReportItem, TableItem, replace_unprintable
 from bertft.utils.numbers import format_bytes, format_count, format_duration, format_score
@@ -70,12 +72,14 @@ def render_run_report(
     return render_page(
         "report.html.j2",
         method=context.config.method.name,
-        dataset=context.config.data.name,
+        dataset=dataset_title(context.config.data),
         folder=context.run.path.name,
         date=datetime.fromisoformat(context.manifest["begun"]).strftime("%d %B %Y, %H:%M UTC"),
         description=_description(context),
         headline=_headline(context),
         facts=_facts(context),
+        findings=context.findings,
+        commands=_commands(context),
         sections=sections,
         settings=settings,
         changed=[setting for setting in settings if setting.differs],
@@ -139,7 +143,9 @@ def _headline(context: ReportContext) -> dict[str, str | None]:
         return {
             "value": format_score(train["loss"]),
             "name": "mean training loss",
+            "interval": None,
             "test": None,
+            "test_interval": None,
             "step": f"{steps} steps, no validation",
         }
     test = context.metrics["test"]
@@ -147,9 +153,45 @@ def _headline(context: ReportContext) -> dict[str, str | None]:
     return {
         "value": format_score(best["value"]),
         "name": f"{best['metric']} on validation",
+        "interval": _interval_text(context, "validation", best["metric"]),
         "test": format_score(test[best["metric"]]) if test else None,
+        "test_interval": _interval_text(context, "test", best["metric"]),
         "step": f"best step {format_count(best['step'])} of {steps}{suffix}",
     }
+
+
+def _interval_text(context: ReportContext, split: str, metric: str) -> str | None:
+    ends = context.intervals.get(split, {}).get(metric)
+    return None if ends is None else f"95% interval {format_interval(ends)}"
+
+
+def _commands(context: ReportContext) -> dict[str, str]:
+    """Purpose → command to run next, with rows and another run that exist if there are any."""
+    folder, splits = context.run.path, context.manifest["data"]["splits"]
+    files = [
+        file for name in ("test", "validation") for file in splits.get(name, {}).get("files", ())
+    ]
+    rows = files[0] if context.config.data.source == "files" and files else "new.jsonl"
+    return next_commands(
+        folder,
+        prefix=context.has_prefix,
+        merged=f"{folder}-merged",
+        rows=rows,
+        other=_other_run(folder) or "OTHER_RUN",
+    )
+
+
+def _other_run(folder: Path) -> Path | None:
+    """The newest other finished run next to ``folder``."""
+    try:
+        others = [
+            path.parent
+            for path in folder.parent.glob("*/metrics.json")
+            if path.parent != folder and (path.parent / "manifest.json").is_file()
+        ]
+        return max(others, key=lambda path: path.stat().st_mtime, default=None)
+    except OSError:
+        return None
 
 
 def _facts(context: ReportContext) -> list[tuple[str, str, str]]:

@@ -149,11 +149,22 @@ def draw_line_chart(lines: LineChart) -> Figure:
         _mark_step(plot, lines)
     plot.set_xlabel("step", color=COLOURS["muted"], fontsize=FONT_SIZES["small"], loc="right")
     plot.margins(x=0.02, y=0.12)
+    if lines.bounds is not None:
+        _limit_axis(plot, *lines.bounds)
     plot.xaxis.set_major_locator(_integer_ticks(5))
     plot.yaxis.set_major_locator(_round_ticks(5))
     plot.xaxis.set_major_formatter(lambda value, _: format_compact(value))
     plot.yaxis.set_major_formatter(lambda value, _: _format_tick(value, plot.get_ylim()))
     return fig
+
+
+def _limit_axis(plot: Axes, smallest: float, largest: float | None) -> None:
+    """Remove the parts of the vertical axis below ``smallest`` and above ``largest``."""
+    low, high = plot.get_ylim()
+    if low < smallest:
+        plot.set_ylim(bottom=smallest)
+    if largest is not None and high > largest:
+        plot.set_ylim(top=largest)
 
 
 def draw_agreement_plot(points: AgreementPlot) -> Figure:
@@ -220,6 +231,7 @@ def _mark_step(plot: Axes, lines: LineChart) -> None:
         markersize=7,
         color=COLOURS["paper"],
         zorder=5,
+        clip_on=False,  # a value at the end of the axis
         markeredgecolor=COLOURS["accent"],
         markeredgewidth=2,
     )

@@ -1,7 +1,8 @@
 """Report items that tasks share: confusion matrix, scores per class, example rows.
 
 Example rows are the worst predictions (wrong, with the highest confidence), which reveal wrong
-labels and weaknesses of the model, and the most uncertain ones, which are the most useful to label.
+labels and weaknesses of the model, and the most uncertain of the other rows, which are the most
+useful to label.
 """
 
 from __future__ import annotations
@@ -92,21 +93,27 @@ def example_tables(
     worst: tuple[np.ndarray, str],
     uncertain: tuple[np.ndarray, str] | None,
 ) -> Iterator[TableItem]:
-    """Tables of the worst and the most uncertain predictions.
+    """Tables of the worst and the most uncertain predictions. No row is in both.
 
     Args:
         make_line: returns the cells of a feature.
         worst: (scores, note). Features with the highest scores come first; −∞ excludes a feature.
         uncertain: likewise; None: without this table.
     """
-    kinds = [("worst", "Worst predictions", worst)]
+    kinds = [("worst", "Confident errors" if uncertain else "Largest errors", worst)]
     if uncertain is not None:
         kinds.append(("uncertain", "Most uncertain predictions", uncertain))
+    shown: list[int] = []
     for name, title, (scores, note) in kinds:
-        order = np.argsort(-scores, kind="stable")[:MAX_EXAMPLES]
-        rows = [make_line(int(feature)) for feature in order if np.isfinite(scores[feature])]
-        if rows:
-            yield TableItem(name, title, note, head=head, rows=rows)
+        order = np.argsort(-scores, kind="stable")[: MAX_EXAMPLES + len(shown)]
+        features = [
+            int(feature)
+            for feature in order
+            if np.isfinite(scores[feature]) and int(feature) not in shown
+        ][:MAX_EXAMPLES]
+        if features:
+            yield TableItem(name, title, note, head=head, rows=[*map(make_line, features)])
+        shown += features
 
 
 def format_row_text(rows: Rows, row: int) -> str:

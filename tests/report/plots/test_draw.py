@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
+from bertft.report.plots.charts import draw_line_chart
 from bertft.report.plots.draw import draw_item
 from bertft.report.plots.theme import COLOURS
 from bertft.tasks.report_items import AgreementPlot, HeatMap, LineChart, ScatterPlot
@@ -109,3 +110,12 @@ def test_names_of_points_do_not_overlap(tmp_path):
         r'<text [^>]*x="([^"]*)" y="([^"]*)"[^>]*>name \d', svg
     )
     assert len(positions) == len(set(positions)) == 6
+
+
+def test_the_axis_ends_at_the_bounds():
+    """No F1 below 0 or above 1, wherever the margin would be."""
+    chart = LineChart("f1", "f1", series={"f1": ([1, 2, 3], [0.0, 0.4, 1.0])}, bounds=(0.0, 1.0))
+    assert draw_line_chart(chart).axes[0].get_ylim() == (0.0, 1.0)
+    inside = LineChart("f1", "f1", series={"f1": ([1, 2], [0.5, 0.6])}, bounds=(0.0, 1.0))
+    low, high = draw_line_chart(inside).axes[0].get_ylim()
+    assert 0.4 < low < 0.5 and 0.6 < high < 0.7
