@@ -2,27 +2,27 @@
 
     <folder>/<key>.<crc32>.arrow
 
-The file name contains the checksum of its bytes, so that one rename publishes both: two processes
-can write one key at the same time, and a damaged file is detected, removed and written again.
+The file name contains the checksum of its bytes, so that one rename publishes both: several
+processes can write one key, and a damaged file is detected, removed and written again.
 Memory is bounded by a record batch, not by the number of rows.
 """
 
 from __future__ import annotations
 
-import errno
 import os
-import stat
-import tempfile
-import time
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
 import pyarrow as pa
 
-from bertft.errors import SystemResourceError
+from bertft.utils.atomic_io import (
+    atomic_write_named,
+    convert_write_errors,
+    remove_stale_temporaries,
+)
 from bertft.utils.safe_files import open_regular_file
 
 __all__ = [
@@ -31,13 +31,11 @@ __all__ = [
     "store_cached",
     "write_arrow_file",
 ]
-try:
-    import fcntl
-except ImportError:  # pragma: no cover
-    fcntl = None  # type: ignore[assignment]
+
 Content = TypeVar("Content")
 _KEY_FIELD = b"bertft.key"
-_STALE_SECONDS = 60.0  # age from which a temporary file may be left from a killed process
+_STALE_SECONDS = 3600.0  # a file that is being written changes more often than this
+_WRITE_HINT = "Free disk space, or set data.cache=<folder> to another folder"
 MetadataFactory = Callable[[], Mapping[bytes, bytes]]
 
 
@@ -74,14 +72,16 @@ def store_cached(
 
     ``schema`` and ``make_metadata`` as for ``write_arrow_file``.
     """
-    with _report_write_errors(folder), _temporary_file(folder, key) as (file, path):
+
+    def write(file: BinaryIO) -> str:
         write_arrow_file(batches, file, schema, make_metadata, key)
-        file.flush()
-        os.fsync(file.fileno())
         file.seek(0)
-        final = folder / f"{key}.{_checksum(file)}.arrow"
-        os.replace(path, final)
-    return final
+        return f"{key}.{_checksum(file)}.arrow"
+
+    with convert_write_errors(folder, _WRITE_HINT):
+        folder.mkdir(parents=True, exist_ok=True)
+        remove_stale_temporaries(folder, min_age=_STALE_SECONDS)
+        return atomic_write_named(folder, key[:16], write)
 
 
 def write_arrow_file(
@@ -111,62 +111,6 @@ def write_arrow_file(
         if make_metadata is not None:
             empty = pa.RecordBatch.from_pylist([], schema=schema)
             writer.write_batch(empty, custom_metadata=dict(make_metadata()))
-
-
-@contextmanager
-def _report_write_errors(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        raise SystemResourceError(
-            "the disk is full" if full else f"cannot write: {error.strerror or error}",
-            where=str(folder),
-            hint="Free disk space, or set data.cache=<folder> to another folder",
-        ) from error
-
-
-@contextmanager
-def _temporary_file(folder: Path, key: str) -> Iterator[tuple[BinaryIO, Path]]:
-    """A file next to the final one, which is deleted afterwards unless it was renamed.
-
-    It is locked while it is written, so that other processes, also on other machines that share the
-    folder, can distinguish it from a file that a killed process left.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    _remove_stale_files(folder)
-    descriptor, name = tempfile.mkstemp(prefix=f".{key[:16]}-", suffix=".tmp", dir=folder)
-    try:
-        with os.fdopen(descriptor, "w+b") as file:
-            _try_lock(file)
-            yield file, Path(name)
-    finally:
-        with suppress(FileNotFoundError):
-            os.unlink(name)
-
-
-def _remove_stale_files(folder: Path) -> None:
-    """Remove temporary files that no process is writing."""
-    for path in folder.glob(".*.tmp"):
-        with suppress(OSError):
-            # A new file is locked shortly after it is created.
-            if time.time() - path.stat().st_mtime > _STALE_SECONDS and stat.S_ISREG(
-                path.lstat().st_mode
-            ):
-                with path.open("rb+") as file:
-                    if _try_lock(file):
-                        path.unlink()
-
-
-def _try_lock(file: BinaryIO) -> bool:
-    """Lock ``file``; False if another process holds the lock, or locks are not supported."""
-    if fcntl is None:
-        return False
-    try:
-        fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True
 
 
 def _read_stored_key(path: Path) -> str:

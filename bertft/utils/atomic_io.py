@@ -14,10 +14,12 @@ import json
 import math
 import os
 import re
-from collections.abc import Iterator
+import secrets
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, BinaryIO
 
 from bertft.errors import BertftError, SystemResourceError
 from bertft.utils.failpoints import failpoint
@@ -28,6 +30,7 @@ __all__ = [
     "atomic_open",
     "atomic_write_bytes",
     "atomic_write_json",
+    "atomic_write_named",
     "atomic_write_text",
     "convert_write_errors",
     "fsync_folder",
@@ -50,7 +53,7 @@ def atomic_open(path: Path, mode: str = "x", encoding: str | None = "utf-8") -> 
     An exception in the block leaves ``path`` as it was. ``mode`` is "x" or "xb".
     """
     temporary_file = temporary_path(path)
-    try:
+    with _removed_on_error(temporary_file):
         failpoint(f"create {path.name}")
         # A folder from somebody else may contain a link of that name, which must not be followed.
         temporary_file.unlink(missing_ok=True)
@@ -62,11 +65,33 @@ def atomic_open(path: Path, mode: str = "x", encoding: str | None = "utf-8") -> 
             os.fsync(file.fileno())
         failpoint(f"rename {path.name}")
         os.replace(temporary_file, path)
+    fsync_folder(path.parent)
+
+
+def atomic_write_named(folder: Path, prefix: str, write: Callable[[BinaryIO], str]) -> Path:
+    """Add a file to ``folder``; ``write`` fills it and returns its name, such as a checksum.
+
+    Several processes, also of different machines, can write to one folder at the same time. There
+    are no failpoints: such files belong to a cache, not to a run.
+    """
+    temporary_file = temporary_path(folder / f"{prefix}-{secrets.token_hex(4)}")
+    with _removed_on_error(temporary_file):
+        with temporary_file.open("x+b") as file:
+            path = folder / write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary_file, path)
+    return path
+
+
+@contextmanager
+def _removed_on_error(temporary_file: Path) -> Iterator[None]:
+    try:
+        yield
     except BaseException:
         with suppress(OSError):
             temporary_file.unlink()
         raise
-    fsync_folder(path.parent)
 
 
 def atomic_write_bytes(path: Path, data: bytes) -> None:
@@ -101,16 +126,22 @@ def temporary_path(path: Path) -> Path:
     return path.with_name(f".{path.name}.tmp-{os.getpid()}")
 
 
-def remove_stale_temporaries(folder: Path, name: str | None = None) -> None:
+def remove_stale_temporaries(
+    folder: Path, name: str | None = None, min_age: float | None = None
+) -> None:
     """Remove the temporary files of ended processes and of this one, if possible.
 
-    ``name``: only those of ``name``, in a folder that also has files of others.
+    Args:
+        name: only those of ``name``, in a folder that also has files of others.
+        min_age: seconds since the last write, below which a file stays, in a folder to which other
+            machines also write: their processes are not known here.
     """
     for entry in sorted(folder.iterdir()):
         match = _TEMPORARY_NAME.fullmatch(entry.name)
         if match and name in (None, match[1]) and not _is_running(int(match[2])):
             with suppress(OSError):
-                remove_path(entry)
+                if min_age is None or time.time() - entry.lstat().st_mtime > min_age:
+                    remove_path(entry)
 
 
 def remove_path(path: Path) -> None:
@@ -159,8 +190,11 @@ def fsync_folder(folder: Path) -> None:
 
 
 @contextmanager
-def convert_write_errors(path: Path) -> Iterator[None]:
-    """Convert an OSError, or one that a Rust library reports as text, to SystemResourceError."""
+def convert_write_errors(path: Path, hint: str | None = None) -> Iterator[None]:
+    """Convert an OSError, or one that a Rust library reports as text, to SystemResourceError.
+
+    ``hint``: what the user can do; None: the hint depends on the error.
+    """
     try:
         yield
     except BertftError:
@@ -172,7 +206,7 @@ def convert_write_errors(path: Path) -> Iterator[None]:
         raise SystemResourceError(
             f"cannot be written ({os_error.strerror or os_error})",
             where=str(path),
-            hint=advise_on_os_error(os_error),
+            hint=hint or advise_on_os_error(os_error),
         ) from error
 
 

@@ -194,3 +194,21 @@ def test_the_environment_failed(tmp_path, number, hint):
         f"{tmp_path / 'a'}: cannot be written ({os.strerror(number)})"
     )
     assert hint in str(content.value)
+
+
+def test_a_file_named_by_its_content_is_complete_or_absent(tmp_path):
+    def write(file):
+        file.write(b"content")
+        assert next(path.name for path in tmp_path.iterdir()).startswith(".key-")
+        return "key.name"
+
+    def fail(file):
+        file.write(b"con")
+        raise OSError(errno.ENOSPC, "full")
+
+    with pytest.raises(OSError, match="full"):
+        atomic_io.atomic_write_named(tmp_path, "key", fail)
+    assert not list(tmp_path.iterdir())
+    path = atomic_io.atomic_write_named(tmp_path, "key", write)
+    assert path == tmp_path / "key.name" and path.read_bytes() == b"content"
+    assert list(tmp_path.iterdir()) == [path]
