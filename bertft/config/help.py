@@ -17,7 +17,7 @@ from typing import Any
 
 import bertft
 from bertft.config.command_configs import COMMAND_CONFIGS
-from bertft.config.foreign_names import FOREIGN_SETTINGS
+from bertft.config.foreign_names import FOREIGN_SETTINGS, foreign_hint
 from bertft.config.former_names import current_path
 from bertft.config.positional import format_usage
 from bertft.config.presets import (
@@ -214,8 +214,9 @@ def _topic_page(command: str, topic: str, config_dir: Path | None) -> list[str]:
             text = file.read_text(encoding="utf-8").rstrip()
             return [f"{group}={topic}", "", *textwrap.indent(text, "  ").splitlines()]
     name = topic.rpartition(".")[2]
-    if name in FOREIGN_SETTINGS and command == "train":
-        return _foreign_page(root, name)
+    hint = foreign_hint(name)
+    if hint is not None and command == "train":
+        return _foreign_page(root, name, hint)
     known_names = [*topics, *(leaf.path for leaf in iter_leaves(root)), *_last_names(root)]
     raise usage_error(
         [
@@ -232,11 +233,10 @@ def _is_similar(topic: str, names: Iterable[str]) -> bool:
     return suggest(topic, names).startswith("Did you mean")
 
 
-def _foreign_page(root: Node, name: str) -> list[str]:
+def _foreign_page(root: Node, name: str, hint: str) -> list[str]:
     """The page of a name of transformers or peft: our setting, if there is one."""
-    answer = FOREIGN_SETTINGS[name]
-    entry, _ = find_setting(root, answer.split(" ")[0].partition("=")[0])
-    lines = _wrap("", f"{name}: in bertft this is {answer}")
+    lines = _wrap("", f"{name}: {hint[0].lower()}{hint[1:]}")
+    entry, _ = find_setting(root, FOREIGN_SETTINGS.get(name, "-").split(" ")[0].partition("=")[0])
     return [*lines, *_format_setting(entry, indent=0)] if isinstance(entry, Leaf) else lines
 
 

@@ -22,6 +22,7 @@ from typing import Any
 
 from hydra.core.override_parser.types import Quote, QuotedString
 
+from bertft.config.foreign_names import FOREIGN_MODELS
 from bertft.config.former_names import (
     current_path,
     current_text,
@@ -100,6 +101,7 @@ def rewrite_overrides(
     - If eval selects another preset of ``data``, the settings of the run on which predictions
       depend are kept.
     - ``resume=<run>`` sets the output folder to that run.
+    - ``model=<Hub id or folder>`` selects the preset of this model, or sets ``model.path``.
 
     Args:
         command: a key of ``COMMAND_CONFIGS``.
@@ -108,7 +110,8 @@ def rewrite_overrides(
         config_dir: the folder of ``--config-dir``.
     """
     root = settings_tree(command)
-    words = [_rewrite_override(root, _under_present_names(root, word), sweep) for word in overrides]
+    words = [_model_override(root, word, sweep, config_dir) for word in overrides]
+    words = [_rewrite_override(root, _under_present_names(root, word), sweep) for word in words]
     words = _open_null_nodes(root, words)
     if command == "eval":
         words = _inherit_run_data(words, config_dir)
@@ -132,6 +135,23 @@ def _under_present_names(root: Node, override: str) -> str:
             report_former(f"{path}={value}", f"{path}={current}")
         value = current
     return f"{sign}{path}" if value is None else f"{sign}{path}={value}"
+
+
+def _model_override(root: Node, override: str, sweep: bool, config_dir: Path | None) -> str:
+    """``model=<Hub id or folder>`` → ``model=<preset>`` or ``model.path=<Hub id or folder>``.
+
+    A name without a slash is a Hub id only if it is the name of a preset's model, because it may
+    also be a misspelled preset.
+    """
+    sign, key, value = split_override(override)
+    if key != "model" or not value or sign == "~" or "model" not in root.children:
+        return override
+    names = [item.strip() for item in value.split(",")] if sweep else [value]
+    presets = find_presets("model", config_dir)
+    known = [name if name in presets else FOREIGN_MODELS.get(name, name) for name in names]
+    if all(("/" in name or Path(name).is_dir()) and name not in presets for name in known):
+        return f"model.path={value}"
+    return f"model={','.join(known)}"
 
 
 def _rewrite_override(root: Node, override: str, sweep: bool) -> str:

@@ -17,7 +17,7 @@ from typing import Any
 
 import yaml
 
-from bertft.config.foreign_names import FOREIGN_MODELS, FOREIGN_SETTINGS
+from bertft.config.foreign_names import foreign_hint
 from bertft.config.overrides import split_override
 from bertft.config.presets import preset_groups
 from bertft.config.rules import COMMAND_RULES
@@ -147,10 +147,9 @@ def _preset_problems(root: Node, key: str, value: Any, presets: Sequence[str]) -
     if value is None and (isinstance(entry, Leaf) or entry.optional):
         return
     if str(value) not in presets:
-        preset = FOREIGN_MODELS.get(str(value)) if key == "model" else None
         hint = suggest(value, presets)
-        if preset is not None:
-            hint = f"Use model={preset}, or model.path=<folder or Hub id> for any other encoder"
+        if key == "model":
+            hint += f" For a Hub id or a folder, set model.path={value}"
         yield Problem(key, f"there is no preset {key}={value}", hint)
 
 
@@ -178,9 +177,9 @@ def _unknown_setting(root: Node, parent: Node, key: str) -> Problem:
     unknown_name = key.removeprefix(prefix).partition(".")[0]
     if key == "run" and "resume" in root.children:  # the name of this setting in all other commands
         return Problem(key, "unknown setting", "Use resume=<run> to resume a run")
-    foreign = FOREIGN_SETTINGS.get(key.rpartition(".")[2])
+    foreign = foreign_hint(key.rpartition(".")[2])
     if foreign is not None and root.path == "" and "trainer" in root.children:
-        return Problem(key, "unknown setting", f"In bertft this is {foreign}")
+        return Problem(key, "unknown setting", foreign)
     closest = closest_name(unknown_name, parent.children)
     if closest is None or parent is root:
         setting_name = key.rpartition(".")[2]
