@@ -126,7 +126,8 @@ def _load_rows(context: RunContext) -> Splits:
         data = recorded_data(data, manifest)
     if context.read_only:
         context.log(describe_sources(data))
-    with only_recorded(data) if context.read_only else nullcontext():
+    hint = None if context.read_only else "To train with other rows, start a new run"
+    with nullcontext() if manifest is None else only_recorded(data, hint=hint):
         splits = load_splits(data, cached_only=context.read_only)
         if data.unlabelled is not None:
             splits.unlabelled = load_inputs(data.unlabelled, data, "data.unlabelled")

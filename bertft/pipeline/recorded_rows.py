@@ -70,7 +70,8 @@ def check_recorded_rows(
 def only_recorded(
     data: DataConfig,
     cli_settings: Collection[str] = (),
-    read_recorded: Callable[[], None] | None = None,
+    read_recorded: Callable[[Collection[str]], None] | None = None,
+    hint: str | None = None,
 ) -> Iterator[None]:
     """Replace errors about the content of a recorded file by one that does not quote it.
 
@@ -78,36 +79,49 @@ def only_recorded(
     command line names are not replaced.
 
     Args:
-        read_recorded: reads the files as the run did and raises DataError unless they hold the
-            recorded rows. Used if the command line changes how rows are read: if it succeeds, the
-            rows are the recorded ones, and the error is not replaced.
+        read_recorded: reads the splits with these names as the run did and raises DataError unless
+            they hold the recorded rows. Used if the command line names other splits or changes how
+            rows are read: if it succeeds, the error is not about the content of a recorded file,
+            and is not replaced.
+        hint: what to do instead of naming a file on the command line.
     """
     try:
         yield
     except DataError as error:
-        names = [name for name in (*SPLITS, "unlabelled") if getattr(data, name, None) is not None]
+        recorded = _recorded_sources(data, cli_settings)
         about_content = isinstance(error, ColumnNotFound) or not _is_setting(error.where)
-        if (
-            data.source != "files"
-            or not about_content
-            or any(is_named_on_command_line(name, data, cli_settings) for name in names)
-        ):
+        if data.source == "sample" or not about_content or not recorded:
             raise
-        reads_differently = any(name.startswith("data.") for name in cli_settings)
-        if read_recorded is not None and reads_differently and _succeeds(read_recorded):
+        splits = [name for name in SPLITS if not is_named_on_command_line(name, data, cli_settings)]
+        reads_other_rows = any(name == "data" or name.startswith("data.") for name in cli_settings)
+        if read_recorded is not None and reads_other_rows and _succeeds(read_recorded, splits):
             raise
-        last = names[-1]
+        setting, value = list(recorded.items())[-1]
+        to_see = f"To see the error in one of them, set {setting}={shlex.quote(value)}"
         raise DataError(
             "the rows are not those that the run was trained with: the files cannot be read",
-            where=", ".join(f"data.{name}={getattr(data, name)}" for name in names),
-            hint="Restore the files. To see the error in one of them, set"
-            f" data.{last}={shlex.quote(str(getattr(data, last)))}",
+            where=", ".join(f"{name}={value}" for name, value in recorded.items()),
+            hint=f"Restore the files. {hint or to_see}",
         ) from None
 
 
-def _succeeds(read: Callable[[], None]) -> bool:
+def _recorded_sources(data: DataConfig, cli_settings: Collection[str]) -> dict[str, str]:
+    """The settings, with their values, that name recorded files or a data set of the Hub."""
+    names = ["hub"] if data.source == "hub" else []
+    if data.source == "hub" and is_named_on_command_line("hub", data, cli_settings):
+        names = []
+    names += [
+        name
+        for name in (*SPLITS, "unlabelled")
+        if getattr(data, name, None) is not None
+        and not is_named_on_command_line(name, data, cli_settings)
+    ]
+    return {f"data.{name}": str(getattr(data, name)) for name in names}
+
+
+def _succeeds(read: Callable[[Collection[str]], None], splits: Collection[str]) -> bool:
     try:
-        read()
+        read(splits)
     except DataError:
         return False
     return True
@@ -166,13 +180,20 @@ def load_split(
         manifest = read_manifest(loaded.run)
         data = recorded_data(data, manifest, cli_settings)
 
-    def read_recorded() -> None:
+    def read_recorded(names: Collection[str]) -> None:
         assert loaded.config is not None and manifest is not None
         recorded = recorded_data(loaded.config.data, manifest)
-        splits = load_splits(
-            recorded, needed_splits, model_classes=task.class_names, cached_only=True
-        )
-        check_recorded_rows(splits, manifest, recorded)
+        needed = set(needed_splits).intersection(names)
+        if "train" in needed and recorded.validation is None:
+            needed.add("validation")  # cut from the training rows
+        if needed:
+            splits = load_splits(
+                recorded,
+                [name for name in SPLITS if name in needed],
+                model_classes=task.class_names,
+                cached_only=True,
+            )
+            check_recorded_rows(splits, manifest, recorded)
 
     hide_content = (
         nullcontext() if manifest is None else only_recorded(data, cli_settings, read_recorded)

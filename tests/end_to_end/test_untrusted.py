@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from small_runs import QUICK, read, run_bertft, write_task
+from small_runs import QUICK, read, run_bertft, write_classes, write_task
 
 from bertft.config.resume import read_run_config, read_runnable_config
 from bertft.errors import UsageError
@@ -254,6 +254,33 @@ def test_a_recorded_file_is_not_quoted(copied, work_dir):
         assert "s3cret" not in result.err + result.out and "password" not in result.err, result
     named = run_bertft("eval", f"run={run}", f"data.validation={secret}", "hydra.run.dir=scores")
     assert named.refused and "password" in named.err, "the user's own file is explained"
+
+    # Nor if the command line names another of its files, or continues its training.
+    train = next(line for line in text.splitlines() if line.startswith("  train: "))
+    named_train = train.strip().replace("train: ", "data.train=")
+    for words in (
+        ("eval", f"run={run}", "split=train", named_train, "hydra.run.dir=scores"),
+        ("train", f"resume={run}", "trainer.epochs=3"),
+    ):
+        result = run_bertft(*words)
+        assert result.status == 2 and "the files cannot be read" in result.err, result
+        assert "s3cret" not in result.err + result.out and "password" not in result.err, result
+
+
+def test_a_named_file_is_explained_next_to_recorded_ones(work_dir):
+    write_classes(work_dir / "a.csv", 40, seed=1)
+    write_classes(work_dir / "b.csv", 20, seed=2)
+    data = ("data=files", "data.train=a.csv", "data.validation=b.csv")
+    words = ("train", *data, "model=tiny", "trainer.max_steps=1", "hydra.run.dir=run")
+    assert run_bertft(*words).status == 0
+    (work_dir / "c.csv").write_text("one,two,three\n1,2,3,4\n")
+    eval_words = ("eval", "run=run", "split=train", "hydra.run.dir=scored", "data.train=c.csv")
+    result = run_bertft(*eval_words)
+    assert result.refused and "c.csv" in result.err and "cannot be read" not in result.err, result
+    (work_dir / "b.csv").write_text("user,password\nme,s3cret,s3cret2\n")
+    result = run_bertft(*eval_words)
+    assert result.refused and "data.validation=" in result.err, result
+    assert "password" not in result.err and "data.train=" not in result.err, result
 
 
 def test_a_tokenizer_that_cannot_be_saved(merged):
