@@ -5,12 +5,15 @@ For a model that does not come from a run, only the task, the base model and the
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import bertft
+from bertft.config.command_configs import TrainConfig
+from bertft.config.dataset_title import dataset_title
+from bertft.config.method_components.low_rank import KINDS
 from bertft.export.model_card import CardFacts, MergeCheck, SplitFacts
 from bertft.export.transformers_folder import read_license
 from bertft.models.source import local_model_folder
@@ -20,7 +23,9 @@ from bertft.pipeline.manifest import package_versions, read_manifest
 from bertft.runs.metrics_json import read_metrics_json
 from bertft.utils.safe_files import read_json_object
 
-__all__ = ["collect_card_facts"]
+__all__ = ["collect_card_facts", "used_method_settings"]
+
+_PRUNING_SETTINGS = {"begin", "end", "interval", "beta1", "beta2"}  # of low_rank with adapt=true
 
 
 def collect_card_facts(
@@ -52,9 +57,7 @@ def collect_card_facts(
         read_metrics_json(loaded.run.metrics_path) if loaded.run.is_finished else {}
     )
     is_best = (metrics.get("best") or {}).get("step") == loaded.info.step
-    method = {
-        key: value for key, value in asdict(loaded.config.method).items() if value is not None
-    }
+    method = used_method_settings(loaded.config)
     splits = {
         name: SplitFacts(
             Path(split["source"]).name if split["files"] else split["source"],
@@ -67,7 +70,7 @@ def collect_card_facts(
         name=name,
         task=loaded.info.task,
         auto_class=loaded.task_model.task.auto_class,
-        base_model=manifest["base"]["name"],
+        base_model=loaded.task_model.source.hub_id or manifest["base"]["name"],
         method=method.pop("name"),
         settings=method,
         splits=splits,
@@ -85,9 +88,37 @@ def collect_card_facts(
         prefix_file=prefix_file,
         license=read_license(local_model_folder(loaded.task_model.source)),
         dataset=loaded.config.data.hub,
+        data_title=dataset_title(loaded.config.data),
         distillation=metrics.get("distillation") if is_best else None,
         calibration=loaded.calibration,
     )
+
+
+def used_method_settings(config: TrainConfig) -> dict[str, Any]:
+    """The settings of the method that had an effect, without null: name, then groups.
+
+    Left out are the settings of other kinds of a component, and the method's length and warm-up if
+    ``trainer`` sets them.
+    """
+    settings = {key: value for key, value in asdict(config.method).items() if value is not None}
+    trainer = config.trainer
+    if trainer.epochs is not None or trainer.max_steps is not None:
+        settings.pop("epochs")
+    if trainer.warmup is not None:
+        settings.pop("warmup")
+    if low_rank := settings.get("low_rank"):
+        used = KINDS[low_rank["kind"]].settings
+        unused = {name for kind in KINDS.values() for name in kind.settings} - {*used}
+        if not low_rank["adapt"]:
+            unused |= _PRUNING_SETTINGS
+        settings["low_rank"] = _without(low_rank, unused)
+    if (prefix := settings.get("prefix")) and not prefix["mlp"]:
+        settings["prefix"] = _without(prefix, {"mlp_hidden"})
+    return settings
+
+
+def _without(settings: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:
+    return {name: value for name, value in settings.items() if name not in names}
 
 
 def _adapter_method(folder: Path) -> str:
@@ -103,7 +134,7 @@ def _facts_of_folder(
         name=name,
         task=loaded.info.task,
         auto_class=task_model.task.auto_class,
-        base_model=task_model.source.name,
+        base_model=task_model.source.hub_id or task_model.source.name,
         method=_adapter_method(loaded.folder) if loaded.is_adapter else "",
         settings={},
         splits={},

@@ -113,7 +113,7 @@ class CardFacts:
     ``calibration`` are as in metrics.json. ``prefix_file`` names the file or folder of a prefix,
     which is not part of the model. ``license`` is the base model's identifier on the Hub. A model
     that does not come from a run has an ``origin``, its folder, and may have a ``threshold``; its
-    ``step`` is None and it has neither splits nor metrics.
+    ``step`` is None and it has neither splits nor metrics. ``data_title`` names the data in the title.
     """
 
     name: str
@@ -137,6 +137,7 @@ class CardFacts:
     prefix_file: str | None = None
     license: str | None = None
     dataset: str | None = None
+    data_title: str | None = None
     distillation: Mapping[str, Any] | None = None
     calibration: Mapping[str, Any] | None = None
     threshold: Threshold | None = None
@@ -161,7 +162,7 @@ def render_model_card(facts: CardFacts) -> str:
     }
     body = environment.get_template("model_card.md.j2").render(
         facts=facts,
-        name=_base_name(facts.name),
+        title=_title(facts),
         base_model=_base_name(facts.base_model),
         task=facts.task.replace("_", " "),
         threshold=_threshold(facts),
@@ -176,6 +177,14 @@ def render_model_card(facts: CardFacts) -> str:
         max_shown_labels=_MAX_SHOWN_LABELS,
     )
     return str(ModelCard(f"---\n{_metadata(facts).to_yaml()}\n---\n\n{body}"))
+
+
+def _title(facts: CardFacts) -> str:
+    """``bert-base-uncased fine-tuned on tickets with lora``; else the name of the folder."""
+    if facts.origin is not None or facts.data_title is None:
+        return _base_name(facts.name)
+    base = _base_name(facts.base_model).rpartition("/")[2]
+    return f"{base} fine-tuned on {facts.data_title} with {facts.method}"
 
 
 def _metadata(facts: CardFacts) -> ModelCardData:

@@ -101,10 +101,8 @@ def write_peft_adapter(folder: Path, loaded: LoadedModel) -> dict[str, Tensor]:
         folder / CONFIG_FILE,
         {
             # Absolute, because peft interprets a relative path as a Hub id.
-            "base_model_name_or_path": source.load
-            if source.kind == "hub"
-            else os.path.abspath(source.load),
-            "revision": source.revision if source.kind == "hub" else None,
+            "base_model_name_or_path": source.hub_id or os.path.abspath(source.load),
+            "revision": source.revision if source.hub_id is not None else None,
             "task_type": PEFT_TASK_TYPES.get(task_model.task.auto_class),
             "modules_to_save": _modules_to_save(trained_parameters, head_parameters(model)),
             **settings,

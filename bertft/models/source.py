@@ -108,6 +108,11 @@ class ModelSource:
     load: str
     revision: str | None = None
 
+    @property
+    def hub_id(self) -> str | None:
+        """The id on the Hub of the same weights; None for a local folder."""
+        return {"hub": self.load, "package": _MINILM_HUB}.get(self.kind)
+
     def describe(self) -> dict[str, Any]:
         """For the manifest."""
         return asdict(self)

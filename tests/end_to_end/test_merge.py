@@ -127,7 +127,9 @@ def test_the_folder_explains_itself(merged, name):
     run, out, _ = merged[name]
     card = (out / "README.md").read_text(encoding="utf-8")
     front = yaml.safe_load(card.split("---")[1])
-    assert front["base_model"] == "all-MiniLM-L6-v2" and front["license"] == "apache-2.0"
+    assert front["base_model"] == "sentence-transformers/all-MiniLM-L6-v2"
+    assert front["license"] == "apache-2.0"
+    assert "# all-MiniLM-L6-v2 fine-tuned on " in card
     assert "差评" in card and "sehr" in card
     metrics = read(run / "metrics.json")
     assert f"| accuracy | {metrics['validation']['accuracy']:.4f} |" in card

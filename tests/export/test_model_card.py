@@ -13,6 +13,7 @@ from tokenizers import Tokenizer, pre_tokenizers, processors
 from tokenizers.models import WordLevel
 from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
 
+from bertft.export.markdown import escape_markdown
 from bertft.export.model_card import CardFacts, MergeCheck, SplitFacts, render_model_card
 
 FACTS = CardFacts(
@@ -349,3 +350,9 @@ def test_the_code_of_an_adapter_runs_and_gives_its_prediction(folder, capsys, ta
         assert out == str(expected_output)
     else:
         assert float(out) == pytest.approx(expected_output, abs=1e-5)
+
+
+def test_the_title_names_base_data_and_method():
+    title = "bert-base-chinese fine-tuned on tickets with svd_lora"
+    assert f"\n# {escape_markdown(title)}\n" in card(data_title="tickets")
+    assert "\n# merged\n" in card()  # the data is unknown

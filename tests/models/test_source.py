@@ -132,3 +132,16 @@ def test_large_weights_are_not(tmp_path):
         file.truncate(module._MAX_JSON_BYTES + 1)
     (tmp_path / "config.json").write_text("{}", encoding="utf-8")
     check_model_folder(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("kind", "load", "expected"),
+    [
+        ("hub", "google-bert/bert-base-uncased", "google-bert/bert-base-uncased"),
+        ("package", "/site-packages/model", "sentence-transformers/all-MiniLM-L6-v2"),
+        ("folder", "/models/mine", None),
+        ("run", "outputs/run/base", None),
+    ],
+)
+def test_the_hub_id_of_a_base(kind, load, expected):
+    assert ModelSource("name", kind, load).hub_id == expected
