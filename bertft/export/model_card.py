@@ -113,7 +113,8 @@ class CardFacts:
     ``calibration`` are as in metrics.json. ``prefix_file`` names the file or folder of a prefix,
     which is not part of the model. ``license`` is the base model's identifier on the Hub. A model
     that does not come from a run has an ``origin``, its folder, and may have a ``threshold``; its
-    ``step`` is None and it has neither splits nor metrics. ``data_title`` names the data in the title.
+    ``step`` is None and it has neither splits nor metrics. ``data_title`` names the data in the
+    title.
     """
 
     name: str
