@@ -192,10 +192,9 @@ def warn_if_teacher_is_worse(
     student_value = evaluate(student.runner, task, table, student.precision)[task.metric]
     teacher_value = teacher.metrics[task.metric]
     if task.is_better(student_value, teacher_value):
-        tuned = " (its tuned threshold is not used here)" if teacher.tuned else ""
         warn(
-            f"the teacher {teacher.path} has {task.metric} {teacher_value:.4f} on validation"
-            f"{tuned}, worse than the student's {student_value:.4f} before its first step"
+            f"the teacher {teacher.path} has {task.metric} {teacher_value:.4f} on validation,"
+            f" worse than the student's {student_value:.4f} before its first step"
         )
 
 

@@ -37,7 +37,13 @@ from bertft.pipeline.head_settings import HeadSettings
 from bertft.pipeline.loaded_model import LoadedModel
 from bertft.pipeline.manifest import describe_hardware
 from bertft.pipeline.open_model import open_model
-from bertft.tasks.task import BaseTask, build_features, build_unlabelled_features, feature_key_parts
+from bertft.tasks.task import (
+    BaseTask,
+    Threshold,
+    build_features,
+    build_unlabelled_features,
+    feature_key_parts,
+)
 from bertft.training.evaluate import evaluation_outputs, predict_logits, token_budget
 from bertft.utils.messages import expand_home, format_list
 from bertft.utils.safe_files import file_sha256, read_regular_text
@@ -77,9 +83,9 @@ class TeacherContext:
         model: the teacher's model, if it runs in every step; None if its outputs are cached.
         validation_outputs: outputs that ``metrics`` are computed from; None without validation
             rows.
+        metrics: with the tuned threshold of the teacher, if it has one.
         rows_per_second: None if it was measured on another machine.
         rows, batches: forward passes before the first step.
-        tuned: the teacher has a decision threshold, which ``metrics`` do not use.
     """
 
     path: str
@@ -92,7 +98,6 @@ class TeacherContext:
     rows_per_second: float | None
     rows: int
     batches: int
-    tuned: bool = False
 
     def count_forwards(self) -> dict[str, int]:
         """Rows and batches that the teacher has run in this process."""
@@ -157,6 +162,8 @@ def open_teacher(
         " its outputs are reordered"
     )
     loaded.info = replace(loaded.info, labels=list(student_labels))
+    if task.name == "classification" and isinstance(loaded.threshold, float):
+        loaded.threshold = 1 - loaded.threshold  # it is a probability of the second of two classes
     return loaded
 
 
@@ -207,7 +214,9 @@ def prepare_teacher(
             outputs, rows_per_second = cached.read_all(), teacher_runner.rows_per_second(cached)
         else:
             outputs, rows_per_second = teacher_runner.compute_outputs(tables["validation"])
-        metrics = task.compute_all_metrics(outputs, features["validation"])
+        metrics = _with_threshold(task, loaded.threshold).compute_all_metrics(
+            outputs, features["validation"]
+        )
     model = loaded.task_model.model
     return TeacherContext(
         path,
@@ -220,8 +229,16 @@ def prepare_teacher(
         rows_per_second,
         teacher_runner.rows,
         teacher_runner.batches,
-        loaded.threshold is not None,
     )
+
+
+def _with_threshold(task: BaseTask, threshold: Threshold | None) -> BaseTask:
+    """A copy of ``task`` that predicts with ``threshold``; ``task`` if that is None."""
+    if threshold is None:
+        return task
+    copied = copy.copy(task)
+    copied.set_threshold(threshold)
+    return copied
 
 
 class _TeacherRunner:

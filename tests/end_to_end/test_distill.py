@@ -221,6 +221,20 @@ def test_a_teacher_with_the_classes_in_another_order_is_matched_by_name(cold, tr
         assert content["distillation"]["teacher"]["value"] == best
 
 
+@pytest.mark.parametrize("labels", ["[neg,pos]", "[pos,neg]"])
+def test_a_teacher_with_a_threshold_is_scored_with_it(cold, trained, labels):
+    skewed = ("tune_threshold=true", "loss.class_weights={neg: 1, pos: 20}")
+    teacher = trained("classification", *TEACHER, *skewed)
+    content = read(teacher / "metrics.json")
+    tuned = content["calibration"]["tuned"]
+    assert tuned["before"] < tuned["after"] == content["validation"]["accuracy"]
+    words = (f"data.labels={labels}", "trainer.max_steps=1", "trainer.epochs=null")
+    result = distil(cold / "student", teacher, *words)
+    assert result.status == 0, result
+    scored = read(cold / "student" / "metrics.json")["distillation"]["teacher"]["value"]
+    assert scored == tuned["after"]
+
+
 def test_the_outputs_of_a_teacher_without_names_are_named(cold, trained):
     run = trained("classification", *TEACHER)
     assert run_bertft("merge", f"run={run}", "out=merged").status == 0
