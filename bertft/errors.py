@@ -17,6 +17,7 @@ status 1 and a traceback.
 from __future__ import annotations
 
 import signal
+from collections.abc import Sequence
 from typing import Any
 
 __all__ = [
@@ -56,9 +57,13 @@ def limit_length(text: str) -> str:
 
 
 class BertftError(Exception):
-    """``what`` is wrong, ``where`` (a setting, a file and line), and a ``hint`` how to fix it."""
+    """``what`` is wrong, ``where`` (a setting, a file and line), and a ``hint`` how to fix it.
+
+    ``proposed_settings`` may fix it; the command line shows the command with them.
+    """
 
     status = 1
+    proposed_settings: Sequence[str] = ()
 
     def __init__(self, what: str, *, where: str | None = None, hint: str | None = None) -> None:
         super().__init__(what)

@@ -11,6 +11,7 @@ import contextlib
 import importlib
 import logging
 import os
+import shlex
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -56,7 +57,7 @@ def _run_words(words: list[str]) -> int:
         sys.stdout.flush()  # report a closed pipe here, not at interpreter exit
         return status
     except BertftError as error:
-        return _report_error(error)
+        return _report_error(error, words)
     except KeyboardInterrupt:
         return _EXIT_INTERRUPTED
     except BrokenPipeError:  # the reader closed the pipe: no message at exit either
@@ -66,7 +67,7 @@ def _run_words(words: list[str]) -> int:
     except Exception as error:
         bertft_error = to_bertft_error(error, words)
         if bertft_error is not None:
-            return _report_error(bertft_error)
+            return _report_error(bertft_error, words)
         traceback.print_exc()
         print(
             "\nerror: this is a bug in bertft; please report it with the lines above",
@@ -392,7 +393,7 @@ def _remove_overrides(words: list[str], overrides: Sequence[str]) -> list[str]:
     return rest
 
 
-def _report_error(error: BertftError) -> int:
+def _report_error(error: BertftError, words: Sequence[str]) -> int:
     if os.environ.get("HYDRA_FULL_ERROR") == "1":
         traceback.print_exception(error)
     environment = read_distributed_env()
@@ -401,4 +402,19 @@ def _report_error(error: BertftError) -> int:
         print_escaped(
             f"{f'rank {environment.rank}: ' if environment.rank else ''}error: {error}", stderr=True
         )
+        if error.proposed_settings:
+            print_escaped(f"Try:\n  {_with_settings(words, error.proposed_settings)}", stderr=True)
     return error.status
+
+
+def _with_settings(words: Sequence[str], settings: Sequence[str]) -> str:
+    """The command line ``words`` with ``settings`` in place of those of the same names."""
+    names = {setting.partition("=")[0] for setting in settings}
+    kept = [word for word in words if word.partition("=")[0].lstrip("+") not in names]
+    return " ".join(["bertft", *map(_quote_for_shell, [*kept, *settings])])
+
+
+def _quote_for_shell(word: str) -> str:
+    """``word`` in quotes if it needs them; double quotes are easier to read around single ones."""
+    is_readable = "'" in word and not set(word) & set('"$`\\!')
+    return f'"{word}"' if is_readable else shlex.quote(word)

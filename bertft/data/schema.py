@@ -215,9 +215,17 @@ ReadFunction = Callable[[Path, ColumnSpec, DataConfig, BadRows], Iterator[Record
 
 
 class ColumnNotFound(DataError):
-    """``only_labels_missing``: only labels are missing, and no column has a similar name."""
+    """A requested column is not in a file with names of columns.
+
+    ``only_labels_missing``: only labels are missing, and no column has a similar name.
+    ``names``: those of the file; empty if they cannot be decoded. ``missing``: the settings of the
+    missing columns. ``separator``: that of the only column, which has the names of several.
+    """
 
     only_labels_missing = False
+    names: Sequence[str] = ()
+    missing: Sequence[str] = ()
+    separator: str | None = None
 
 
 def text_columns(config: DataConfig, default: tuple[ColumnName, ...]) -> tuple[ColumnName, ...]:
@@ -266,7 +274,12 @@ def find_columns(
         except DataError as error:
             errors.append(error)
     if len(errors) > 1 and names is not None and count > 1:
-        raise DataError(join_problems(errors))
+        joined = ColumnNotFound(join_problems(errors))
+        joined.names = names if all(isinstance(error, ColumnNotFound) for error in errors) else ()
+        joined.missing = [
+            name for error in errors if isinstance(error, ColumnNotFound) for name in error.missing
+        ]
+        raise joined
     if errors:  # without names, or with a single column, the first error is enough
         raise errors[0]
     known_names = list(names or ())
@@ -320,12 +333,14 @@ def _column_not_found_error(
         separator = next((mark for mark in ";\t|," if mark in printable_names[0]), None)
         if separator is not None:
             shown = "\\t" if separator == "\t" else separator
-            return DataError(
+            error = ColumnNotFound(
                 f"{setting}: column {name!r} not found; the only column is"
                 f" {quote_value(printable_names[0])}",
                 where=source,
                 hint=f"Are its columns separated by {shown!r}? Then set 'data.separator={shown}'",
             )
+            error.names, error.missing, error.separator = names, [setting], separator
+            return error
     hint = f"Did you mean {closest!r}?" if closest is not None else f"Set {setting}=<column>"
     if printable_names != list(names):
         hint = "The names contain bytes outside the encoding: set data.encoding"
@@ -335,6 +350,8 @@ def _column_not_found_error(
         where=source,
         hint=hint,
     )
+    if printable_names == list(names):
+        error.names, error.missing = names, [setting]
     error.only_labels_missing = (
         setting == "data.label" and closest is None and printable_names == list(names)
     )

@@ -30,6 +30,7 @@ from bertft.data.data_sources import (
     uses_csv_reader,
 )
 from bertft.data.labels import is_unlabelled, map_labels_to_classes, missing_label_mask
+from bertft.data.propose_columns import propose_columns
 from bertft.data.readers.csv_reader import check_unmarked_header
 from bertft.data.rows import (
     BadRows,
@@ -311,6 +312,8 @@ class _LoadingSplit:
                 check_unmarked_header(split.table, split.bad, schema, config)
             return split
         except ColumnNotFound as error:
+            if name == "train" and source.path is not None:
+                error.proposed_settings = propose_columns(source.path, schema, config, error)
             if not error.only_labels_missing or name not in _LABELS_NEEDED_HINTS:
                 raise
             hint = f"Set data.label=<column>. {_LABELS_NEEDED_HINTS[name]}"

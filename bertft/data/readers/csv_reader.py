@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from bertft.config.data import DataConfig
+from bertft.data.guess_columns import LABEL_COLUMN_NAMES, TEXT_COLUMN_NAMES
 from bertft.data.labels import NOT_BINARY, NOT_NUMERIC, class_name_as_number
 from bertft.data.readers.text_files import iter_lines, open_text, read_first_line
 from bertft.data.rows import BadRows, RowError, format_location
@@ -33,67 +34,6 @@ __all__ = [
 ]
 
 
-_TEXT_COLUMN_NAMES = {
-    "abstract",
-    "body",
-    "comment",
-    "content",
-    "context",
-    "description",
-    "document",
-    "hypothesis",
-    "input",
-    "message",
-    "passage",
-    "premise",
-    "query",
-    "question",
-    "question1",
-    "question2",
-    "review",
-    "sentence",
-    "sentence1",
-    "sentence2",
-    "text",
-    "text1",
-    "text2",
-    "text_a",
-    "text_b",
-    "texts",
-    "title",
-    "tweet",
-    "utterance",
-    "内容",
-    "句子",
-    "问题",
-    "文本",
-    "标题",
-    "评论",
-}
-_LABEL_COLUMN_NAMES = {
-    "category",
-    "class",
-    "gold",
-    "gold_label",
-    "intent",
-    "is_duplicate",
-    "label",
-    "labels",
-    "polarity",
-    "rating",
-    "score",
-    "sentiment",
-    "similarity",
-    "stars",
-    "tag",
-    "tags",
-    "target",
-    "topic",
-    "分类",
-    "情感",
-    "标签",
-    "类别",
-}
 _COLUMN_NAME_PATTERN = re.compile(r"[^\W\d][\w.-]{0,23}")
 _MIN_ROWS = 10  # fewer rows are not compared with the first line
 _MIN_LENGTH_RATIO = 4  # texts are at least so many times longer than a column name
@@ -128,7 +68,7 @@ def _header_candidates(table: pa.Table, schema: RowSchema) -> str:
     """The fields of the first row if they look like column names; else empty."""
     texts = [name for name in schema.text_fields if name in table.column_names]
     first = [table.column(name)[0].as_py() for name in texts]
-    are_known_names = all(value.strip().casefold() in _TEXT_COLUMN_NAMES for value in first)
+    are_known_names = all(value.strip().casefold() in TEXT_COLUMN_NAMES for value in first)
     if "label" not in table.column_names:
         return ", ".join(map(quote_value, first)) if are_known_names else ""
     values = table.column("label")
@@ -144,7 +84,7 @@ def _header_candidates(table: pa.Table, schema: RowSchema) -> str:
     numbers = class_name_as_number(label) is None and all(
         class_name_as_number(name) is not None for name in counts
     )
-    is_header = are_known_names or label.casefold() in _LABEL_COLUMN_NAMES or numbers
+    is_header = are_known_names or label.casefold() in LABEL_COLUMN_NAMES or numbers
     if not is_header and table.num_rows >= _MIN_ROWS and min(counts.values(), default=0) > 1:
         lengths = pc.utf8_length(table.column(texts[0]))
         median = pc.quantile(lengths, 0.5)[0].as_py()
