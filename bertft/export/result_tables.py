@@ -223,22 +223,27 @@ def parameter_table(counts: Mapping[str, Any]) -> TableItem:
     rows["total"] = {kind: sum(row[kind] for row in rows.values()) for kind in _PARAMETER_KINDS}
     total_row = len(rows) - 1
     rows["full fine-tuning"] = dict.fromkeys(_PARAMETER_KINDS, full)
+    # Without pruning, and if everything trained is exported, a column would repeat the one before.
+    kinds, previous = ["trainable"], "trainable"
+    for kind in _PARAMETER_KINDS[1:]:
+        if any(row[kind] != row[previous] for row in rows.values()):
+            kinds.append(kind)
+            previous = kind
+    titles = dict(zip(_PARAMETER_KINDS, _PARAMETER_TITLES, strict=True))
     return TableItem(
         "parameters",
         "Parameters",
         f"The base model has {format_count(base)} parameters.",
         head=(
             "component",
-            "trainable",
-            "kept after pruning",
-            "exported",
+            *(titles[kind] for kind in kinds),
             "% of full",
             "size in fp32",
         ),
         rows=[
             [
                 name,
-                *(row[kind] for kind in _PARAMETER_KINDS),
+                *(row[kind] for kind in kinds),
                 Percent(row["trainable"] / full) if full else None,
                 ByteCount(4 * row["exported"]),
             ]

@@ -6,7 +6,9 @@ Names of classes, columns and folders may contain both.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import contextlib
+from collections.abc import Callable, Iterable, Iterator
+from contextvars import ContextVar
 from functools import partial
 from typing import IO, Any
 
@@ -16,9 +18,45 @@ from rich.text import Text
 
 from bertft.utils.terminal import escape_controls
 
-__all__ = ["line_printer", "plain_console", "wide_console"]
+__all__ = [
+    "condensed_output",
+    "is_condensed",
+    "is_new_output",
+    "line_printer",
+    "plain_console",
+    "wide_console",
+]
 
 _FILE_WIDTH = 200  # columns of a wide table in a file or pipe
+
+
+# The tables that were printed inside ``condensed_output``; None outside.
+_printed: ContextVar[set[str] | None] = ContextVar("printed", default=None)
+
+
+@contextlib.contextmanager
+def condensed_output(printed: set[str]) -> Iterator[None]:
+    """The output of a job of a sweep: no table that is in ``printed``, and a short result."""
+    token = _printed.set(printed)
+    try:
+        yield
+    finally:
+        _printed.reset(token)
+
+
+def is_condensed() -> bool:
+    """Whether the output is that of a job of a sweep."""
+    return _printed.get() is not None
+
+
+def is_new_output(key: str) -> bool:
+    """Whether to print the tables with ``key``: False if an earlier job of the sweep did."""
+    printed = _printed.get()
+    if printed is None:
+        return True
+    is_new = key not in printed
+    printed.add(key)
+    return is_new
 
 
 def plain_console(

@@ -64,6 +64,7 @@ class ResultRow:
         peak_memory_bytes: Maximum over the jobs.
         error: The error of the first failed job.
         best: Whether this row has the best mean among comparable rows.
+        tie: Whether the difference to the best row is within the noise; None if unknown.
     """
 
     settings: dict[str, str]
@@ -78,6 +79,7 @@ class ResultRow:
     peak_memory_bytes: int | None
     error: str | None
     best: bool = False
+    tie: bool | None = None
     jobs: tuple[JobResult, ...] = ()
 
 

@@ -9,13 +9,21 @@ from __future__ import annotations
 import csv
 import io
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from bertft.config.task_facts import LOWER_IS_BETTER
 from bertft.errors import DataError
 from bertft.export.markdown import escape_markdown, markdown_table
-from bertft.report.result_rows import COST_COLUMNS, JobResult, ResultRow, format_result_cells
+from bertft.report.result_rows import (
+    COST_COLUMNS,
+    JobResult,
+    ResultRow,
+    format_mean,
+    format_result_cells,
+)
+from bertft.report.ties import is_comparable
 from bertft.runs.metrics_json import read_metrics_json
 from bertft.utils.atomic_io import atomic_write_bytes, atomic_write_text
 from bertft.utils.safe_files import DAMAGED_FILE_HINT, read_json_object
@@ -112,23 +120,55 @@ def write_summary(folder: Path, results: Sequence[ResultRow]) -> None:
 
 
 def print_summary(results: Sequence[ResultRow]) -> None:
-    """Print the table, then the errors of failed jobs."""
-    from rich.table import Table
-
+    """Print the table, the errors of failed jobs, and the best run with its path."""
     from bertft.report.console import wide_console
+    from bertft.report.terminal_table import FittedTable, move_constant_columns
+    from bertft.tasks.report_items import TableItem
 
     head, rows = _summary_cells(results)
-    table = Table(*head)
-    for row, result in zip(rows, results, strict=True):
-        note = row[-1].partition(":")[0]
-        style = "bold" if result.best else "dim" if result.mean is None else None
-        table.add_row(*row[:-1], note, style=style)
+    rows = [[*row[:-1], row[-1].partition(":")[0]] for row in rows]
+    settings = len(head) - len(COST_COLUMNS) - 2
+    kinds = ["word"] * settings + ["number"] * (len(head) - settings - 1) + ["word"]
+    strong = [index for index, result in enumerate(results) if result.best]
+    table = TableItem("results", "Results", head=head, rows=rows, kinds=kinds, strong=strong)
     console = wide_console()
-    console.print(table)
+    console.print(
+        FittedTable(
+            move_constant_columns(table, (*COST_COLUMNS, "")),
+            droppable=("peak memory", "checkpoint", "seconds", "runs", "parameters"),
+        )
+    )
     for result in results:
         if result.failed:
-            name = " ".join(f"{key}={value}" for key, value in result.settings.items())
-            console.print(f"failed: {name}: {result.error}", highlight=False)
+            console.print(f"failed: {_name(result)}: {result.error}", highlight=False)
+    for line in _best_lines(results):
+        console.print(line, highlight=False, soft_wrap=True)
+
+
+def _name(result: ResultRow) -> str:
+    return " ".join(f"{key}={value}" for key, value in result.settings.items())
+
+
+def _best_lines(results: Sequence[ResultRow]) -> Iterator[str]:
+    """The best row on each data set, the rows that tie with it, and its best run."""
+    leaders = [result for result in results if result.best]
+    for leader in leaders:
+        runs = [(job.metrics["best"]["value"], job) for job in leader.jobs if job.metrics]
+        choose = min if leader.metric in LOWER_IS_BETTER else max
+        value, job = choose(runs, key=lambda run: run[0])
+        name = f"{_name(leader)}: " if leader.settings else ""
+        yield f"best: {name}{leader.metric} {format_mean(leader)}"
+        others = [result for result in results if is_comparable(result, leader)]
+        ties = [_name(other) for other in others if other.tie]
+        if ties:
+            yield f"a tie: {'; '.join(ties)} (the difference is within the noise)"
+        if any(other.tie is None for other in others):
+            yield (
+                "whether other rows tie with it is unknown: train several seeds, or use"
+                " bertft compare"
+            )
+        seed = f" (seed {job.settings['seed']}: {value:.4f})" if "seed" in job.settings else ""
+        yield f"best run{seed}: {job.folder}"
 
 
 def _summary_cells(results: Sequence[ResultRow]) -> tuple[list[str], list[list[str]]]:
@@ -138,10 +178,11 @@ def _summary_cells(results: Sequence[ResultRow]) -> tuple[list[str], list[list[s
     head = [*names, metric or "metric", *COST_COLUMNS, ""]
     rows = []
     for result in results:
-        note = "best" if result.best else ""
+        notes = ["best" if result.best else "tie" if result.tie else ""]
         if result.failed:
-            note += f"{', ' if note else ''}{result.failed} failed: {result.error}"
+            notes.append(f"{result.failed} failed: {result.error}")
         cells = format_result_cells(result, metric)
+        note = ", ".join(filter(None, notes))
         rows.append([*result.settings.values(), *cells, " ".join(note.split())])
     return head, rows
 

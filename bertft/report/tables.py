@@ -5,13 +5,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Group, RenderableType
-from rich.table import Table
-from rich.text import Text
+from rich.console import RenderableType
 
 from bertft.export.result_tables import (
     calibration_table,
@@ -21,6 +19,7 @@ from bertft.export.result_tables import (
     teacher_table,
 )
 from bertft.report.next_commands import next_commands
+from bertft.report.terminal_table import FittedTable
 from bertft.tasks.report_items import TableItem
 from bertft.utils.numbers import format_bytes, format_count, format_duration, format_score
 
@@ -75,16 +74,9 @@ def score_tables(
     return [render_item(table) for table in tables if table is not None]
 
 
-def render_item(item: TableItem) -> RenderableType:
-    """A table for the terminal, with its note below. All columns but the first hold numbers."""
-    table = Table(title=Text(item.title), title_justify="left")
-    for index, name in enumerate(item.head):
-        # "fold" wraps a number that is too wide; the default would cut it.
-        table.add_column(Text(name), justify="right" if index else "left", overflow="fold")
-    for index, row in enumerate(item.rows):
-        style = "bold" if index in item.strong else None
-        table.add_row(*(Text(format_cell(cell)) for cell in row), style=style)
-    return Group(table, Text(item.note)) if item.note else table
+def render_item(item: TableItem, droppable: Sequence[str] = ()) -> RenderableType:
+    """A table for the terminal, with its note below; ``droppable`` as in ``FittedTable``."""
+    return FittedTable(item, droppable)
 
 
 def result_lines(

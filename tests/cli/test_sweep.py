@@ -103,6 +103,54 @@ def test_every_combination_runs_and_stands_in_the_table(fake, capsys):
     assert "svd_lora" in capsys.readouterr().out
 
 
+def test_jobs_are_counted_and_named_by_what_differs(fake, capsys):
+    words = [*SWEEP, "trainer.epochs=2", "method.rank=2,8"]
+    assert main([*words, "seed=0"]) == 0
+    assert main([*words, "seed=0,1"]) == 0
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[:2] == ["job 1 of 2: method.rank=2", "job 2 of 2: method.rank=8 (about 0:00 left)"]
+    jobs = [line for line in lines[2:] if line.startswith("job ")]
+    assert jobs == [
+        "job 1 of 4: method.rank=2 seed=0: already finished",
+        "job 2 of 4: method.rank=2 seed=1",
+        "job 3 of 4: method.rank=8 seed=0: already finished",
+        "job 4 of 4: method.rank=8 seed=1 (about 0:00 left)",
+    ]
+
+
+def test_the_time_left_does_not_count_jobs_that_failed(fake, capsys):
+    fake.fails = lambda config: NonFiniteError("NaN") if config.seed == 1 else None
+    assert main([*SWEEP, "seed=0,1"]) == 5
+    assert main([*SWEEP, "seed=0,1,2"]) == 5
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("job 3 of")]
+    assert lines == ["job 3 of 3: seed=2"]  # no job has finished in this command
+
+
+def test_a_job_that_was_interrupted_is_resumed(fake, capsys):
+    fake.fails = lambda config: NonFiniteError("NaN") if config.seed == 1 else None
+    assert main([*SWEEP, "seed=0,1"]) == 5
+    fake.fails = lambda config: None
+    assert main([*SWEEP, "seed=0,1"]) == 0
+    assert "job 2 of 2: seed=1 (resumed)\n" in capsys.readouterr().err
+    assert fake.calls[-1][-1] == "auto"
+
+
+def test_the_best_run_and_its_path_come_last(fake, capsys):
+    assert main([*SWEEP, "method=lora,svd_lora", "method.rank=2,8", "seed=0,1"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-3] == "best: method=svd_lora method.rank=2: accuracy 0.9050 ± 0.0071"
+    assert lines[-2].startswith("a tie: method=svd_lora method.rank=8 (")
+    assert lines[-1].startswith("best run (seed 1: 0.9100): s/svd_lora-r2-sample-s1-")
+    ties = [row["tie"] for row in summary()]
+    assert ties == ["false", "false", "", "true"]
+
+
+def test_without_seeds_a_tie_is_unknown(fake, capsys):
+    assert main([*SWEEP, "method=lora,svd_lora"]) == 0
+    assert "whether other rows tie with it is unknown" in capsys.readouterr().out
+    assert [row["tie"] for row in summary()] == ["", ""]
+
+
 def test_a_job_s_folder_is_named_by_its_configuration_not_its_number(fake):
     main([*SWEEP, "method.rank=2,8"])
     first = sorted(path.name for path in Path("s").iterdir() if path.is_dir())

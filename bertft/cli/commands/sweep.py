@@ -11,10 +11,13 @@ import json
 import os
 import signal
 import sys
+import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import fmean
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
@@ -27,12 +30,15 @@ from bertft.config.sweep_plan import SweepJob, SweepPlan
 from bertft.config.task_facts import LOWER_IS_BETTER
 from bertft.config.validation import validate_config
 from bertft.errors import BertftError, StoppedBySignal, SweepError, UsageError
-from bertft.report.result_rows import group_results
+from bertft.report.console import condensed_output
+from bertft.report.result_rows import differing_settings, group_results
 from bertft.report.sweep import JOB_FILE, print_summary, read_jobs, write_summary
+from bertft.report.ties import mark_ties
 from bertft.runs.metrics_json import read_metrics_json
 from bertft.training.signals import SCHEDULER_SIGNALS, InterruptOnSignal
 from bertft.utils.atomic_io import atomic_write_text
 from bertft.utils.messages import Problem, first_line, usage_error
+from bertft.utils.numbers import format_clock
 from bertft.utils.status import IMPORT_STATUS, mute_status, show_status
 from bertft.utils.terminal import print_escaped
 
@@ -54,12 +60,55 @@ class SweepStopped(BaseException):
     """Carries StoppedBySignal through Hydra, which treats every Exception as a failed job."""
 
 
+@dataclass
+class _Progress:
+    """What the jobs of this process print and how long they take.
+
+    Attributes:
+        total: number of jobs; 0 in the processes of a launcher, which do not know it.
+        differing: names of the settings that differ between the jobs; empty: all.
+        unfinished: jobs without a result before the sweep.
+        durations: seconds of the jobs that this process has finished.
+        failed: jobs of this process that failed.
+        printed: tables that a job has printed.
+    """
+
+    total: int = 0
+    differing: Collection[str] = ()
+    unfinished: int = 0
+    durations: list[float] = field(default_factory=list)
+    failed: int = 0
+    printed: set[str] = field(default_factory=set)
+
+    @classmethod
+    def plan(cls, folder: Path, jobs: Sequence[SweepJob]) -> _Progress:
+        settings = [_override_settings(job.overrides) for job in jobs]
+        unfinished = [job for job in jobs if not _has_result(folder / _folder_name(job))]
+        return cls(len(jobs), differing_settings(settings), len(unfinished))
+
+    def name_job(self, number: int, settings: Mapping[str, str]) -> str:
+        """``job 2 of 4: method.rank=8``, from the ``number`` of the job, counted from 0."""
+        shown = {name: value for name, value in settings.items() if name in self.differing}
+        total = f" of {self.total}" if self.total else ""
+        return f"job {number + 1}{total}: {_format_settings(shown or settings)}"
+
+    def time_left(self) -> str:
+        """An estimate from the jobs that have finished; empty before the first one."""
+        left = self.unfinished - len(self.durations) - self.failed
+        if not self.durations or left <= 0:
+            return ""
+        return f"about {format_clock(left * fmean(self.durations))} left"
+
+
+_progress = _Progress()
+
+
 def run_job(config: DictConfig) -> float | None:
     """Run one job. Returns the best value of its metric for sweepers; None if it failed."""
     hydra = HydraConfig.get()
     folder, overrides = Path(hydra.runtime.output_dir), list(hydra.overrides.task)
     settings, content = _override_settings(overrides), content_digest(to_plain_dict(config))
-    name = f"job {hydra.job.num}: {_format_settings(settings)}"
+    name = _progress.name_job(hydra.job.num, settings)
     if folder.is_symlink():  # the folder of a sweep may come from somebody else
         print_escaped(
             f"{name}: {folder} is a link: a job writes only to a folder of the sweep",
@@ -75,28 +124,35 @@ def run_job(config: DictConfig) -> float | None:
             return None
         report_finished_job(folder, name, overrides, content)
         return best
-    print_escaped(name, stderr=True)
-    if (folder / "manifest.json").is_file():
+    is_resumed = (folder / "manifest.json").is_file()
+    details = [*(["resumed"] if is_resumed else []), *filter(None, [_progress.time_left()])]
+    suffix = f" ({', '.join(details)})" if details else ""
+    print_escaped(name + suffix, stderr=True)
+    if is_resumed:
         OmegaConf.update(config, "resume", "auto")
     _write_job_file(folder, settings, content, None)
     try:
         problems = list(validate_config("train", to_plain_dict(config)))
         if problems:  # the sweeper chose this job just now
             raise usage_error(problems)
-        with mute_status(bool(config.get("quiet"))):
+        start = time.monotonic()
+        with mute_status(bool(config.get("quiet"))), condensed_output(_progress.printed):
             if "torch" not in sys.modules:
                 show_status(IMPORT_STATUS)
             run = importlib.import_module("bertft.cli.commands.train").run
             run(build_settings("train", config, folder, overrides), folder)
+        _progress.durations.append(time.monotonic() - start)
         return _best_value(folder)
     except StoppedBySignal as stopped:
         if stopped.signum in SCHEDULER_SIGNALS:  # after saving, let the launcher requeue the job
             signal.raise_signal(stopped.signum)
         raise SweepStopped(stopped) from None
     except BertftError as error:
+        _progress.failed += 1
         _write_job_file(folder, settings, content, str(error))
         print_escaped(f"{name}: {error}", stderr=True)
     except Exception as error:
+        _progress.failed += 1
         _write_job_file(folder, settings, content, f"{type(error).__name__}: {error}")
         traceback.print_exc()
     return None
@@ -149,10 +205,12 @@ def run_sweep(planned: SweepPlan, launch: Launcher) -> int:
         SweepError: a job has no result.
         StoppedBySignal: a signal stopped the sweep.
     """
+    global _progress
     folder, jobs = planned.folder, planned.jobs
     if any(job.config.get("check") for job in jobs or ()):
         raise usage_error([Problem("check", "is not supported by a sweep", "Leave out -m")])
     names = _job_names(jobs) if jobs is not None else None
+    _progress = _Progress() if jobs is None else _Progress.plan(folder, jobs)
     stopped: StoppedBySignal | None = None
     launcher_problem = ""
     try:
@@ -165,7 +223,7 @@ def run_sweep(planned: SweepPlan, launch: Launcher) -> int:
     except _LauncherError as launcher_error:
         launcher_problem = f" ({launcher_error})"
     results = read_jobs(folder)
-    lines = group_results(results, LOWER_IS_BETTER)
+    lines = mark_ties(group_results(results, LOWER_IS_BETTER))
     write_summary(folder, lines)
     print_summary(lines)
     if stopped is not None:
@@ -221,15 +279,18 @@ def _job_file_times(folder: Path) -> dict[Path, int]:
 
 def _all_finished(folder: Path, jobs: Sequence[SweepJob]) -> bool:
     """Whether all jobs are finished, so that the launcher is not needed."""
-    folders = [folder / job_folder_name(to_plain_dict(job.config)) for job in jobs]
+    folders = [folder / _folder_name(job) for job in jobs]
     if not all(_has_result(job_folder) for job_folder in folders):
         return False
     for number, (job_dir, job) in enumerate(zip(folders, jobs, strict=True)):
         words = list(job.config.hydra.overrides.task)
-        report_finished_job(
-            job_dir, f"job {number}", words, content_digest(to_plain_dict(job.config))
-        )
+        name = _progress.name_job(number, _override_settings(words))
+        report_finished_job(job_dir, name, words, content_digest(to_plain_dict(job.config)))
     return True
+
+
+def _folder_name(job: SweepJob) -> str:
+    return job_folder_name(to_plain_dict(job.config))
 
 
 def _has_result(folder: Path) -> bool:
@@ -243,7 +304,7 @@ def _has_result(folder: Path) -> bool:
 
 
 def _job_names(jobs: Sequence[SweepJob]) -> set[str]:
-    names = [job_folder_name(to_plain_dict(job.config)) for job in jobs]
+    names = [_folder_name(job) for job in jobs]
     duplicates = [job for job, name in zip(jobs, names, strict=True) if Counter(names)[name] > 1]
     if duplicates:
         shown = "; ".join(" ".join(job.overrides) for job in duplicates[:2])

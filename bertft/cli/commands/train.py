@@ -22,7 +22,8 @@ from bertft.pipeline.build import PreparedRun, prepare_run
 from bertft.pipeline.manifest import read_manifest
 from bertft.pipeline.run_context import RunContext
 from bertft.pipeline.training_run import TrainingRun
-from bertft.report.console import line_printer, plain_console
+from bertft.report.compare.row_statistics import store_row_statistics
+from bertft.report.console import is_condensed, is_new_output, line_printer, plain_console
 from bertft.report.intervals import Intervals, split_intervals
 from bertft.report.run_report import write_run_report
 from bertft.report.tables import dry_run_lines, render_item, result_lines, training_tables
@@ -106,19 +107,24 @@ def _run_training(
 
 def _print_summary(prepared: PreparedRun, console: Console) -> None:
     """Print the data with the accounting of its rows, and the parameters."""
-    console.print(make_data_table(prepared.data.report))
-    for line in format_split_accounting(prepared.data.report):
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
-    counts = prepared.model.task_model.count_parameters()
-    console.print(render_item(parameter_table(counts)))
+    accounting = format_split_accounting(prepared.data.report)
+    if is_new_output("\n".join(accounting)):
+        console.print(make_data_table(prepared.data.report))
+        for line in accounting:
+            console.print(line, highlight=False, markup=False, soft_wrap=True)
+    if is_new_output("parameters"):  # those of other jobs are in the table of the sweep
+        counts = prepared.model.task_model.count_parameters()
+        console.print(render_item(parameter_table(counts)))
 
 
 def _print_result(training_run: TrainingRun, metrics: dict[str, Any], console: Console) -> None:
     """Print the metrics of the best model, write the report, and name the next commands."""
     task_model = training_run.task_model
     intervals = split_intervals(task_model.task, training_run.outputs, training_run.data.features)
-    for table in training_tables(metrics, task_model.task.metric_note, intervals):
-        console.print(table)
+    if not is_condensed():
+        for table in training_tables(metrics, task_model.task.metric_note, intervals):
+            console.print(table)
+    _store_row_statistics(training_run)
     report_path = _write_report(training_run, metrics, intervals)
     numbered = (f"merged-{number}" for number in itertools.count(2))
     lines = result_lines(
@@ -130,8 +136,20 @@ def _print_result(training_run: TrainingRun, metrics: dict[str, Any], console: C
             name for name in itertools.chain(["merged"], numbered) if not Path(name).exists()
         ),
     )
-    for line in lines:
+    for line in lines[:1] if is_condensed() else lines:
         print_escaped(line)
+
+
+def _store_row_statistics(training_run: TrainingRun) -> None:
+    """Keep what bertft compare needs of the best evaluation, so that it does not repeat it."""
+    outputs = training_run.outputs.get("validation")
+    validation = training_run.data.features.get("validation")
+    if outputs is None or validation is None:
+        return
+    with suppress(Exception):  # a cache: bertft compare computes it, or reports the error
+        store_row_statistics(
+            training_run.run_folder, training_run.task_model.task, outputs, validation
+        )
 
 
 def _write_report(

@@ -8,7 +8,7 @@ from datetime import datetime
 
 import bertft
 from bertft.report.compare.comparison import ComparedRow, Comparison
-from bertft.report.compare.table import comparison_cells, comparison_notes, differing_settings_table
+from bertft.report.compare.table import comparison_notes, differing_settings_table, results_table
 from bertft.report.page.render import FailedItem, Picture, RenderedItem, render_page
 from bertft.report.plots.draw import draw_item
 from bertft.report.result_rows import format_mean
@@ -29,7 +29,7 @@ def render_comparison(comparison: Comparison) -> str:
         ),
         date=f"{datetime.now():%d %B %Y, %H:%M}",
         leaders=_leaders(comparison) or ["No run has validation metrics"],
-        runs=_runs_table(comparison),
+        runs=results_table(comparison),
         notes=comparison_notes(comparison),
         pictures=[_render_plot(plot) for plot in _trade_off_plots(comparison)],
         settings=dict(zip(("head", "rows"), differing_settings_table(comparison), strict=True)),
@@ -73,13 +73,6 @@ def _is_smaller_and_equal(row: ComparedRow, best: ComparedRow) -> bool:
     if difference is None or row.baseline != best.name:
         return False
     return row.kept_parameters < best.kept_parameters and difference.low <= 0 <= difference.high
-
-
-def _runs_table(comparison: Comparison) -> TableItem:
-    head, rows = comparison_cells(comparison)
-    strong = [index for index, row in enumerate(comparison.rows) if row.result.best]
-    kinds = _column_kinds(head)
-    return TableItem("results", "Results", head=head, rows=rows, strong=strong, kinds=kinds)
 
 
 def _folders_table(comparison: Comparison) -> TableItem:

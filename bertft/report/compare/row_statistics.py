@@ -2,9 +2,10 @@
 
     row_scores.npz     in the run folder: rows int64 [R], terms fp64 [R, K], key, digest
 
-Training does not store these, so the best checkpoint is evaluated once, as ``bertft eval`` does.
-The file is a cache: it is used as long as its key fits the checkpoint and the rows. If the folder
-is not writable, the statistics are computed each time.
+Training writes the file if it has the outputs of the best checkpoint at its end (``report=true``,
+not resumed after that checkpoint). Otherwise the best checkpoint is evaluated once, as ``bertft
+eval`` does. The file is a cache: it is used as long as its key fits the checkpoint and the rows. If
+the folder is not writable, the statistics are computed each time.
 """
 
 from __future__ import annotations
@@ -15,14 +16,15 @@ import io
 import json
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from bertft.config.resume import read_run_config
-from bertft.data.features import cache_folder
+from bertft.data.features import FeatureTable, cache_folder
 from bertft.errors import UsageError
 from bertft.pipeline.calibration import read_calibration
 from bertft.pipeline.manifest import read_manifest, recorded_data
@@ -36,7 +38,12 @@ from bertft.training.evaluate import evaluation_transform, predict_logits
 from bertft.utils.atomic_io import atomic_write_bytes
 from bertft.utils.safe_files import open_regular_file, read_json_object
 
-__all__ = ["RowStatistics", "load_row_statistics"]
+__all__ = [
+    "RowStatistics",
+    "load_row_statistics",
+    "read_row_statistics",
+    "store_row_statistics",
+]
 
 _CACHE_FILE = "row_scores.npz"
 _MAX_CACHE_BYTES = 1 << 30  # uncompressed
@@ -46,11 +53,15 @@ _SPLIT = "validation"
 
 @dataclass(frozen=True)
 class RowStatistics:
-    """``statistics`` [R, K] of the ``rows`` [R] for ``task.metrics_from_statistics``."""
+    """``statistics`` [R, K] of the ``rows`` [R] for ``task.metrics_from_statistics``.
+
+    ``fingerprint`` identifies the validation rows, of which ``rows`` are numbers.
+    """
 
     rows: np.ndarray
     statistics: np.ndarray
     task: BaseTask
+    fingerprint: str = ""
 
     def metric(self, weights: np.ndarray) -> np.ndarray:
         """The selection metric [B] for rows that occur ``weights`` [B, R] times."""
@@ -77,31 +88,82 @@ def load_row_statistics(
             statistics of rows.
         BertftError: If the run cannot be opened.
     """
+    recorded = _read_record(run)
+    task, statistics = recorded.task, _read_statistics(run, recorded)
+    if statistics is None:
+        log(f"{run.path}: computing the validation outputs of {recorded.best.name}")
+        arrays = _compute_statistics(run, device, log, trust_remote_code)
+        with contextlib.suppress(OSError):
+            _write_cache(run.path / _CACHE_FILE, recorded.key, *arrays)
+        statistics = RowStatistics(*arrays, task, recorded.split["fingerprint"])
+    if task.metric not in task.metrics_from_statistics(
+        statistics.statistics, np.ones((1, len(statistics.rows)))
+    ):
+        raise _unsupported_metric_error(task, run)
+    return statistics
+
+
+def read_row_statistics(run: RunFolder) -> RowStatistics | None:
+    """The statistics in the run folder; None if there are none of its best checkpoint.
+
+    Raises:
+        DataError: If a file of the run is damaged.
+        UsageError: If the run has no validation rows.
+    """
+    statistics = _read_statistics(run, _read_record(run))
+    if statistics is None:
+        return None
+    metrics = statistics.task.metrics_from_statistics(
+        statistics.statistics, np.ones((1, len(statistics.rows)))
+    )
+    return statistics if statistics.task.metric in metrics else None
+
+
+def store_row_statistics(
+    run: RunFolder, task: BaseTask, logits: np.ndarray, features: FeatureTable
+) -> None:
+    """Write the statistics of a run that has just been trained, for ``bertft compare``.
+
+    Args:
+        run: The finished run.
+        task: Its task, with the tuned threshold if there is one.
+        logits: The outputs of its best checkpoint on ``features``, its validation rows.
+    """
+    arrays = task.per_row_statistics(logits, features)
+    if arrays is not None:
+        _write_cache(run.path / _CACHE_FILE, _read_record(run).key, *arrays)
+
+
+@dataclass(frozen=True)
+class _Record:
+    """What a run records of its best checkpoint and its validation rows (``split``)."""
+
+    task: BaseTask
+    best: Path
+    split: Mapping[str, Any]
+    key: str
+
+
+def _read_record(run: RunFolder) -> _Record:
     config, manifest = read_run_config(run.path), read_manifest(run)
     task = build_task(recorded_data(config.data, manifest), manifest["labels"])
-    recorded_split = manifest["data"]["splits"].get(_SPLIT)
-    if recorded_split is None:
+    split = manifest["data"]["splits"].get(_SPLIT)
+    if split is None:
         raise UsageError(
             "has no validation rows", where=str(run.path), hint="Train with data.validation=<file>"
         )
     best = CheckpointStore(run.checkpoints_dir).find_checkpoint("best")
     # Part of the key, because a threshold changes predictions.
     calibration = json.dumps(read_calibration(run), sort_keys=True)
-    key = _cache_key(
-        best, recorded_split["fingerprint"], manifest["precision"], task.metric, calibration
-    )
-    arrays = _read_cache(run.path / _CACHE_FILE, key)
-    if arrays is None or not _fits(task, *arrays, recorded_split["rows"]):
-        log(f"{run.path}: computing the validation outputs of {best.name}")
-        arrays = _compute_statistics(run, device, log, trust_remote_code)
-        with contextlib.suppress(OSError):
-            _write_cache(run.path / _CACHE_FILE, key, *arrays)
-    statistics = RowStatistics(*arrays, task)
-    if task.metric not in task.metrics_from_statistics(
-        statistics.statistics, np.ones((1, len(statistics.rows)))
-    ):
-        raise _unsupported_metric_error(task, run)
-    return statistics
+    key = _cache_key(best, split["fingerprint"], manifest["precision"], task.metric, calibration)
+    return _Record(task, best, split, key)
+
+
+def _read_statistics(run: RunFolder, recorded: _Record) -> RowStatistics | None:
+    arrays = _read_cache(run.path / _CACHE_FILE, recorded.key)
+    if arrays is None or not _fits(recorded.task, *arrays, recorded.split["rows"]):
+        return None
+    return RowStatistics(*arrays, recorded.task, recorded.split["fingerprint"])
 
 
 def _compute_statistics(

@@ -3,37 +3,50 @@
 from __future__ import annotations
 
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from bertft.report.compare.comparison import ComparedRow, Comparison
 from bertft.report.console import wide_console
 from bertft.report.result_rows import COST_COLUMNS, format_result_cells
+from bertft.report.terminal_table import FittedTable, move_constant_columns
+from bertft.tasks.report_items import TableItem
 from bertft.utils.numbers import format_count
 
-__all__ = ["comparison_cells", "comparison_notes", "differing_settings_table", "print_comparison"]
+__all__ = [
+    "comparison_cells",
+    "comparison_notes",
+    "differing_settings_table",
+    "print_comparison",
+    "results_table",
+]
+
+# Columns that a narrow terminal does not show, the least important one first.
+_DROPPABLE = ("peak memory", "checkpoint", "seconds", "after pruning", "runs")
 
 
 def print_comparison(comparison: Comparison, console: Console | None = None) -> None:
     """Print the results, the settings that differ, and the notes."""
     console = wide_console(console)
-    head, rows = comparison_cells(comparison)
-    table = Table(title="Results", title_justify="left")
-    for index, name in enumerate(head):
-        table.add_column(name, justify="right" if index else "left", overflow="fold")
-    for cells, row in zip(rows, comparison.rows, strict=True):
-        table.add_row(*map(Text, cells), style="bold" if row.result.best else None)
-    console.print(table)
+    console.print(FittedTable(results_table(comparison), droppable=_DROPPABLE))
     head, rows = differing_settings_table(comparison, all_settings=False)
     if rows:
-        table = Table(title="Differences between runs", title_justify="left")
-        for name in head:
-            table.add_column(Text(name), overflow="fold")
-        for cells in rows:
-            table.add_row(*map(Text, cells))
-        console.print(table)
+        kinds = ["word"] * len(head)
+        title = "Differences between runs"
+        console.print(FittedTable(TableItem("settings", title, head=head, rows=rows, kinds=kinds)))
     for line in comparison_notes(comparison):
         console.print(line, highlight=False, soft_wrap=True)
+
+
+def results_table(comparison: Comparison) -> TableItem:
+    """The results without columns that say nothing: one value in all rows, or a repetition."""
+    head, rows = comparison_cells(comparison)
+    trained, kept = head.index("parameters"), head.index("after pruning")
+    if all(row[trained] == row[kept] for row in rows):
+        head = [*head[:kept], *head[kept + 1 :]]
+        rows = [[*row[:kept], *row[kept + 1 :]] for row in rows]
+    strong = [index for index, row in enumerate(comparison.rows) if row.result.best]
+    kinds = ["word", *["number"] * (len(head) - 1)]
+    table = TableItem("results", "Results", head=head, rows=rows, strong=strong, kinds=kinds)
+    return move_constant_columns(table, ("p", *COST_COLUMNS))
 
 
 def comparison_cells(comparison: Comparison) -> tuple[list[str], list[list[str]]]:

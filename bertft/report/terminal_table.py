@@ -1,0 +1,143 @@
+"""Tables for the terminal that fit its width without breaking words or numbers.
+
+A table that is too wide is made narrower in this order: texts wrap between words, columns that may
+be left out disappear (a line below names them), numbers wrap at their spaces (``0.91 ± 0.01``).
+Only a word that is longer than all of this allows is broken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.table import Table
+from rich.text import Text
+
+from bertft.export.result_tables import format_cell
+from bertft.tasks.report_items import TableItem
+from bertft.utils.terminal import escape_controls
+
+__all__ = ["FittedTable", "move_constant_columns"]
+
+_COLUMN_OVERHEAD, _TABLE_OVERHEAD = 3, 1  # padding and rule of a column; the last rule
+_MAX_WORD = 24  # a longer word, such as a path, may be broken
+_EMPTY = ("", "–")
+
+
+class FittedTable:
+    """A renderable for rich.
+
+    Args:
+        item: The table. ``kinds`` tells numbers from texts; without it, columns of texts are those
+            with a text in a row.
+        droppable: Names of columns that may be left out, the least important one first.
+    """
+
+    def __init__(self, item: TableItem, droppable: Sequence[str] = ()) -> None:
+        self.item, self._droppable = item, droppable
+        self._cells = [[escape_controls(format_cell(cell)) for cell in row] for row in item.rows]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        item = self.item
+        columns, widths = self._fit(options.max_width)
+        title = Text(item.title) if item.title else None
+        table = Table(title=title, title_justify="left")
+        for column, width in zip(columns, widths, strict=True):
+            is_number = self._is_number(column)
+            table.add_column(
+                Text(item.head[column]),
+                justify="right" if is_number and column else "left",
+                width=width,
+                overflow="fold",
+                vertical="top",
+            )
+        for index, row in enumerate(self._cells):
+            style = "bold" if index in item.strong else None
+            table.add_row(*(Text(row[column]) for column in columns), style=style)
+        yield table
+        if item.note:
+            yield Text(item.note)
+        left_out = [name for index, name in enumerate(item.head) if index not in columns]
+        if left_out:
+            yield Text(f"Not shown at this width: {', '.join(left_out)}.")
+
+    def _is_number(self, column: int) -> bool:
+        kinds = self.item.kinds
+        if kinds:
+            return kinds[column] == "number"
+        return column > 0 and not any(isinstance(row[column], str) for row in self.item.rows)
+
+    def _texts(self, column: int) -> Iterable[str]:
+        return (row[column] for row in self._cells)
+
+    def _natural_width(self, column: int) -> int:
+        return max(map(cell_len, [self.item.head[column], *self._texts(column)]), default=0)
+
+    def _smallest_width(self, column: int, wrap_numbers: bool) -> int:
+        """The width at which no word, and without ``wrap_numbers`` no number, is broken."""
+        words = [*self.item.head[column].split()]
+        keep_whole = self._is_number(column) and not wrap_numbers
+        for text in self._texts(column):
+            words += [text] if keep_whole else text.split()
+        longest = max(map(cell_len, words), default=0)
+        return longest if keep_whole else min(longest, _MAX_WORD)
+
+    def _fit(self, width: int) -> tuple[list[int], list[int]]:
+        """The columns to show, and their widths."""
+        columns = list(range(len(self.item.head)))
+        droppable = [self.item.head.index(n) for n in self._droppable if n in self.item.head]
+        smallest = {column: self._smallest_width(column, False) for column in columns}
+        while droppable and _table_width(smallest.values()) > width:
+            column = droppable.pop(0)
+            columns.remove(column)
+            del smallest[column]
+        if _table_width(smallest.values()) > width:
+            smallest = {column: self._smallest_width(column, True) for column in columns}
+        while _table_width(smallest.values()) > width:  # words are broken
+            widest = max(columns, key=lambda column: smallest[column])
+            if smallest[widest] <= 1:
+                break
+            smallest[widest] -= 1
+        spare = width - _table_width(smallest.values())
+        numbers_first = sorted(columns, key=lambda column: (not self._is_number(column), column))
+        for column in numbers_first:
+            extra = max(0, min(spare, self._natural_width(column) - smallest[column]))
+            smallest[column] += extra
+            spare -= extra
+        return columns, [smallest[column] for column in columns]
+
+
+def _table_width(widths: Iterable[int]) -> int:
+    widths = list(widths)
+    return sum(widths) + _COLUMN_OVERHEAD * len(widths) + _TABLE_OVERHEAD
+
+
+def move_constant_columns(item: TableItem, names: Sequence[str]) -> TableItem:
+    """``item`` without those of the columns ``names`` that say nothing.
+
+    A column without values is dropped. One with the same value in all of several rows is moved to
+    the note.
+    """
+    dropped, facts = set[int](), []
+    for index, name in enumerate(item.head):
+        values = {format_cell(row[index]) for row in item.rows}
+        if name not in names or not item.rows:
+            continue
+        if values <= set(_EMPTY):
+            dropped.add(index)
+        elif len(values) == 1 and len(item.rows) > 1:
+            dropped.add(index)
+            facts.append(f"{name} {values.pop()}")
+    if not dropped:
+        return item
+    kept = [index for index in range(len(item.head)) if index not in dropped]
+    note = f"Equal in all rows: {', '.join(facts)}." if facts else ""
+    return replace(
+        item,
+        note=f"{item.note} {note}".strip(),
+        head=[item.head[index] for index in kept],
+        rows=[[row[index] for index in kept] for row in item.rows],
+        kinds=[item.kinds[index] for index in kept] if item.kinds else (),
+    )
