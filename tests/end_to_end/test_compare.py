@@ -15,14 +15,18 @@ OTHER = ("method=head", "trainer.epochs=1")
 
 @pytest.fixture
 def runs(trained, tmp_path):
-    """Two methods, one of them with two seeds, in folders that a test may change."""
+    """Two methods, one of them with two seeds, in folders that a test may change.
+
+    They have no row statistics, as runs of version 0.1.0.
+    """
     made = {
         "lora": trained("classification"),
         "lora 1": trained("classification", "seed=1"),
         "头 <b>": trained("classification", *OTHER),
     }
     for name, path in made.items():
-        shutil.copytree(path, tmp_path / "all" / name, symlinks=True)
+        ignored = shutil.ignore_patterns("row_scores.npz")
+        shutil.copytree(path, tmp_path / "all" / name, symlinks=True, ignore=ignored)
     return tmp_path / "all"
 
 
@@ -83,6 +87,18 @@ def test_what_rows_add_is_what_training_scored(runs):
         assert float(terms[:, 2].mean()) == pytest.approx(content["loss"], rel=1e-9)
 
 
+def test_training_keeps_the_statistics_of_its_rows(runs, trained):
+    """They are those that compare computes, so that it need not evaluate the run."""
+    run = trained("classification")
+    assert run_bertft("compare", f"runs={runs}", "draws=1").status == 0
+    with np.load(run / "row_scores.npz") as kept, np.load(runs / "lora" / "row_scores.npz") as new:
+        assert str(kept["key"]) == str(new["key"])
+        np.testing.assert_array_equal(kept["rows"], new["rows"])
+        np.testing.assert_allclose(kept["terms"], new["terms"], rtol=1e-6)
+    result = run_bertft("compare", f"runs=[{run},{runs / '头 <b>'}]", "draws=1")
+    assert result.status == 0 and "computing the validation" not in result.err
+
+
 def test_a_damaged_file_of_scores_is_made_anew(runs):
     assert run_bertft("compare", f"runs={runs}", "draws=1").status == 0
     (runs / "lora" / "row_scores.npz").write_bytes(b"PK\3\4 nothing")
@@ -120,6 +136,7 @@ def test_rows_that_changed_since_are_told(runs, work_dir, tmp_path):
             f"hydra.run.dir=own/{seed}",
         )  # fmt: skip
         assert result.status == 0, result
+        (tmp_path / "own" / str(seed) / "row_scores.npz").unlink()  # the rows are read again
     with open(tmp_path / "validation.csv", "a", encoding="utf-8") as file:
         file.write("one more,pos\n")
     actual = run_bertft("compare", "runs=own", "draws=50")

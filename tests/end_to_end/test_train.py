@@ -87,7 +87,7 @@ def test_what_a_run_folder_holds(trained):
     run = trained("classification", "method=lora")
     assert {path.name for path in run.iterdir()} == {
         "base", "check_rows.jsonl", "checkpoints", "config.yaml", "log.txt", "manifest.json",
-        "metrics.json", "metrics.jsonl", "timings.jsonl",
+        "metrics.json", "metrics.jsonl", "row_scores.npz", "timings.jsonl",
     }  # fmt: skip
     assert {path.name for path in (run / "checkpoints" / "best").iterdir()} >= {
         "adapter.safetensors", "bertft.json", "config.json", "files.json", "tokenizer.json",

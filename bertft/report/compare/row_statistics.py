@@ -2,8 +2,7 @@
 
     row_scores.npz     in the run folder: rows int64 [R], terms fp64 [R, K], key, digest
 
-Training writes the file if it has the outputs of the best checkpoint at its end (``report=true``,
-not resumed after that checkpoint). Otherwise the best checkpoint is evaluated once, as ``bertft
+Training writes the file. For a run without it, the best checkpoint is evaluated once, as ``bertft
 eval`` does. The file is a cache: it is used as long as its key fits the checkpoint and the rows. If
 the folder is not writable, the statistics are computed each time.
 """
