@@ -1,8 +1,9 @@
 """The name of a sweep's job folder: ``<method>-r<rank>-<data>-s<seed>-<hash of the config>``.
 
-The hash is over the settings that affect the result, and the content of the data, the base model
-and the teacher. It does not depend on the number of the job, so that a sweep that is repeated or
-extended in the same ``hydra.sweep.dir`` finds its finished jobs.
+The hash is over the settings that affect the result, the content of the files of data, base model
+and teacher, and the commits of models on the Hub, whose branches move. It does not depend on the
+number of the job, so that a sweep that is repeated or extended in the same ``hydra.sweep.dir``
+finds its finished jobs.
 """
 
 from __future__ import annotations
@@ -44,6 +45,13 @@ _EXTENSIONS = (
     ".arrow",
     ".py",
 )
+# Settings that name a model → the setting of its revision.
+_HUB_MODELS = {
+    "model.path": "model.revision",
+    "model.tokenizer": None,
+    "method.distill.teacher": None,
+}
+_HUB_ID = re.compile(r"(?:[A-Za-z0-9][\w.-]*/)?[A-Za-z0-9][\w.-]*", re.ASCII)
 _ADAPTER_CONFIG = "adapter_config.json"
 _PACKAGED_MODELS = (
     "all-MiniLM-L6-v2",
@@ -58,6 +66,9 @@ def job_folder_name(config: Mapping[str, Any]) -> str:
     content = content_digest(settings)
     if content:
         settings["content"] = content
+    commits = _hub_commits(settings)
+    if commits:
+        settings["commits"] = commits
     text = json.dumps(settings, sort_keys=True, ensure_ascii=False, default=str)
     digest = hashlib.sha256(text.encode()).hexdigest()[:8]
     method, data = settings.get("method") or {}, settings.get("data") or {}
@@ -91,6 +102,42 @@ def content_digest(config: Mapping[str, Any]) -> str:
     if not digests:
         return ""
     return hashlib.sha256(json.dumps(digests, sort_keys=True).encode()).hexdigest()
+
+
+def _hub_commits(config: Mapping[str, Any]) -> dict[str, str]:
+    """Setting → commit, for the models of ``config`` on the Hub."""
+    commits = {}
+    for setting, revision_setting in _HUB_MODELS.items():
+        name = _get_setting(config, setting)
+        revision = _get_setting(config, revision_setting) if revision_setting else None
+        commit = _hub_commit(name, revision) if name and _is_hub_id(name) else None
+        if commit is not None:
+            commits[setting] = commit
+    return commits
+
+
+def _is_hub_id(name: str) -> bool:
+    return (
+        _HUB_ID.fullmatch(name) is not None
+        and name not in _PACKAGED_MODELS  # of one commit
+        and not Path(name).exists()
+    )
+
+
+@cache
+def _hub_commit(name: str, revision: str | None) -> str | None:
+    """The commit that the job would load; None if there is no such model.
+
+    Downloads config.json, unless the cache has the newest, so that a job has the same name before
+    and after it downloads the model.
+    """
+    from huggingface_hub import hf_hub_download
+
+    try:
+        folder = Path(hf_hub_download(name, "config.json", revision=revision)).parent
+    except Exception:  # the job itself reports the problem
+        return None
+    return folder.name
 
 
 def _without_paths(
@@ -146,8 +193,12 @@ def _digest_folder(path: Path) -> str:
             adapter_config = json.loads(read_regular_text(path / _ADAPTER_CONFIG))
             if isinstance(adapter_config, dict):
                 base = adapter_config.get("base_model_name_or_path")
+                revision = adapter_config.get("revision")
                 if isinstance(base, str) and Path(base).is_dir() and Path(base) != path:
                     digests["base"] = _digest_folder(Path(base))
+                elif isinstance(base, str) and _is_hub_id(base):
+                    commit = _hub_commit(base, revision if isinstance(revision, str) else None)
+                    digests |= {} if commit is None else {"base": commit}
     return hashlib.sha256(json.dumps(digests, sort_keys=True).encode()).hexdigest()
 
 

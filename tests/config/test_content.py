@@ -7,7 +7,7 @@ import json
 import pytest
 
 from bertft.config import job_name
-from bertft.config.job_name import content_digest
+from bertft.config.job_name import content_digest, job_folder_name
 
 
 def of(path) -> str:
@@ -56,3 +56,63 @@ def test_the_base_of_an_adapter_is_part_of_it(tmp_path):
     assert of(adapter) != before
     (adapter / "adapter_config.json").write_text("[")
     assert of(adapter) not in ("", before)
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    """``hub(branch, commit)`` moves a branch of org/name in a cache of the Hub."""
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    repository = tmp_path / "models--org--name"
+    (repository / "refs").mkdir(parents=True)
+
+    def move(branch, commit):
+        snapshot = repository / "snapshots" / commit
+        snapshot.mkdir(parents=True, exist_ok=True)
+        (snapshot / "config.json").write_text("{}")
+        (repository / "refs" / branch).write_text(commit)
+        job_name._hub_commit.cache_clear()
+
+    job_name._hub_commit.cache_clear()
+    yield move
+    job_name._hub_commit.cache_clear()
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"model": {"path": "org/name"}},
+        {"model": {"path": "other/name", "tokenizer": "org/name"}},
+        {"method": {"distill": {"teacher": "org/name"}}},
+    ],
+)
+def test_a_model_on_the_hub_is_known_by_its_commit(hub, config):
+    missing = job_folder_name(config)
+    hub("main", "a" * 40)
+    before = job_folder_name(config)
+    assert before == job_folder_name(config) != missing
+    hub("main", "b" * 40)
+    assert job_folder_name(config) not in (before, missing)
+    hub("main", "a" * 40)
+    assert job_folder_name(config) == before
+
+
+def test_another_branch_does_not_rename_a_job(hub):
+    config = {"model": {"path": "org/name", "revision": "stable"}}
+    hub("stable", "a" * 40)
+    before = job_folder_name(config)
+    hub("main", "b" * 40)
+    assert job_folder_name(config) == before
+    hub("stable", "c" * 40)
+    assert job_folder_name(config) != before
+
+
+def test_the_commit_of_an_adapters_base_is_part_of_it(hub, tmp_path):
+    adapter = tmp_path / "adapter"
+    adapter.mkdir()
+    (adapter / "adapter_config.json").write_text('{"base_model_name_or_path": "org/name"}')
+    hub("main", "a" * 40)
+    before = of(adapter)
+    hub("main", "b" * 40)
+    assert of(adapter) != before

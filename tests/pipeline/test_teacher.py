@@ -69,7 +69,7 @@ def test_a_row_that_the_teacher_alone_does_not_read(monkeypatch):
 def test_a_teacher_that_a_folder_names_is_not_fetched(monkeypatch):
     monkeypatch.setattr(loading, "local_model_folder", lambda _: None)
     monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *_, **__: pytest.fail("asked"))
-    with pytest.raises(UsageError, match="that a run names are not downloaded automatically"):
+    with pytest.raises(UsageError, match="recorded models are not downloaded automatically"):
         loading.download_model(
             ModelSource("a/b", "hub", "a/b"), "method.distill.teacher", cached_only=True
         )
