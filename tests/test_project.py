@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import graphlib
 import re
-import shlex
 import subprocess
 import sys
 import tarfile
@@ -17,17 +16,14 @@ from pathlib import Path
 import grimp
 import pytest
 import yaml
+from doc_commands import bertft_commands, check_command, command_lines
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 import bertft
 from bertft.config.choices import TRACKERS
 from bertft.config.command_configs import COMMAND_CONFIGS
-from bertft.config.compose import ComposeRequest, compose_config
-from bertft.config.overrides import rewrite_overrides
-from bertft.config.positional import expand_positional
 from bertft.config.presets import find_presets
-from bertft.config.sweep_plan import plan_sweep
 
 ROOT = Path(bertft.__file__).parents[1]
 if not (ROOT / "pyproject.toml").is_file():
@@ -38,11 +34,7 @@ PROJECT = PYPROJECT["project"]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 CI = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
 SOURCES = sorted((ROOT / "bertft").rglob("*.py"))
-COMMAND_LINES = [
-    line.replace("\\\n", " ")
-    for block in re.findall(r"```bash\n(.*?)```", README, re.DOTALL)
-    for line in re.findall(r"(?:[^\\\n]|\\\n)+", block)
-]
+COMMAND_LINES = command_lines(README)
 
 
 def requirements(*extras: str) -> dict[str, Requirement]:
@@ -194,26 +186,13 @@ def test_ci_ends_with_the_status_of_the_first_stage_that_fails():
     assert "c:" not in done.stdout
 
 
-OURS = [line for line in COMMAND_LINES[2:] if re.match(r"(HF_ENDPOINT=\S+ )?bertft ", line)]
+OURS = bertft_commands(README)
 
 
 @pytest.mark.parametrize("line", OURS)
 def test_readme_s_commands_are_right(line, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "run").mkdir()
-    line = re.sub(r" [<>] \S+", "", line.replace("$RUN", "run"))
-    words = [word for word in shlex.split(line) if not word.startswith("HF_ENDPOINT=")]
-    command = words[1]
-    overrides = expand_positional(command, [word for word in words[2:] if word != "-m"])
-    for word in overrides:  # the reader's own files
-        if re.match(r"data\.(train|validation|test|unlabelled)=", word):
-            (tmp_path / word.partition("=")[2]).touch()
-    sweep = "-m" in words
-    request = ComposeRequest(command, tuple(rewrite_overrides(command, overrides, sweep)))
-    if sweep:
-        assert len(plan_sweep(request).jobs or ()) > 1
-    else:
-        compose_config(request)
+    check_command(line, tmp_path)
 
 
 def test_readme_shows_every_command_and_every_method():

@@ -21,6 +21,7 @@ __all__ = [
     "EvalConfig",
     "EvalRequest",
     "ExportConfig",
+    "InitConfig",
     "MergeConfig",
     "PredictConfig",
     "ReportConfig",
@@ -277,6 +278,19 @@ class CompareConfig:
 
 
 @dataclass
+class InitConfig:
+    """Write a commented YAML file of settings for bertft train config=<file>."""
+
+    train: str | None = setting(
+        None,
+        "Training file. Its columns and task are detected and written to the output.",
+        file="input",
+    )
+    output: str = setting("bertft.yaml", "Output file.", file="output")
+    force: bool = setting(False, "Overwrite the output file if it exists.")
+
+
+@dataclass
 class DoctorConfig:
     """Check what this machine supports and whether training works on it."""
 
@@ -293,5 +307,6 @@ COMMAND_CONFIGS: dict[str, type] = {
     "verify": VerifyConfig,
     "report": ReportConfig,
     "compare": CompareConfig,
+    "init": InitConfig,
     "doctor": DoctorConfig,
 }

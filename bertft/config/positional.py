@@ -7,6 +7,8 @@ bertft merge RUN merged              run=RUN out=merged
 bertft export RUN adapter            run=RUN out=adapter
 bertft report RUN, verify RUN        run=RUN
 bertft compare A B C                 runs=[A,B,C]
+bertft init tickets.csv my.yaml      train=tickets.csv output=my.yaml
+bertft init my.yaml                  output=my.yaml
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ _SETTINGS = {
     "export": ("run", "out"),
     "report": ("run",),
     "verify": ("run",),
+    "init": ("train", "output"),
 }
 
 
@@ -62,6 +65,8 @@ def expand_positional(command: str, words: Sequence[str]) -> list[str]:
         _check_unset("runs", explicit, positional[0])
         return [f"runs=[{','.join(positional)}]", *settings]
     names = _SETTINGS.get(command, ())
+    if command == "init" and positional[0].endswith((".yaml", ".yml")):
+        names = ("output",)
     if len(positional) > len(names):
         supported = f"supports {' and '.join(names)}" if names else "supports only settings"
         what = f"unexpected argument: {command} {supported}"

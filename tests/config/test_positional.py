@@ -29,6 +29,10 @@ from bertft.errors import UsageError
         ("merge", ["run", "out"], ["run=run", "out=out"]),
         ("export", ["out=o", "run"], ["run=run", "out=o"]),
         ("verify", ["run"], ["run=run"]),
+        ("init", ["a.csv"], ["train=a.csv"]),
+        ("init", ["a.csv", "b.yaml"], ["train=a.csv", "output=b.yaml"]),
+        ("init", ["b.yaml"], ["output=b.yaml"]),
+        ("train", ["a.csv", "config=b.yaml"], ["data.train=a.csv", "config=b.yaml"]),
         ("compare", ["a", "b", "draws=0"], ["runs=[a,b]", "draws=0"]),
     ],
 )

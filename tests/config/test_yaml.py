@@ -21,6 +21,7 @@ NEEDED = {
     "verify": ("run=r",),
     "report": ("run=r",),
     "compare": ("runs=[r,s]",),
+    "init": (),
     "doctor": (),
 }
 FURTHER = {

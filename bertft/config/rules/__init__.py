@@ -61,5 +61,6 @@ COMMAND_RULES: dict[str, tuple[Rule, ...]] = {
     "verify": (),
     "report": (trainer.check_device,),
     "compare": (runs.check_compared_runs, trainer.check_device),
+    "init": (data.check_init_files,),
     "doctor": (trainer.check_device,),
 }

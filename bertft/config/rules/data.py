@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from bertft.config.choices import SPLITS
@@ -16,6 +17,7 @@ __all__ = [
     "DATA_RULES",
     "check_class_names",
     "check_files_exist",
+    "check_init_files",
     "check_predict_text",
     "check_training_file",
 ]
@@ -70,6 +72,25 @@ def check_files_exist(get: GetSetting) -> Iterator[Problem]:
             problem = missing_file_problem(get(setting), setting)
             if problem is not None:
                 yield problem
+
+
+def check_init_files(get: GetSetting) -> Iterator[Problem]:
+    """``train`` and ``output`` of init."""
+    if isinstance(get("train"), str):
+        problem = missing_file_problem(get("train"), "train")
+        if problem is not None:
+            yield problem
+    output = Path(get("output")).expanduser()
+    if output.is_dir() or not output.parent.is_dir():
+        folder = output if output.is_dir() else output.parent
+        what = "is a folder" if output.is_dir() else f"there is no folder {folder}"
+        yield Problem(f"output={get('output')}", what, "Set output=<file>")
+    elif output.exists() and not get("force"):
+        yield Problem(
+            f"output={get('output')}",
+            "the file exists",
+            "Set another output, or add force=true to overwrite it",
+        )
 
 
 def _check_columns(get: GetSetting) -> Iterator[Problem]:

@@ -1,0 +1,59 @@
+"""``bertft init``: write a commented YAML file of settings, with the columns of a training file."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+
+from bertft.config.command_configs import InitConfig
+from bertft.config.data import DataConfig
+from bertft.config.overrides import rewrite_overrides
+from bertft.config.project_file import project_text
+from bertft.errors import DataError
+from bertft.utils.atomic_io import atomic_write_text, convert_write_errors
+from bertft.utils.terminal import print_escaped, print_warning
+
+__all__ = ["run"]
+
+
+def run(config: InitConfig, _: Path) -> None:
+    """Write ``config.output``, and print the command that uses it.
+
+    Raises:
+        DataError: the training file cannot be read.
+    """
+    output = Path(config.output).expanduser()
+    data: dict[str, Any] = {}
+    if config.train is not None:
+        data = {"train": config.train, **_detect_data(config.train, config.output)}
+    with convert_write_errors(output):
+        atomic_write_text(output, project_text(config.output, data))
+    detected = ", ".join(f"{name}={value}" for name, value in data.items() if name != "train")
+    print_escaped(f"wrote {config.output}{f' with {detected}' if detected else ''}")
+    print_escaped(f"next: {shlex.join(['bertft', 'train', f'config={config.output}'])}")
+
+
+def _detect_data(file: str, output: str) -> dict[str, Any]:
+    """The settings of ``data`` that read ``file``; empty, with a warning, if they are unclear."""
+    from bertft.data.propose_columns import detect_columns
+    from bertft.data.schema import ColumnNotFound
+
+    try:
+        settings = detect_columns(Path(file).expanduser(), DataConfig(name="files", train=file))
+    except ColumnNotFound as error:
+        print_warning(f"{error.what}. Set data.text and data.label in {output}")
+        return {}
+    except DataError as error:
+        error.where = error.where or file
+        raise
+    return _parse_settings(settings) or {"text": "text", "label": "label"}
+
+
+def _parse_settings(settings: Sequence[str]) -> dict[str, Any]:
+    """``["data.text=[a,b]"]`` → ``{"text": ["a", "b"]}``."""
+    overrides = OverridesParser.create().parse_overrides(rewrite_overrides("train", settings))
+    return {override.key_or_group.removeprefix("data."): override.value() for override in overrides}

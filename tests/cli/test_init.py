@@ -1,0 +1,127 @@
+"""``bertft init`` writes a file that trains as without it, or with the columns of a data file."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bertft.cli.app import main
+from bertft.config.compose import ComposeRequest, compose_config, to_dataclass
+from bertft.config.config_file import expand_config_file
+from bertft.config.overrides import rewrite_overrides
+from bertft.config.presets import find_presets
+from bertft.data.splits import load_splits
+
+ROWS = [(f"a {'good' if n % 2 else 'bad'} film, number {n}", n) for n in range(40)]
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def composed(*words):
+    arguments = expand_config_file("train", words)
+    request = ComposeRequest("train", tuple(rewrite_overrides("train", arguments)))
+    return to_dataclass("train", compose_config(request))
+
+
+def write_rows(name, header, rows):
+    lines = [",".join(header), *(f'"{text}",{label}' for text, label in rows)]
+    Path(name).write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def test_the_file_changes_nothing_until_it_is_edited(capsys):
+    assert main(["init"]) == 0
+    assert "bertft train config=bertft.yaml" in capsys.readouterr().out
+    assert composed("config=bertft.yaml") == composed()
+
+
+def test_the_file_describes_the_choices():
+    main(["init", "my.yaml"])
+    text = Path("my.yaml").read_text(encoding="utf-8")
+    for group in ("method", "model"):
+        for name in find_presets(group):
+            assert re.search(rf"^#   {name} ", text, re.MULTILINE), name
+    assert "config=my.yaml" in text.splitlines()[0]
+    assert max(map(len, text.splitlines())) <= 98
+
+
+def test_the_optional_lines_are_settings():
+    main(["init"])
+    text = Path("bertft.yaml").read_text(encoding="utf-8")
+    text, count = re.subn(r"^# (\w+\.[\w.]+: )", r"\1", text, flags=re.MULTILINE)
+    assert count == 3
+    Path("bertft.yaml").write_text(text, encoding="utf-8")
+    config = composed("config=bertft.yaml")
+    assert (config.method.rank, config.model.path) == (16, "FacebookAI/roberta-large")
+
+
+@pytest.mark.parametrize(
+    ("header", "rows", "task", "text", "label"),
+    [
+        (["text", "label"], [(t, n % 2) for t, n in ROWS], "classification", "text", "label"),
+        (["review", "stars"], [(t, n % 2) for t, n in ROWS], "classification", "review", "stars"),
+        (["yes", "grade"], [(t, n / 8) for t, n in ROWS], "regression", "yes", "grade"),
+        (["评论", "标签"], [(t, n % 2) for t, n in ROWS], "classification", "评论", "标签"),
+    ],
+)
+def test_the_columns_of_a_file_are_detected(header, rows, task, text, label, capsys):
+    write_rows("rows.csv", header, rows)
+    assert main(["init", "rows.csv", "my.yaml"]) == 0
+    assert f"text={text}, label={label}" in capsys.readouterr().out
+    config = composed("config=my.yaml")
+    assert (config.data.name, config.data.train) == ("files", "rows.csv")
+    assert (config.data.task, config.data.text, config.data.label) == (task, text, label)
+    splits = load_splits(config.data)
+    assert len(splits.train) + len(splits.validation) == len(rows)
+
+
+def test_a_written_file_trains(capsys):
+    write_rows("rows.csv", ["body", "team"], [(t, n % 2) for t, n in ROWS])
+    assert main(["init", "rows.csv"]) == 0
+    words = ["model=tiny", "trainer.max_steps=1", "report=false", "hydra.run.dir=run"]
+    assert main(["train", "config=bertft.yaml", *words]) == 0
+
+
+def test_columns_that_are_unclear_are_left_to_the_user(capsys):
+    write_rows("rows.csv", ["id", "n"], [(n, n) for _, n in ROWS])
+    assert main(["init", "rows.csv"]) == 0
+    assert "Set data.text and data.label in bertft.yaml" in capsys.readouterr().err
+    assert composed("config=bertft.yaml").data.text is None
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "the file exists. Set another output, or add force=true"),
+        (["missing.csv", "other.yaml"], "there is no such file"),
+        (["output=nowhere/a.yaml"], "there is no folder nowhere"),
+        (["output=."], "is a folder"),
+        (["outpt=a.yaml"], "Did you mean 'output'"),
+    ],
+)
+def test_what_cannot_be_written_or_read(words, message, capsys):
+    Path("bertft.yaml").write_text("mine")
+    assert main(["init", *words]) == 2
+    assert message in capsys.readouterr().err
+    assert Path("bertft.yaml").read_text() == "mine"
+
+
+def test_force_overwrites():
+    Path("bertft.yaml").write_text("mine")
+    assert main(["init", "force=true"]) == 0
+    assert "method: lora" in Path("bertft.yaml").read_text(encoding="utf-8")
+
+
+def test_no_slow_import():
+    code = (
+        "import sys; from bertft.cli.app import main; main(['init']);"
+        "assert 'torch' not in sys.modules and 'transformers' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

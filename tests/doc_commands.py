@@ -1,0 +1,50 @@
+"""The command lines in Markdown pages, and whether their settings are valid."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+from bertft.config.compose import ComposeRequest, compose_config
+from bertft.config.config_file import expand_config_file
+from bertft.config.overrides import rewrite_overrides
+from bertft.config.positional import expand_positional
+from bertft.config.sweep_plan import plan_sweep
+
+_INPUT_FILES = re.compile(r"(data\.(train|validation|test|unlabelled)|train|config)=")
+
+
+def command_lines(page: str) -> list[str]:
+    """The lines of all bash blocks; a line that ends with a backslash continues."""
+    return [
+        line.replace("\\\n", " ")
+        for block in re.findall(r"```bash\n(.*?)```", page, re.DOTALL)
+        for line in re.findall(r"(?:[^\\\n]|\\\n)+", block)
+    ]
+
+
+def bertft_commands(page: str) -> list[str]:
+    """The command lines that start bertft."""
+    return [line for line in command_lines(page) if re.match(r"(\w+=\S+ )?bertft ", line)]
+
+
+def check_command(line: str, folder: Path) -> None:
+    """Compose the configuration of ``line`` in ``folder``, the current directory.
+
+    The files of the reader are created there. Raises UsageError for an invalid setting.
+    """
+    (folder / "run").mkdir(exist_ok=True)
+    line = re.sub(r" [<>] \S+| #.*", "", line.replace("$RUN", "run").replace("RUN", "run"))
+    words = [word for word in shlex.split(line) if not re.match(r"[A-Z_]+=", word)]
+    command, sweep = words[1], "-m" in words
+    arguments = expand_positional(command, [word for word in words[2:] if word != "-m"])
+    for word in arguments:
+        if _INPUT_FILES.match(word) and "/" not in word:
+            (folder / word.partition("=")[2]).touch()
+    arguments = expand_config_file(command, arguments)
+    request = ComposeRequest(command, tuple(rewrite_overrides(command, arguments, sweep)))
+    if sweep:
+        assert len(plan_sweep(request).jobs or ()) > 1
+    else:
+        compose_config(request)
