@@ -51,7 +51,7 @@ __all__ = [
     "without_padding",
 ]
 
-FEATURE_CACHE_VERSION = 1  # raise it when the same rows and settings should give other features
+FEATURE_CACHE_VERSION = 2  # raise it when the same rows and settings should give other features
 CHUNK_ROWS = 50_000
 # Columns of a chunk of rows → columns of their features.
 EncodeFunction = Callable[[Mapping[str, Sequence[Any]]], dict[str, Any]]

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from bertft.data.features import FeatureTable
+from bertft.data.findings import Finding
 from bertft.data.labels import format_mapping_note
 from bertft.data.rows import Rows, format_accounting
 from bertft.data.schema import RowSchema
@@ -47,7 +48,9 @@ class SpecialTokenIds:
 class SplitReport:
     """``rows``: used rows. ``lengths``: quantiles and mean of tokens per feature.
 
-    ``truncated``: fraction of the features. ``labels``: label statistics of the task's schema, such
+    ``truncated``: fraction of the features. ``cut_tokens``: fraction of all tokens that truncation
+    removed, and ``full_lengths``: the quantiles before truncation (None: the task does not record
+    them). ``labels``: label statistics of the task's schema, such
     as class → fraction of the rows. ``source`` and ``fingerprint`` identify the rows. ``unknown``:
     fraction of unknown tokens among all tokens that are not special; None for a vocabulary without
     an unknown token. ``notes``: notes of the reader.
@@ -72,6 +75,8 @@ class SplitReport:
     other_lines: dict[str, int]
     notes: list[str] = field(default_factory=list)
     unknown: float | None = None
+    cut_tokens: float | None = None
+    full_lengths: dict[str, float] | None = None
 
 
 @dataclass
@@ -79,7 +84,7 @@ class DataReport:
     """Statistics of all splits. ``overlap``: validation rows whose texts are also in train.
 
     ``cut``: validation was held out from train. ``mapping``: label of a file → class, for every
-    label that was read as another name.
+    label that was read as another name. ``findings``: of a new run, what the user should act on.
     """
 
     splits: dict[str, SplitReport]
@@ -88,6 +93,7 @@ class DataReport:
     classes: list[str] | None = None
     notes: list[str] = field(default_factory=list)
     mapping: dict[str, str] = field(default_factory=dict)
+    findings: list[Finding] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
         """The report as JSON values."""
@@ -158,11 +164,16 @@ def _summarize_split(
     rows: Rows, features: FeatureTable, schema: RowSchema, special: SpecialTokenIds
 ) -> SplitReport:
     lengths = features.lengths
-    values = np.quantile(lengths, list(_QUANTILES.values())).tolist()
-    quantiles = dict(zip(_QUANTILES, values, strict=True))
-    truncated = 0
-    if "truncated" in features.columns:
-        truncated = sum(int(piece.sum()) for piece in features.iter_chunks("truncated"))
+    truncated, cut_tokens, full_lengths = 0, None, None
+    if "cut_tokens" in features.columns:
+        cut = features.read_column("cut_tokens")
+        truncated = int((cut > 0).sum())
+        all_lengths = lengths + cut
+        cut_tokens = float(cut.sum() / all_lengths.sum())
+        full_lengths = {
+            **_length_quantiles(all_lengths),
+            "mean": float(all_lengths.mean()),
+        }
     counts = rows.accounting()
     if counts["used"] != (rows_with_features := int(features.rows_with_features().sum())):
         raise RuntimeError(
@@ -171,7 +182,7 @@ def _summarize_split(
     return SplitReport(
         rows=counts["used"],
         features=len(features),
-        lengths={**quantiles, "mean": float(lengths.mean())},
+        lengths={**_length_quantiles(lengths), "mean": float(lengths.mean())},
         truncated=truncated / len(features),
         labels=schema.label_statistics(rows.slice(0, len(rows), ["label"]))
         if rows.has_labels
@@ -187,7 +198,14 @@ def _summarize_split(
         other_lines=counts["other_lines"],
         notes=list(rows.bad.notes),
         unknown=_unknown_token_share(features, special),
+        cut_tokens=cut_tokens,
+        full_lengths=full_lengths,
     )
+
+
+def _length_quantiles(lengths: np.ndarray) -> dict[str, float]:
+    values = np.quantile(lengths, list(_QUANTILES.values())).tolist()
+    return dict(zip(_QUANTILES, values, strict=True))
 
 
 def format_split_accounting(report: DataReport) -> list[str]:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from bertft.data.batch import LengthGroupedSampler
 from bertft.data.features import ConcatFeatureTable, FeatureTable, cache_folder
+from bertft.data.row_findings import find_row_findings
 from bertft.data.splits import Splits, load_inputs, load_splits
 from bertft.data.statistics import DataReport, SpecialTokenIds, summarize_splits
 from bertft.errors import UsageError
@@ -108,6 +109,10 @@ def build_data(context: RunContext) -> RunData:
     special_tokens = SpecialTokenIds(
         unknown_id(base.tokenizer), tuple(base.tokenizer.all_special_ids)
     )
+    report = summarize_splits(splits, features, special_tokens)
+    if context.manifest is None and context.distributed.is_main_process:
+        show_status("checking rows for duplicates")
+        report.findings = find_row_findings(splits, features, max_length)
     return RunData(
         task,
         distillation,
@@ -116,7 +121,7 @@ def build_data(context: RunContext) -> RunData:
         splits,
         features,
         TrainingData(train, features.get("validation"), sampler),
-        summarize_splits(splits, features, special_tokens),
+        report,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -255,6 +256,11 @@ class TrainingRun:
             },
             "parameters": {name: counts[name] for name in _PARAMETER_COUNTS},
         }
+        if self.best_outputs is not None:
+            findings = task_model.task.prediction_findings(
+                self.best_outputs, features["validation"]
+            )
+            metrics["findings"] = [asdict(finding) for finding in findings]
         if calibration is not None:
             metrics["calibration"] = calibration
         if self.teacher is not None:

@@ -165,7 +165,7 @@ def _data_items(context: ReportContext) -> Iterator[ReportItem]:
     yield TableItem(
         "data",
         "Splits",
-        "Lengths in tokens per feature.",
+        "Lengths in tokens per feature, before truncation.",
         head=(
             "split",
             "rows read",
@@ -176,6 +176,7 @@ def _data_items(context: ReportContext) -> Iterator[ReportItem]:
             "90 % quantile",
             "maximum",
             "truncated",
+            "tokens cut",
             "unknown tokens",
             "reasons",
         ),
@@ -230,7 +231,8 @@ def _number_or_none(value: Any) -> float | None:
 
 
 def _split_row(name: str, split: Mapping[str, Any]) -> list[TableCell]:
-    lengths, unknown = split["lengths"], split.get("unknown")
+    lengths, unknown = split.get("full_lengths") or split["lengths"], split.get("unknown")
+    cut = split.get("cut_tokens")
     return [
         name,
         split.get("read"),
@@ -239,6 +241,8 @@ def _split_row(name: str, split: Mapping[str, Any]) -> list[TableCell]:
         sum(split.get("unused", {}).values()),
         *(round(lengths[quantile]) for quantile in ("median", "90 %", "max")),
         Percent(split["truncated"]),
+        # Null in runs of earlier versions, and for tasks that split long texts.
+        "" if cut is None else Percent(cut),
         # Null in runs of earlier versions, and for vocabularies without an unknown token.
         "" if unknown is None else Percent(unknown),
         _unused_row_reasons(split),

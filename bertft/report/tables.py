@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import RenderableType
 
+from bertft.data.findings import read_findings
 from bertft.export.result_tables import (
     calibration_table,
     format_cell,
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "dry_run_lines",
+    "finding_lines",
     "render_item",
     "result_lines",
     "score_tables",
@@ -117,6 +119,14 @@ def result_lines(
         lines.append(f"report: {report}")
     commands = next_commands(folder, prefix=prefix, merged=merged).values()
     return [*lines, "next:", *(f"  {command}" for command in commands)]
+
+
+def finding_lines(metrics: Mapping[str, Any], manifest: Mapping[str, Any]) -> list[str]:
+    """One line per finding, with a heading; empty without findings."""
+    findings = read_findings(metrics, manifest)
+    return (
+        ["findings:", *(f"  - {finding.format_line()}" for finding in findings)] if findings else []
+    )
 
 
 def _calibration_lines(calibration: Mapping[str, Any] | None) -> list[str]:

@@ -18,6 +18,7 @@ import numpy as np
 
 from bertft.config.loss import LossConfig
 from bertft.data.features import FeatureTable
+from bertft.data.findings import Finding
 from bertft.errors import UsageError
 from bertft.tasks.report_items import ReportItem, TableCell
 from bertft.tasks.shared.calibration import best_index, threshold_curve
@@ -25,6 +26,7 @@ from bertft.tasks.shared.logits import log_softmax, softmax
 from bertft.tasks.shared.losses import balanced_class_weights, cross_entropy_loss
 from bertft.tasks.shared.metrics import confusion_matrix, f1_score, matthews_correlation
 from bertft.tasks.shared.report import (
+    NOTHING_LEARNED_ADVICE,
     class_score_table,
     confusion_item,
     example_tables,
@@ -33,7 +35,7 @@ from bertft.tasks.shared.report import (
 )
 from bertft.tasks.shared.sequence_task import ClassTask
 from bertft.tasks.task import Threshold
-from bertft.utils.messages import Problem
+from bertft.utils.messages import Problem, quote_value
 
 __all__ = ["ClassificationTask"]
 
@@ -170,6 +172,22 @@ class ClassificationTask(ClassTask):
             scores = dict(zip(self.classes, row, strict=True))
             label = self.classes[number]
             yield {"label": label, "score": scores[label], "scores": scores}
+
+    def prediction_findings(self, logits: np.ndarray, features: FeatureTable) -> Iterator[Finding]:
+        """Whether all rows get the same class."""
+        predicted, truth = self.predict_classes(logits), features.read_column("labels")
+        if not len(truth) or np.ptp(predicted) or not np.ptp(truth):
+            return
+        share = float((truth == predicted[0]).mean())
+        yield Finding(
+            "one_predicted_class",
+            f"All {len(truth):,} validation rows are predicted as"
+            f" {quote_value(self.classes[int(predicted[0])])}, which is right for {share:.1%}",
+            len(truth),
+            len(truth),
+            "",
+            NOTHING_LEARNED_ADVICE,
+        )
 
     def report_items(self, logits: np.ndarray, features: FeatureTable) -> Iterator[ReportItem]:
         truth, rows = features.read_column("labels"), features.read_column("row")

@@ -20,10 +20,16 @@ from torch import Tensor
 
 from bertft.data.batch import Batch
 from bertft.data.features import FeatureTable
+from bertft.data.findings import Finding
 from bertft.errors import UsageError
 from bertft.tasks.report_items import ReportItem, TableCell
-from bertft.tasks.shared.calibration import best_index, best_micro_f1_indices, threshold_curve
-from bertft.tasks.shared.logits import log_sigmoid, sigmoid
+from bertft.tasks.shared.calibration import (
+    best_index,
+    best_micro_f1_indices,
+    micro_f1,
+    threshold_curve,
+)
+from bertft.tasks.shared.logits import are_finite, log_sigmoid, sigmoid
 from bertft.tasks.shared.losses import (
     balanced_label_weights,
     bernoulli_kl_loss,
@@ -38,9 +44,12 @@ from bertft.tasks.shared.report import (
 )
 from bertft.tasks.shared.sequence_task import ClassTask, class_numbers
 from bertft.tasks.task import Threshold
-from bertft.utils.messages import format_list
+from bertft.utils.messages import format_list, quote_value
 
 __all__ = ["MultiLabelTask"]
+
+_DEFAULT_THRESHOLD = 0.5
+_LARGE_F1_GAIN = 0.05  # other thresholds are recommended from this difference
 
 
 class MultiLabelTask(ClassTask):
@@ -50,7 +59,7 @@ class MultiLabelTask(ClassTask):
     prediction_fields = ("labels", "scores")
     problem_type = "multi_label_classification"
     default_metric = "f1_micro"
-    threshold: Threshold = 0.5
+    threshold: Threshold = _DEFAULT_THRESHOLD
     label_loss = staticmethod(binary_cross_entropy_loss)
 
     @property
@@ -168,6 +177,49 @@ class MultiLabelTask(ClassTask):
                 if is_predicted
             ]
             yield {"labels": labels, "scores": scores}
+
+    def prediction_findings(self, logits: np.ndarray, features: FeatureTable) -> Iterator[Finding]:
+        """Whether no row gets a label, and whether other thresholds would give a higher F1."""
+        truth = features.read_column("labels") > 0.5
+        if not truth.any() or not are_finite(logits):
+            return
+        rows, predicted = len(truth), self.predict_classes(logits)
+        if not predicted.any():
+            yield Finding(
+                "no_predicted_label",
+                f"No label is predicted for any of the {rows:,} validation rows;"
+                f" {int(truth.any(1).sum()):,} of them have one",
+                rows,
+                rows,
+                "",
+                "Train longer, or set tune_threshold=true for lower thresholds",
+            )
+        if self.threshold == _DEFAULT_THRESHOLD:
+            yield from self._find_better_thresholds(logits, truth, predicted)
+
+    def _find_better_thresholds(
+        self, logits: np.ndarray, truth: np.ndarray, predicted: np.ndarray
+    ) -> Iterator[Finding]:
+        scores = sigmoid(logits.astype(np.float64))
+        curves = [threshold_curve(scores[:, c], truth[:, c]) for c in range(len(self.classes))]
+        best = micro_f1(curves, best_micro_f1_indices(curves))
+        counts = np.logical_and(truth, predicted).sum(0), truth.sum(0), predicted.sum(0)
+        current = float(f1_score(*(count.sum() for count in counts)))
+        if best - current < _LARGE_F1_GAIN:
+            return
+        best_per_label = np.array([curve.f1().max() for curve in curves])
+        gains = best_per_label - f1_score(*counts)
+        most = int(gains.argmax())
+        threshold = float(curves[most].thresholds[int(curves[most].f1().argmax())])
+        yield Finding(
+            "thresholds_far_from_best",
+            f"f1_micro is {current:.4f} with the threshold 0.5 and {best:.4f} with the best"
+            " threshold per label",
+            int((gains >= _LARGE_F1_GAIN).sum()),
+            len(self.classes),
+            f"the best threshold of {quote_value(self.classes[most])} is {threshold:.3g}",
+            "Set tune_threshold=true",
+        )
 
     def report_items(self, logits: np.ndarray, features: FeatureTable) -> Iterator[ReportItem]:
         all_features = np.arange(len(features))

@@ -17,13 +17,21 @@ from torch import Tensor
 
 from bertft.data.batch import Batch
 from bertft.data.features import FeatureTable
+from bertft.data.findings import Finding
 from bertft.tasks.report_items import AgreementPlot, ReportItem, TableCell
 from bertft.tasks.shared.losses import squared_error_loss, to_loss_precision
 from bertft.tasks.shared.metrics import pearson, spearman, weighted_pearson, weighted_spearman
-from bertft.tasks.shared.report import example_tables, format_row_location, format_row_text
+from bertft.tasks.shared.report import (
+    NOTHING_LEARNED_ADVICE,
+    example_tables,
+    format_row_location,
+    format_row_text,
+)
 from bertft.tasks.shared.sequence_task import SequenceTask
 
 __all__ = ["RegressionTask"]
+
+_CONSTANT = 0.02  # standard deviation relative to that of the labels
 
 
 class RegressionTask(SequenceTask):
@@ -109,6 +117,22 @@ class RegressionTask(SequenceTask):
         """``score``, the number."""
         for value in logits[:, 0].tolist():
             yield {"score": value}
+
+    def prediction_findings(self, logits: np.ndarray, features: FeatureTable) -> Iterator[Finding]:
+        """Whether the predicted numbers hardly differ."""
+        values, truth = logits[:, 0].astype(np.float64), features.read_column("labels")
+        if not len(truth) or not np.std(truth) or np.std(values) > _CONSTANT * np.std(truth):
+            return
+        yield Finding(
+            "constant_output",
+            f"The predictions for {len(truth):,} validation rows are nearly constant: from"
+            f" {values.min():.4g} to {values.max():.4g}, labels from {truth.min():.4g} to"
+            f" {truth.max():.4g}",
+            len(truth),
+            len(truth),
+            "",
+            NOTHING_LEARNED_ADVICE,
+        )
 
     def report_items(self, logits: np.ndarray, features: FeatureTable) -> Iterator[ReportItem]:
         truth, rows = features.read_column("labels"), features.read_column("row")

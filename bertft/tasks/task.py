@@ -30,6 +30,7 @@ from bertft.config.registry import METRICS, TASKS
 from bertft.config.task_facts import LOWER_IS_BETTER
 from bertft.data.batch import Batch, BatchSeed
 from bertft.data.features import EncodeFunction, FeatureTable, featurize, tokenizer_hash
+from bertft.data.findings import Finding
 from bertft.data.rows import BadRows, RowError, Rows, check_skipped_share, raise_or_skip
 from bertft.errors import UsageError
 from bertft.tasks.report_items import ReportItem
@@ -327,6 +328,13 @@ class BaseTask(ABC):
 
     def report_items(self, logits: np.ndarray, features: FeatureTable) -> Iterator[ReportItem]:
         """Figures and tables of the report on labelled rows, the most important first.
+
+        Arguments as in ``compute_metrics``.
+        """
+        return iter(())
+
+    def prediction_findings(self, logits: np.ndarray, features: FeatureTable) -> Iterator[Finding]:
+        """Facts about the predictions that a user should know, such as a constant output.
 
         Arguments as in ``compute_metrics``.
         """

@@ -30,7 +30,7 @@ def encode(columns):
     return {
         "input_ids": [[7] * min(size, 2) for size in sizes],
         "row": np.arange(len(sizes)),
-        "truncated": np.array([size > 2 for size in sizes], np.int8),
+        "cut_tokens": np.array([max(0, size - 2) for size in sizes], np.int32),
     }
 
 
@@ -73,6 +73,8 @@ def test_what_it_says(tmp_path):
     assert (train.rows, train.features) == (4, 4)
     assert train.lengths == {"min": 1.0, "median": 2.0, "90 %": 2.0, "max": 2.0, "mean": 1.75}
     assert train.truncated == 0.25
+    assert train.cut_tokens == 1 / 8
+    assert train.full_lengths["max"] == 3 and train.lengths["max"] == 2
     assert train.labels == {"a": 0.5, "b": 0.5}
     assert train.skipped == {"empty text": 1}
     assert train.files == [str(tmp_path / "a.jsonl")]

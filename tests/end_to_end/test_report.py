@@ -227,6 +227,26 @@ def test_the_title_names_data_and_method(run):
     assert f"<h1>svd_lora <span>on</span> {run[0].parent.name}</h1>" in actual.text
 
 
+def test_findings_are_in_the_files_the_terminal_and_the_page(tmp_path):
+    """A model that is not trained predicts one class; texts of validation are also in train."""
+    rows = [(f"text number {n} of the file {n * 7919}", "ab"[n % 2]) for n in range(40)]
+    write_csv(tmp_path / "train.csv", ("text", "label"), [*rows, (rows[0][0], "b")])
+    write_csv(tmp_path / "validation.csv", ("text", "label"), [*rows[:4], ("quite another", "a")])
+    files = [f"data.{name}={tmp_path / name}.csv" for name in ("train", "validation")]
+    words = ["data=files", *files, "trainer.learning_rate=1e-9", "method.head_learning_rate=1e-9"]
+    result = run_bertft("train", *RUN, *words, f"hydra.run.dir={tmp_path / 'run'}")
+    assert result.status == 0, result
+    on_data = read(tmp_path / "run" / "manifest.json")["data"]["findings"]
+    on_predictions = read(tmp_path / "run" / "metrics.json")["findings"]
+    kinds = [finding["kind"] for finding in (*on_predictions, *on_data)]
+    assert kinds == ["one_predicted_class", "contradictory_duplicates", "validation_texts_in_train"]
+    text, printed = page(tmp_path / "run").text, result.out.partition("findings:")[2]
+    for finding in (*on_predictions, *on_data):
+        assert finding["message"] in printed and finding["advice"] in printed
+        assert finding["message"].replace("'", "&#39;") in text
+    assert text.index("3 findings") < text.index('id="results"')
+
+
 def test_headline_metrics_have_intervals(run):
     metrics, text = read(run[0] / "metrics.json"), page(run[0]).text
     assert text.count("95% interval 0.") + text.count("95% interval 1.") == 2  # validation and test

@@ -34,8 +34,8 @@ def test_features(task, bert_tokenizer, features):
     everything = np.arange(4)
     assert table.gather("labels", everything).tolist() == [1, 0, 2, 0]
     assert table.gather("row", everything).tolist() == [0, 1, 2, 3]
-    assert table.gather("truncated", everything).sum() == 0
-    assert set(table.columns) == {"input_ids", "token_type_ids", "truncated", "row", "labels"}
+    assert table.gather("cut_tokens", everything).sum() == 0
+    assert set(table.columns) == {"input_ids", "token_type_ids", "cut_tokens", "row", "labels"}
 
 
 def test_rows_without_labels_have_no_label_column(task, bert_tokenizer, features):

@@ -25,10 +25,10 @@ def assert_equal_to_transformers(tokenizer, texts, pairs, max_length):
     expected = tokenizer(*arguments, truncation="longest_first", max_length=max_length)
     for name in set(tokenizer.model_input_names) - {"attention_mask"}:
         assert [row.tolist() for row in ours[name]] == expected[name]
-    cut = [len(row) > max_length for row in whole["input_ids"]]
-    assert ours["truncated"].tolist() == cut
-    assert ours["truncated"].dtype == np.int8
-    return cut
+    cut = [max(0, len(row) - max_length) for row in whole["input_ids"]]
+    assert ours["cut_tokens"].tolist() == cut
+    assert ours["cut_tokens"].dtype == np.int32
+    return [count > 0 for count in cut]
 
 
 @pytest.mark.parametrize("name", ["bert_tokenizer", "roberta_tokenizer"])
@@ -76,7 +76,7 @@ def test_baked_in_truncation_and_padding_are_not_applied_and_stay(bert_tokenizer
         before = backend.to_str()
         columns = encode_texts(bert_tokenizer, ["the good plot is bad", "a"], None, 16)
         assert [len(row) for row in columns["input_ids"]] == [7, 3]
-        assert columns["truncated"].tolist() == [0, 0]
+        assert columns["cut_tokens"].tolist() == [0, 0]
         assert backend.to_str() == before
     finally:
         backend.no_truncation()

@@ -26,7 +26,13 @@ from bertft.report.compare.row_statistics import store_row_statistics
 from bertft.report.console import is_condensed, is_new_output, line_printer, plain_console
 from bertft.report.intervals import Intervals, split_intervals
 from bertft.report.run_report import write_run_report
-from bertft.report.tables import dry_run_lines, render_item, result_lines, training_tables
+from bertft.report.tables import (
+    dry_run_lines,
+    finding_lines,
+    render_item,
+    result_lines,
+    training_tables,
+)
 from bertft.runs.checkpoints import CheckpointStore
 from bertft.runs.metrics_json import read_metrics_json
 from bertft.runs.run_folder import RunFolder, exclusive_lock
@@ -136,7 +142,11 @@ def _print_result(training_run: TrainingRun, metrics: dict[str, Any], console: C
             name for name in itertools.chain(["merged"], numbered) if not Path(name).exists()
         ),
     )
-    for line in lines[:1] if is_condensed() else lines:
+    manifest = training_run.run_folder.read_manifest()
+    if not is_new_output("\n".join(finding_lines({}, manifest))):
+        manifest = {}  # an earlier job of the sweep with the same data printed its findings
+    findings = finding_lines(metrics, manifest)
+    for line in (*findings, *(lines[:1] if is_condensed() else lines)):
         print_escaped(line)
 
 

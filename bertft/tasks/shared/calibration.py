@@ -24,6 +24,7 @@ __all__ = [
     "best_index",
     "best_micro_f1_indices",
     "expected_calibration_error",
+    "micro_f1",
     "minimize_temperature",
     "threshold_curve",
 ]
@@ -75,18 +76,19 @@ def best_index(values: np.ndarray, thresholds: np.ndarray) -> int:
 def best_micro_f1_indices(curves: Sequence[ThresholdCurve]) -> list[int]:
     """Index of the threshold of each label that together give the largest micro F1."""
     indices = [best_index(-np.abs(label.thresholds - 0.5), label.thresholds) for label in curves]
-    value = _micro_f1(curves, indices)
+    value = micro_f1(curves, indices)
     while True:
         candidate = [
             best_index(2 * c.true_positives - value * c.predicted, c.thresholds) for c in curves
         ]
-        higher = _micro_f1(curves, candidate)
+        higher = micro_f1(curves, candidate)
         if not higher > value:
             return indices
         indices, value = candidate, higher
 
 
-def _micro_f1(curves: Sequence[ThresholdCurve], indices: Sequence[int]) -> float:
+def micro_f1(curves: Sequence[ThresholdCurve], indices: Sequence[int]) -> float:
+    """Micro F1 with one threshold per label, each given by its index in the curve."""
     true_positives = sum(int(c.true_positives[k]) for c, k in zip(curves, indices, strict=True))
     predicted = sum(int(c.predicted[k]) for c, k in zip(curves, indices, strict=True))
     total = predicted + sum(c.positives for c in curves)

@@ -17,6 +17,7 @@ from bertft.tasks.shared.metrics import f1_score
 
 __all__ = [
     "MAX_EXAMPLES",
+    "NOTHING_LEARNED_ADVICE",
     "class_score_table",
     "confusion_item",
     "example_tables",
@@ -24,6 +25,10 @@ __all__ = [
     "format_row_text",
 ]
 
+NOTHING_LEARNED_ADVICE = (
+    "The model learned nothing from the texts: raise the learning rate or the number of steps, and"
+    " check data.text and data.label"
+)
 MAX_EXAMPLES = 10  # rows per table
 _MAX_MATRIX_CLASSES = 16  # more classes do not fit into a heat map
 _MAX_PAIRS = 20  # most confused pairs of classes

@@ -319,7 +319,8 @@ def encode_texts(
     """Feature columns of ``texts``, or of pairs of ``texts`` and ``pairs``.
 
     ``input_ids`` (one int32 array per row), ``token_type_ids`` (int8; only if they are in the
-    tokenizer's ``model_input_names``) and ``truncated`` (int8 [rows], 1 for truncated rows).
+    tokenizer's ``model_input_names``) and ``cut_tokens`` (int32 [rows], the tokens that were
+    removed).
 
     Truncation and padding that are stored in the tokenizer's file are not applied.
     Raises UsageError if ``max_length`` leaves no room next to the special tokens.
@@ -337,22 +338,23 @@ def encode_texts(
     encode = _encode_fast if getattr(tokenizer, "is_fast", False) else _encode_slow
     ids: list[np.ndarray] = []
     types: list[np.ndarray] = []
-    truncated: list[bool] = []
+    cut: list[int] = []
     for text_slice in _iter_slices(texts, pairs):
-        for row_ids, row_types, was_truncated in encode(
+        for row_ids, row_types, cut_tokens in encode(
             tokenizer, texts[text_slice], None if pairs is None else pairs[text_slice], max_length
         ):
             ids.append(np.asarray(row_ids, np.int32))
-            truncated.append(was_truncated)
+            cut.append(cut_tokens)
             if has_token_types:
                 types.append(np.asarray(row_types, np.int8))
-    columns: dict[str, Any] = {"input_ids": ids, "truncated": np.asarray(truncated, np.int8)}
+    columns: dict[str, Any] = {"input_ids": ids, "cut_tokens": np.asarray(cut, np.int32)}
     if has_token_types:
         columns["token_type_ids"] = types
     return columns
 
 
-EncodedRow = tuple[Sequence[int] | np.ndarray, Sequence[int] | np.ndarray, bool]
+# Token ids, token types, and the number of tokens that were cut.
+EncodedRow = tuple[Sequence[int] | np.ndarray, Sequence[int] | np.ndarray, int]
 
 
 def _iter_slices(texts: Sequence[str], pairs: Sequence[str] | None) -> Iterator[slice]:
@@ -379,7 +381,7 @@ def _encode_fast(
         encodings = backend.encode_batch_fast(inputs)
     for encoding in encodings:
         if len(encoding) <= max_length:
-            yield encoding.ids, encoding.type_ids, False
+            yield encoding.ids, encoding.type_ids, 0
         else:
             keep_mask = _truncation_mask(
                 encoding.sequence_ids, max_length, tokenizer.truncation_side
@@ -387,7 +389,7 @@ def _encode_fast(
             yield (
                 np.asarray(encoding.ids)[keep_mask],
                 np.asarray(encoding.type_ids)[keep_mask],
-                True,
+                len(encoding) - max_length,
             )
 
 
@@ -401,8 +403,8 @@ def _encode_slow(
     for row, text in enumerate(texts):
         inputs = (text,) if pairs is None else (text, pairs[row])
         encoded = tokenizer(*inputs, return_token_type_ids=True, verbose=False)
-        is_too_long = len(encoded["input_ids"]) > max_length
-        if is_too_long:
+        full_length = len(encoded["input_ids"])
+        if full_length > max_length:
             encoded = tokenizer(
                 *inputs,
                 truncation="longest_first",
@@ -410,7 +412,11 @@ def _encode_slow(
                 return_token_type_ids=True,
                 verbose=False,
             )
-        yield encoded["input_ids"], encoded["token_type_ids"], is_too_long
+        yield (
+            encoded["input_ids"],
+            encoded["token_type_ids"],
+            full_length - len(encoded["input_ids"]),
+        )
 
 
 def _truncation_mask(sequence_ids: Sequence[int | None], max_length: int, side: str) -> np.ndarray:

@@ -20,6 +20,7 @@ from torch import Tensor
 from bertft.config.data import DataConfig
 from bertft.data.batch import Batch
 from bertft.data.features import EncodeFunction, FeatureTable
+from bertft.data.findings import Finding
 from bertft.errors import DataError
 from bertft.tasks.report_items import ReportItem
 from bertft.tasks.shared.logits import are_finite, log_softmax, softmax
@@ -41,7 +42,7 @@ from bertft.tasks.token_classification.metrics import (
     metrics_from_counts,
 )
 from bertft.tasks.token_classification.report import TagPredictions, tag_report_items
-from bertft.tasks.token_classification.tag_schemes import parse_class_tags
+from bertft.tasks.token_classification.tag_schemes import OUTSIDE, parse_class_tags
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -170,6 +171,23 @@ class TokenClassificationTask(BaseTask):
                 span = {"label": entity_type, "start": start, "end": end, "text": text[start:end]}
                 spans.append({**span, "score": score})
             yield {"text": text, "spans": spans}
+
+    def prediction_findings(self, logits: np.ndarray, features: FeatureTable) -> Iterator[Finding]:
+        """Whether no entity is predicted."""
+        is_word, sentence_rows, _ = _word_tokens(features)
+        targets = features.read_column("labels")[is_word]
+        is_outside = np.array([tag[0] == OUTSIDE for tag in self.tags])
+        predicted = logits[is_word].argmax(1)
+        if not is_outside.any() or is_outside[targets].all() or not is_outside[predicted].all():
+            return
+        yield Finding(
+            "no_predicted_entity",
+            f"No entity is predicted in any of the {len(sentence_rows):,} validation sentences",
+            len(sentence_rows),
+            len(sentence_rows),
+            "",
+            "Raise the learning rate or the number of steps",
+        )
 
     def report_items(self, logits: np.ndarray, features: FeatureTable) -> Iterator[ReportItem]:
         is_word, sentence_rows, sizes = _word_tokens(features)

@@ -1,0 +1,109 @@
+"""Findings on rows: each with its number, an example and an action."""
+
+from __future__ import annotations
+
+import csv
+
+import numpy as np
+import pytest
+
+from bertft.config.data import DataConfig
+from bertft.data.features import featurize
+from bertft.data.row_findings import find_row_findings
+from bertft.data.splits import load_splits
+
+GOOD = [(f"a long and good film number {n} that everybody liked", "good") for n in range(10)]
+BAD = [(f"the room {n * 7919} was dirty and the staff rude", "bad") for n in range(10)]
+OTHER = [("we came by train", "good"), ("the soup is cold", "bad")]
+
+
+def findings(tmp_path, train, validation, encode=None, **settings):
+    for name, rows in (("train", train), ("validation", validation)):
+        with open(tmp_path / f"{name}.csv", "w", newline="", encoding="utf-8") as file:
+            csv.writer(file).writerows([("text", "label"), *rows])
+    config = DataConfig(
+        name="x",
+        train=str(tmp_path / "train.csv"),
+        validation=str(tmp_path / "validation.csv"),
+        **settings,
+    )
+    splits = load_splits(config)
+    features = {}
+    if encode is not None:
+        features = {"train": featurize(splits.train, encode, [], None)}
+    return {finding.kind: finding for finding in find_row_findings(splits, features, 4)}
+
+
+def test_rows_without_a_problem_have_no_finding(tmp_path):
+    assert findings(tmp_path, GOOD + BAD, OTHER) == {}
+
+
+def test_a_class_that_validation_does_not_have(tmp_path):
+    found = findings(tmp_path, GOOD + BAD, OTHER[:1])
+    (finding,) = found.values()
+    assert finding.kind == "missing_classes_validation"
+    assert (finding.count, finding.total, finding.example) == (1, 2, "'bad'")
+
+
+def test_the_same_text_with_another_label(tmp_path):
+    train = [*GOOD, *BAD, ("The  ROOM 0 was dirty and the staff rude", "good")]
+    finding = findings(tmp_path, train, OTHER)["contradictory_duplicates"]
+    assert (finding.count, finding.total) == (2, 21)
+    assert "train.csv:12" in finding.example and "is bad" in finding.example
+    assert "train.csv:22 is good" in finding.example
+
+
+def test_the_same_text_with_the_same_label_is_no_contradiction(tmp_path):
+    assert findings(tmp_path, [*GOOD, *BAD, BAD[0]], OTHER) == {}
+
+
+def test_numbers_contradict_if_they_are_far_apart(tmp_path):
+    texts = [text for text, _ in GOOD]
+    rows = [(text, number / 2) for number, text in enumerate(texts)]
+    validation = [("we came by train", 1), ("the soup is cold", 2)]
+    near = findings(tmp_path, [*rows, (texts[0], 0.2)], validation, task="regression")
+    assert near == {}
+    far = findings(tmp_path, [*rows, (texts[0], 4)], validation, task="regression")
+    assert far["contradictory_duplicates"].count == 2
+
+
+def test_label_lists_contradict_in_any_order(tmp_path):
+    rows = [(text, "a|b") for text, _ in GOOD] + [(text, "c") for text, _ in BAD]
+    validation = [("we came by train", "a|b|c")]
+    settings = {"task": "multi_label"}
+    assert findings(tmp_path, [*rows, (GOOD[0][0], "b|a")], validation, **settings) == {}
+    found = findings(tmp_path, [*rows, (GOOD[0][0], "a")], validation, **settings)
+    assert found["contradictory_duplicates"].count == 2
+
+
+def test_validation_texts_that_are_in_train(tmp_path):
+    near = ("a long and good film number 3 that everybody liked!", "good")
+    same = ("THE room 0 was dirty and the staff  rude", "bad")
+    finding = findings(tmp_path, GOOD + BAD, [*OTHER, near, same])["validation_texts_in_train"]
+    assert (finding.count, finding.total) == (2, 4)
+    assert "1 the same, 1 nearly the same" in finding.message
+    assert "validation.csv:5" in finding.example and "train.csv:12" in finding.example
+    finding = findings(tmp_path, GOOD + BAD, [*OTHER, near])["validation_texts_in_train"]
+    assert (finding.count, finding.total) == (1, 3) and "validation.csv:4" in finding.example
+
+
+@pytest.mark.parametrize("cut", [0, 3])
+def test_truncated_texts(tmp_path, cut):
+    def encode(rows):
+        count = len(rows["text"])
+        cuts = np.zeros(count, np.int32)
+        cuts[1] = cut
+        return {
+            "input_ids": [np.arange(4, dtype=np.int32)] * count,
+            "cut_tokens": cuts,
+            "row": np.arange(count),
+        }
+
+    found = findings(tmp_path, GOOD + BAD, OTHER, encode)
+    if not cut:
+        assert found == {}
+        return
+    finding = found["truncated_texts_train"]
+    assert (finding.count, finding.total) == (1, 20)
+    assert "(5.0%) are longer than 4 tokens; 3.6% of all tokens are cut" in finding.message
+    assert "train.csv:3 with 7" in finding.example and "data.max_length" in finding.advice
