@@ -298,7 +298,8 @@ class AdapterFolder:
         )
 
     def _is_known_type(self) -> bool:
-        return self.settings.get("peft_type") in readers_by_peft_type()
+        peft_type = self.settings.get("peft_type")
+        return isinstance(peft_type, str) and peft_type in readers_by_peft_type()
 
     def saved_shapes(self) -> dict[str, torch.Size]:
         """Shapes of the saved tensors that replace a whole parameter, by parameter name."""

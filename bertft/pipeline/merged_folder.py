@@ -25,6 +25,7 @@ from bertft.errors import DataError
 from bertft.runs.tensor_files import read_tensors, write_tensors
 from bertft.tasks.task import Threshold
 from bertft.utils.atomic_io import atomic_write_json
+from bertft.utils.messages import shorten
 from bertft.utils.safe_files import read_json_object
 
 __all__ = [
@@ -103,13 +104,13 @@ def read_merged_info(folder: Path) -> MergedFolderInfo:
     try:
         settings, length = content.get("prefix"), content["max_length"]
         if length is not None and not (type(length) is int and 0 < length < 1 << 31):
-            raise ValueError(f"max_length is {length!r}")
+            raise ValueError(f"max_length is {shorten(repr(length))}")
         prefix = None
         if settings is not None:
             prefix = PrefixConfig(**check_recorded_settings("method.prefix", settings))
         task = content.get("task")
         if task is not None and not isinstance(task, str):
-            raise ValueError(f"task is {task!r}")
+            raise ValueError(f"task is {shorten(repr(task))}")
         return MergedFolderInfo(
             length, prefix, check_answer_settings(content.get("answering")), task
         )

@@ -423,6 +423,8 @@ def adapter(bases, tmp_path):
 @pytest.mark.parametrize(("changes", "words"), [
     ({"peft_type": "PREFIX_TUNING"}, "peft_type PREFIX_TUNING are not supported"),
     ({"peft_type": "OFT"}, "peft_type OFT are not supported"),
+    ({"peft_type": ["LORA"]}, "peft_type .* are not supported"),
+    ({"peft_type": {}}, "peft_type {} are not supported"),
     ({"peft_type": None}, "peft_type None are not supported"),
     ({"init_lora_weights": "pissa_niter_4"}, "changed the base weights"),
     ({"arrow_config": {"top_k": 3}}, "arrow_config is not supported"),

@@ -41,6 +41,13 @@ def test_nothing_beside_a_model(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["bertft.json"]
 
 
+def test_a_huge_length_is_quoted_in_short(tmp_path):
+    (tmp_path / "bertft.json").write_text(f'{{"max_length": {10**400}}}')
+    with pytest.raises(DataError, match="max_length is 1000") as caught:
+        read_merged_info(tmp_path)
+    assert len(caught.value.what) < 200
+
+
 @pytest.mark.parametrize("content", ["{}", '{"max_length": 1, "prefix": {"odd": 1}}', "[]"])
 def test_bertft_json_of_another_form(tmp_path, content):
     (tmp_path / "bertft.json").write_text(content)
