@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from bertft.config.registry import METRICS, TASKS
 
-__all__ = ["LOWER_IS_BETTER", "TASKS_BY_SETTING", "join_words", "tasks_with"]
+__all__ = ["LOWER_IS_BETTER", "TASKS_BY_SETTING", "head_classes", "join_words", "tasks_with"]
 
 LOWER_IS_BETTER = frozenset(
     name for name, metric in METRICS.specs().items() if not metric.higher_is_better
@@ -27,3 +29,9 @@ def tasks_with(trait: str) -> tuple[str, ...]:
 def join_words(names: Sequence[str], conjunction: str = "and") -> str:
     """``a, b and c``."""
     return f" {conjunction} ".join(filter(None, (", ".join(names[:-1]), *names[-1:])))
+
+
+def head_classes(model_config: Mapping[str, Any]) -> set[str]:
+    """``ForSequenceClassification`` and the like, without the names of the encoders."""
+    heads = [re.search(r"For[A-Z]\w*$", name) for name in model_config.get("architectures") or []]
+    return {head.group() for head in heads if head is not None}

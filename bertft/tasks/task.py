@@ -13,7 +13,6 @@ not.
 from __future__ import annotations
 
 import math
-import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -27,7 +26,7 @@ from torch import Tensor
 from bertft.config.data import DataConfig
 from bertft.config.loss import LossConfig
 from bertft.config.registry import METRICS, TASKS
-from bertft.config.task_facts import LOWER_IS_BETTER
+from bertft.config.task_facts import LOWER_IS_BETTER, head_classes
 from bertft.data.batch import Batch, BatchSeed
 from bertft.data.features import EncodeFunction, FeatureTable, featurize, tokenizer_hash
 from bertft.data.findings import Finding
@@ -122,7 +121,7 @@ class BaseTask(ABC):
 
         A config that names several heads describes none.
         """
-        return _head_classes(model_config) == {cls.auto_class.removeprefix("AutoModel")}
+        return head_classes(model_config) == {cls.auto_class.removeprefix("AutoModel")}
 
     @classmethod
     def class_names_from_config(cls, model_config: Mapping[str, Any]) -> list[str] | None:
@@ -392,7 +391,7 @@ def detect_task(
         task = _task_class(name)
         if task.matches_config(model_config):
             return name, task.class_names_from_config(model_config)
-    if len(_head_classes(model_config)) > 1:
+    if len(head_classes(model_config)) > 1:
         raise UsageError(
             f"architectures names several heads ({format_list(model_config['architectures'])})",
             where="config.json",
@@ -404,12 +403,6 @@ def detect_task(
         where="config.json",
         hint=f"Train a head first (tasks: {', '.join(TASKS.names())})",
     )
-
-
-def _head_classes(model_config: Mapping[str, Any]) -> set[str]:
-    """``ForSequenceClassification`` and the like, without the names of the encoders."""
-    heads = [re.search(r"For[A-Z]\w*$", name) for name in model_config.get("architectures") or []]
-    return {head.group() for head in heads if head is not None}
 
 
 def _task_class(name: str) -> type[BaseTask]:
