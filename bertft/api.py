@@ -354,6 +354,7 @@ class Predictor:
                 *self._arguments,
                 f"data.validation={path}",
                 f"hydra.run.dir={out}",
+                "report=false",
             ]
             with contextlib.redirect_stdout(_NullStream()):
                 _run_command("eval", arguments)

@@ -117,6 +117,7 @@ class EvalConfig:
     precision: str | None = setting(None, _PRECISION_HELP, choices=("auto", *PRECISIONS))
     device: str = setting("auto", _DEVICE_HELP)
     trust_remote_code: bool = setting(False, _TRUST_HELP)
+    report: bool = setting(True, "Write report.html and plots/*.png.")
 
 
 @dataclass

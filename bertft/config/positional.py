@@ -9,10 +9,13 @@ bertft report RUN, verify RUN        run=RUN
 bertft compare A B C                 runs=[A,B,C]
 bertft init tickets.csv my.yaml      train=tickets.csv output=my.yaml
 bertft init my.yaml                  output=my.yaml
+
+eval also takes ``model.path=``, the name of train, for ``run=``.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from bertft.config.schema import find_setting, settings_tree
@@ -49,6 +52,8 @@ def expand_positional(command: str, words: Sequence[str]) -> list[str]:
     Raises:
         UsageError: too many positional arguments, or one whose setting is also set.
     """
+    if command == "eval" and not any(word.startswith("run=") for word in words):
+        words = [re.sub(r"^model\.path=", "run=", word) for word in words]
     positional = [word for word in words if "=" not in word and not word.startswith("~")]
     if command == "train":  # other commands take folders, which may be called "run"
         root = settings_tree(command)

@@ -25,8 +25,8 @@ class TrainerConfig:
     )
     max_steps: int | None = setting(
         None,
-        "Number of optimizer steps, instead of epochs.",
-        at_least=1,
+        "Number of optimizer steps, instead of epochs. 0: only evaluate the base and its head.",
+        at_least=0,
         former="steps",
         on_resume="increase",
     )

@@ -90,7 +90,14 @@ def _log_notes(context: RunContext, task_model: TaskModel, has_trained_head: boo
     if task_model.head_note and not has_trained_head:
         context.log(f"{source.name}: {task_model.head_note}")
     head = head_parameters(task_model.model).keys()
-    if not task.trains_new_head and task_model.new_parameters & head:
+    is_new = bool(task_model.new_parameters & head)
+    untrained = head & set(task_model.randomly_initialized)
+    if context.config.trainer.max_steps == 0 and untrained and task.trains_new_head:
+        context.log(
+            f"the head of {source.name} for {task.name} is new: without training, its scores are"
+            " at chance level"
+        )
+    if not task.trains_new_head and is_new:
         context.log(
             f"{source.name} has no head for {task.name}: it is initialized randomly, and its first"
             " scores are at chance level"

@@ -41,5 +41,6 @@ def build_optimization(context: RunContext, data: RunData, model: RunModel) -> O
     epochs = config.method.epochs if trainer.epochs is None else trainer.epochs
     warmup = config.method.warmup if trainer.warmup is None else trainer.warmup
     steps = max(1, math.ceil(epochs * data.training.sampler.steps_per_epoch))
-    schedule = Schedule(trainer.max_steps or steps, warmup, trainer.schedule)
+    total_steps = steps if trainer.max_steps is None else trainer.max_steps
+    schedule = Schedule(total_steps, warmup, trainer.schedule)
     return Optimization(train_step, schedule)

@@ -10,9 +10,10 @@ reported as a warning; no error is raised.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -23,14 +24,17 @@ from bertft.pipeline.data import RunData
 from bertft.pipeline.task_model import TaskModel
 from bertft.report.context import ReportContext
 from bertft.report.intervals import Intervals, split_intervals
-from bertft.report.sections import SECTIONS
+from bertft.report.sections import SECTIONS, Section
 from bertft.runs.run_folder import RunFolder
 from bertft.tasks.report_items import ReportItem, TableItem
 from bertft.training.evaluate import evaluation_outputs
 from bertft.utils.atomic_io import atomic_write_text, remove_stale_temporaries
 from bertft.utils.status import show_status
 
-__all__ = ["padding_fraction", "write_report", "write_run_report"]
+if TYPE_CHECKING:
+    from bertft.report.page.render import RenderedItem
+
+__all__ = ["padding_fraction", "render_sections", "write_report", "write_run_report"]
 
 _MAX_PADDING_STEPS = 500  # steps for which padding is counted
 
@@ -134,15 +138,35 @@ def write_report(context: ReportContext, warn: Callable[[str], object]) -> Path 
 
 def _write_page(context: ReportContext, warn: Callable[[str], object]) -> Path:
     show_status("drawing report")
-    # matplotlib and Jinja take long to import, and only the end of a run needs them.
-    from bertft.report.page.render import FailedItem, Picture, RenderedItem, render_run_report
+    from bertft.report.page.render import render_run_report  # Jinja takes long to import
+
+    context.run.ensure_no_links()
+    sections = render_sections(
+        [(section, partial(section.build_items, context)) for section in SECTIONS],
+        context.run.path,
+        warn,
+    )
+    atomic_write_text(context.run.report_path, render_run_report(context, sections))
+    return context.run.report_path
+
+
+def render_sections(
+    sections: Iterable[tuple[Section, Callable[[], Iterable[ReportItem]]]],
+    folder: Path,
+    warn: Callable[[str], object],
+) -> list[tuple[Section, list[RenderedItem]]]:
+    """Draw the items of each section, also into ``folder``/plots; empty sections are left out.
+
+    ``warn`` is called with each error; what could not be drawn is named in its place.
+    """
+    # matplotlib takes long to import, and only the end of a command needs it.
+    from bertft.report.page.render import FailedItem, Picture
     from bertft.report.plots.draw import draw_item
 
-    plots, missing_characters = context.run.plots_dir, set[str]()
-    context.run.ensure_no_links()
+    plots, missing_characters = folder / "plots", set[str]()
     plots.mkdir(exist_ok=True)
-    for folder in (context.run.path, plots):
-        remove_stale_temporaries(folder)  # from a report that was killed
+    for path in (folder, plots):
+        remove_stale_temporaries(path)  # from a report that was killed
 
     def render_item(item: ReportItem) -> RenderedItem:
         if isinstance(item, TableItem):
@@ -155,25 +179,24 @@ def _write_page(context: ReportContext, warn: Callable[[str], object]) -> Path:
         missing_characters.update(drawing.missing_characters)
         return Picture(item, drawing.svg)
 
-    sections = []
-    for section in SECTIONS:
-        rendered_items: list[RenderedItem] = []
+    rendered: list[tuple[Section, list[RenderedItem]]] = []
+    for section, build_items in sections:
+        items: list[RenderedItem] = []
         try:
-            for item in section.build_items(context):  # items before an error are kept
-                rendered_items.append(render_item(item))  # noqa: PERF401
+            for item in build_items():  # items before an error are kept
+                items.append(render_item(item))  # noqa: PERF401
         except Exception as error:
             warn(f"the section {section.title} could not be rendered ({_error_text(error)})")
-            rendered_items.append(FailedItem(section.title, _error_text(error)))
-        if rendered_items:
-            sections.append((section, rendered_items))
+            items.append(FailedItem(section.title, _error_text(error)))
+        if items:
+            rendered.append((section, items))
     if missing_characters:
         characters = "".join(sorted(missing_characters)[:12])
         warn(
             f"no installed font has the characters {characters!r}: plots/*.png shows boxes for them"
             " (report.html uses the fonts of the browser)"
         )
-    atomic_write_text(context.run.report_path, render_run_report(context, sections))
-    return context.run.report_path
+    return rendered
 
 
 def _error_text(error: Exception) -> str:

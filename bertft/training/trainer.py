@@ -170,6 +170,9 @@ class Trainer:
         if self._is_out_of_patience():  # early stopping was due when the run was interrupted
             yield self._finish()
             return
+        if total_steps == 0:
+            yield from self._evaluate_untrained()
+            return
         if state.step == 0:
             state.start, state.gradient = self._weight_sums(), 0.0
         self.train_step.runner.model.train()
@@ -194,6 +197,16 @@ class Trainer:
                     break
         if self._last_saved_step != state.step:
             yield self._save_checkpoint(is_best=False)
+        yield self._finish()
+
+    def _evaluate_untrained(self) -> Iterator[Event]:
+        """Evaluate the model as it is, and save it (``trainer.max_steps=0``)."""
+        is_best = False
+        if self.data.validation is not None:
+            evaluation = self._evaluate()
+            is_best = evaluation.best
+            yield evaluation
+        yield self._save_checkpoint(is_best)
         yield self._finish()
 
     def run_step(self, step_batch: StepBatch) -> Iterator[Event]:

@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from small_runs import read, read_lines, run_bertft, write_classes, write_csv
+from small_runs import read, read_lines, run_bertft, write_classes, write_csv, write_task
 
 METHODS = (
     "lora",
@@ -279,3 +279,56 @@ def test_a_head_without_weights_answers_nothing(copied, work_dir):
     save_file(remaining, file, metadata={"format": "pt"})
     result = run_bertft("predict", "run=merged", stdin='{"text": "good"}\n')
     assert result.refused and "there are no weights for classifier.bias" in result.err
+
+
+def test_eval_shows_what_the_report_of_training_shows(trained, work_dir):
+    run = trained("classification")
+    result = run_bertft("eval", f"run={run}", "hydra.run.dir=scored")
+    assert result.status == 0, result
+    for title in ("validation, 24 rows", "95% interval", "Confusion matrix", "Scores per class"):
+        assert title in result.out, result.out
+    page = (work_dir / "scored" / "report.html").read_text(encoding="utf-8")
+    for section in ('id="results"', 'id="predictions"', 'id="data"'):
+        assert section in page
+    assert "24 rows" in page and 'id="training"' not in page and "default-src 'none'" in page
+    assert (work_dir / "scored" / "plots" / "confusion.png").stat().st_size > 1_000
+    assert f"report: {work_dir / 'scored' / 'report.html'}\n" in result.out.replace(
+        "report: scored", f"report: {work_dir / 'scored'}"
+    )
+
+
+def test_eval_without_a_report(trained, work_dir):
+    result = run_bertft(
+        "eval", f"run={trained('classification')}", "hydra.run.dir=scored", "report=false"
+    )
+    assert result.status == 0 and "report:" not in result.out
+    names = {path.name for path in (work_dir / "scored").iterdir()}
+    assert names == {"metrics.json", "rows.json"}
+
+
+@pytest.mark.parametrize("task", ["token_classification", "multi_label", "regression"])
+def test_the_report_of_other_tasks(trained, work_dir, task):
+    result = run_bertft("eval", f"run={trained(task)}", "hydra.run.dir=scored")
+    assert result.status == 0 and result.err == "", result
+    page = (work_dir / "scored" / "report.html").read_text(encoding="utf-8")
+    assert "could not be rendered" not in page and 'id="predictions"' in page
+
+
+def test_a_base_is_evaluated_before_training(work_dir, trained):
+    data = write_task(work_dir, "classification")
+    words = ("model=tiny", *data, "trainer.max_steps=0", "trainer.threads=1", "report=false")
+    result = run_bertft("train", *words, "hydra.run.dir=base")
+    assert result.status == 0 and "without training, its scores are at chance level" in result.out
+    content = read(work_dir / "base" / "metrics.json")
+    assert content["best"]["step"] == 0 and content["train"]["steps"] == 0
+    assert scores("run=base") == content["validation"]
+    again = run_bertft("train", "resume=base")
+    assert again.status == 0 and "is finished after 0 steps" in again.out
+
+    # A base with a head of its own keeps it, if the head has the classes of the data.
+    assert run_bertft("merge", f"run={trained('classification')}", "out=merged").status == 0
+    files = ("data=files", f"data.validation={work_dir / 'validation.csv'}")
+    merged = scores("model.path=merged", *files)
+    assert merged == scores("run=merged", *files)
+    wrong = run_bertft("eval", "model.path=merged", "run=merged", *files)
+    assert wrong.refused

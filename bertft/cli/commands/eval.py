@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -127,24 +128,47 @@ _ROWS_FILE = "rows.json"
 
 
 def run(config: EvalRequest, folder: Path) -> None:
-    """Print the metrics and write them to ``folder``/metrics.json under the name of the split.
+    """Print the result and write it to ``folder``: metrics.json, rows.json and report.html.
 
-    rows.json in the same folder has the counts of the rows.
+    metrics.json has the metrics under the name of the split, rows.json the counts of the rows. A
+    file of predictions has no report.
     """
     run_folder = RunFolder(folder)
     run_folder.ensure_no_run()
     if config.predictions is not None:  # needs neither a model nor torch
         metrics, metric_name, counts = score_predictions(config)
+        _write_metrics(config, run_folder, metrics, counts)
+        for table in score_tables(metrics, metric_name, config.split, counts["used"]):
+            plain_console().print(table)
+        _print_accounting(config, counts)
     else:
         show_status(IMPORT_STATUS)
         from bertft.cli.commands.eval_run import score_run
+        from bertft.report.eval_report import evaluation_tables, write_evaluation_report
 
-        metrics, metric_name, counts = score_run(config)
+        evaluation = score_run(config)
+        _write_metrics(config, run_folder, evaluation.metrics, evaluation.counts)
+        for table in evaluation_tables(evaluation):
+            plain_console().print(table)
+        _print_accounting(config, evaluation.counts)
+        if config.report:
+            with convert_write_errors(run_folder.path):
+                path = write_evaluation_report(evaluation, run_folder.path, print_warning)
+            print_escaped(f"report: {path}")
+    print_escaped(run_folder.metrics_path)
+
+
+def _write_metrics(
+    config: EvalRequest,
+    run_folder: RunFolder,
+    metrics: Mapping[str, float],
+    counts: Mapping[str, Any],
+) -> None:
     with convert_write_errors(run_folder.path):
         run_folder.path.mkdir(parents=True, exist_ok=True)
         atomic_write_json(run_folder.path / _ROWS_FILE, {config.split: counts})
     run_folder.write_metrics({config.split: metrics})
-    for table in score_tables(metrics, metric_name, config.split, counts["used"]):
-        plain_console().print(table)
+
+
+def _print_accounting(config: EvalRequest, counts: Mapping[str, Any]) -> None:
     print_escaped(format_accounting(f"{config.split} ({counts['source']})", counts))
-    print_escaped(run_folder.metrics_path)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+import numpy as np
 
 from bertft.config.command_configs import EvalRequest
 from bertft.data.features import cache_folder
 from bertft.errors import UsageError
 from bertft.pipeline.open_model import open_from_settings
 from bertft.pipeline.recorded_rows import load_split
+from bertft.report.eval_report import Evaluation
+from bertft.report.intervals import metric_intervals
 from bertft.tasks.task import build_features
 from bertft.training.evaluate import evaluate
 from bertft.utils.numbers import format_count
@@ -18,8 +20,8 @@ from bertft.utils.terminal import print_escaped, print_warning
 __all__ = ["score_run"]
 
 
-def score_run(config: EvalRequest) -> tuple[dict[str, float], str, dict[str, Any]]:
-    """The metrics, the name of the main metric, and the counts of the rows with their source."""
+def score_run(config: EvalRequest) -> Evaluation:
+    """Evaluate the model that ``config`` selects. Raises UsageError and DataError."""
     loaded = open_from_settings(config, config.precision, config.data, print_warning)
     if loaded.run is None and config.data is None:
         raise UsageError(
@@ -41,6 +43,23 @@ def score_run(config: EvalRequest) -> tuple[dict[str, float], str, dict[str, Any
         loaded.data.on_bad_row,
         loaded.data.max_skipped,
     )
+    features = tables[config.split]
     show_status(f"evaluating {format_count(len(rows))} rows")
-    metrics = evaluate(task_model.runner, task, tables[config.split], task_model.precision)
-    return metrics, task.metric, {"source": rows.source, **rows.accounting()}
+    outputs: list[np.ndarray] = []
+    metrics = evaluate(
+        task_model.runner, task, features, task_model.precision, on_outputs=outputs.append
+    )
+    facts = {"Checkpoint": f"step {format_count(loaded.info.step)}"} if loaded.run else {}
+    facts["Base model"] = task_model.source.name
+    facts["Precision"] = task_model.precision.name
+    return Evaluation(
+        str(config.adapter or config.run),
+        config.split,
+        task,
+        metrics,
+        {"source": rows.source, **rows.accounting()},
+        outputs[0],
+        features,
+        metric_intervals(task, outputs[0], features),
+        facts,
+    )
