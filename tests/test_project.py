@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import graphlib
+import os
 import re
 import subprocess
 import sys
@@ -139,6 +140,44 @@ def test_the_installed_package_finds_its_own_configuration(built, tmp_path):
     folder, _, config = done.stdout.partition("\n")
     assert Path(folder) == tmp_path / "bertft" / "conf"
     assert "name: prefix" in config
+
+
+@pytest.mark.slow
+def test_the_wheel_runs_in_a_new_environment_outside_the_checkout(built, tmp_path):
+    """pip installs the wheel alone; the dependencies are those of the running environment."""
+    subprocess.run([sys.executable, "-m", "venv", tmp_path / "venv"], check=True, timeout=120)
+    (packages,) = (tmp_path / "venv").glob("[Ll]ib/**/site-packages")
+    folders = [folder for folder in map(Path, sys.path) if folder.name.endswith("-packages")]
+    (packages / "dependencies.pth").write_text("\n".join(map(str, folders)), encoding="utf-8")
+    (scripts,) = {file.parent for file in (tmp_path / "venv").glob("*/activate")}
+    (tmp_path / "empty").mkdir()
+    env = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in ("PYTHONPATH", "PYTHONHOME")
+    } | {"BERTFT_CACHE": str(tmp_path / "cache"), "HF_HUB_OFFLINE": "1"}
+
+    def run(*words: str | Path) -> str:
+        done = subprocess.run(
+            [scripts / words[0], *words[1:]], cwd=tmp_path / "empty", env=env,
+            capture_output=True, text=True, timeout=300,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    run("python", "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", built[0])
+    installed = Path(run("python", "-c", "import bertft; print(bertft.__file__)").strip())
+    assert packages in installed.parents
+    assert (installed.parent / "conf" / "train.yaml").is_file()
+    assert (installed.parent / "samples" / "sentiment" / "train.jsonl").is_file()
+    assert run("bertft", "--version").strip() == f"bertft {bertft.__version__}"
+    assert "doctor" in run("bertft", "--help")
+    run("bertft", "train", "model=tiny", "data=sample", "trainer.max_steps=2", "hydra.run.dir=run")
+    assert (tmp_path / "empty" / "run" / "report.html").is_file()
+    run("bertft", "init")
+    assert "name: lora" in run("bertft", "train", "config=bertft.yaml", "--cfg", "job")
+    run("bertft", "merge", "run", "merged")
+    assert (tmp_path / "empty" / "merged" / "model.safetensors").is_file()
 
 
 def test_readme_opens_with_the_two_commands():

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from huggingface_hub import constants, get_token
 from rich.table import Table
 from rich.text import Text
 
@@ -34,6 +35,7 @@ __all__ = [
     "check_cpu",
     "check_disk",
     "check_gpus",
+    "check_hub_login",
     "check_matmul",
     "check_offline_base",
     "check_versions",
@@ -46,6 +48,7 @@ OK, WARNING, FAILED = "ok", "note", "FAILED"
 _STYLES = {OK: "green", WARNING: "yellow", FAILED: "bold red"}
 _HUB = "https://huggingface.co"
 _OFFLINE_VARIABLES = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE")
+_TOKEN_VARIABLES = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
 _MIN_FREE_BYTES = 5_000_000_000  # a base model of 110 M parameters and a few full checkpoints
 _CPU_FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
 _MATRIX_SIZE = 1024
@@ -139,6 +142,18 @@ def _contact(endpoint: str, timeout: float, errors: dict[str, str], name: str) -
         errors[name] = f"status {error.code}, {error.reason}" if is_from_proxy else ""
     except (OSError, ValueError) as error:
         errors[name] = str(getattr(error, "reason", error)) or type(error).__name__
+
+
+def check_hub_login() -> CheckResult:
+    """Whether there is a token for the Hub. It is neither shown nor sent."""
+    name = "Hub login"
+    variable = next((name for name in _TOKEN_VARIABLES if os.environ.get(name)), None)
+    if variable is not None:
+        return CheckResult(name, OK, f"token in {variable}")
+    if get_token():
+        return CheckResult(name, OK, f"token in {constants.HF_TOKEN_PATH}")
+    advice = "Needed only for hf upload and for private models: hf auth login"
+    return CheckResult(name, OK, "no token", advice)
 
 
 def check_offline_base() -> CheckResult:

@@ -22,7 +22,16 @@ def test_a_machine_that_trains(work_dir):
     result = run_bertft("doctor")
     assert result.status == 0, result
     words = " ".join(result.out.split())
-    for name in ("versions", "CPU", "GPU", "Hub", "offline base model", "disk, runs", "matmul"):
+    for name in (
+        "versions",
+        "CPU",
+        "GPU",
+        "Hub",
+        "offline base model",
+        "Hub login",
+        "disk, runs",
+        "matmul",
+    ):
         assert name in result.out
     assert "steps of a tiny BERT" in words and "HF_HUB_OFFLINE is set" in words
     assert result.out.splitlines()[-1].startswith("training works on this machine")

@@ -134,6 +134,7 @@ def _run_checks(config: DoctorConfig) -> Iterator[CheckResult]:
     yield doctor.check_cpu()
     yield from doctor.check_gpus()
     yield doctor.check_offline_base()
+    yield doctor.check_hub_login()
     yield doctor.check_disk("disk, runs", Path("outputs"))
     yield doctor.check_disk("disk, cache")
     try:

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from huggingface_hub import constants
 
 from bertft.report import doctor
 from bertft.report.doctor import FAILED, OK, WARNING
@@ -147,3 +148,27 @@ def test_disks(tmp_path, monkeypatch):
 def test_a_folder_without_write_permission(tmp_path):
     Path(tmp_path).chmod(0o500)
     assert doctor.check_disk("x", tmp_path).status == FAILED
+
+
+@pytest.fixture
+def token_file(tmp_path, monkeypatch):
+    for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "token"))
+    return tmp_path / "token"
+
+
+def test_without_a_token_the_hub_login_says_what_it_is_for(token_file):
+    result = doctor.check_hub_login()
+    assert (result.status, result.detail) == (OK, "no token")
+    assert "hf auth login" in result.advice
+
+
+def test_a_token_is_found_and_never_shown(token_file, monkeypatch):
+    token_file.write_text("hf_secret")
+    stored = doctor.check_hub_login()
+    assert (stored.status, stored.detail) == (OK, f"token in {token_file}")
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    result = doctor.check_hub_login()
+    assert (result.status, result.detail) == (OK, "token in HF_TOKEN")
+    assert "secret" not in f"{stored}{result}"
