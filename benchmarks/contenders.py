@@ -25,7 +25,7 @@ from bertft.config.registry import METHODS
 from bertft.config.trainer import TrainerConfig
 from bertft.data.batch import Batch, LengthGroupedSampler, collate, prefetch
 from bertft.data.features import FeatureTable
-from bertft.methods import collect_param_groups
+from bertft.methods import build_components, collect_param_groups
 from bertft.models.precision import choose_precision
 from bertft.models.source import find_model_source
 from bertft.pipeline.model import build_task_model
@@ -82,7 +82,8 @@ def ours(
     """Training and evaluation."""
     task, table = contest.task, contest.train
     adapted = build_task_model(
-        find_model_source(contest.base), contest.model, _method(method), task, contest.tokenizer,
+        find_model_source(contest.base), contest.model, build_components(_method(method)), task,
+        contest.tokenizer,
         choose_precision(precision, contest.device), layout=layout,
     )  # fmt: skip
     optimizer = adamw.build_optimizer(

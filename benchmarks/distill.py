@@ -38,7 +38,7 @@ from bertft.data.splits import load_splits
 from bertft.distill import Distillation
 from bertft.distill.cached_logits import CachedLogits
 from bertft.distill.teachers import CachedTeacher
-from bertft.methods import collect_param_groups
+from bertft.methods import build_components, collect_param_groups
 from bertft.models.families import encoder_family, encoder_layers
 from bertft.models.precision import choose_precision
 from bertft.models.source import find_model_source
@@ -166,7 +166,7 @@ def _stepper(method: Any, task: Any, tokenizer: Any, layers: int, answers: np.nd
     torch.manual_seed(0)
     precision = choose_precision("fp32", torch.device("cpu"))
     source = find_model_source("all-MiniLM-L6-v2")
-    adapted = build_task_model(source, _MODEL, method, task, tokenizer, precision)
+    adapted = build_task_model(source, _MODEL, build_components(method), task, tokenizer, precision)
     found = encoder_layers(adapted.model)
     del found[layers:]
     adapted.model.config.num_hidden_layers = layers

@@ -91,8 +91,8 @@ def adapt() -> Callable[..., list[MethodComponent]]:
     ) -> list[MethodComponent]:
         nodes = {name: PARTS[name](**changes.pop(name)) for name in PARTS if name in changes}
         method = MethodConfig(name="test", **nodes, **changes)
-        parts = build_components(method, rate, head_of(model) if new is None else new)
-        attach_components(parts, model)
+        parts = build_components(method, rate)
+        attach_components(parts, model, head_of(model) if new is None else new)
         return parts
 
     return make

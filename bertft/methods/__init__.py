@@ -1,10 +1,12 @@
 """A method is a composition of components, each registered under the name of its node.
 
-    components = build_components(method, learning_rate, new_parameters)
-    attach_components(components, model)    # changes the model in place
+    components = build_components(method, learning_rate)
+    attach_components(components, model, new_parameters)    # changes the model in place
 
-``bertft.config.registry.METHODS`` names the function ``build(settings, method, learning_rate)`` of
-each, where ``learning_rate`` is trainer.learning_rate (None: the component's own).
+``bertft.config.registry.METHODS`` refers to the function ``build(settings, method, learning_rate)``
+of each component, where ``learning_rate`` is trainer.learning_rate (None: the component's own).
+Components are built before the run is seeded and before the model is loaded: only ``attach`` draws
+random numbers.
 """
 
 from __future__ import annotations
@@ -27,18 +29,15 @@ __all__ = ["attach_components", "build_components", "collect_param_groups", "tra
 
 
 def build_components(
-    method: MethodConfig, learning_rate: float | None, new_parameters: Iterable[str]
+    method: MethodConfig, learning_rate: float | None = None
 ) -> list[MethodComponent]:
     """The components of ``method``, in attaching order.
 
     Args:
-        method: The node ``method`` of a configuration.
-        learning_rate: Overrides the components' own; None does not.
-        new_parameters: Names of the parameters that no checkpoint had.
+        method: The section ``method`` of a configuration.
+        learning_rate: Replaces the components' own; None: it does not.
     """
-    components: list[MethodComponent] = [
-        NewModules(new_parameters, learning_rate or method.head_learning_rate)
-    ]
+    components: list[MethodComponent] = [NewModules((), learning_rate or method.head_learning_rate)]
     for name in METHODS.names():
         settings = getattr(method, name)
         if settings is not None:
@@ -47,9 +46,19 @@ def build_components(
     return sorted(components, key=lambda component: component.attach_order)
 
 
-def attach_components(components: Sequence[MethodComponent], model: PreTrainedModel) -> None:
-    """Attach every component, in the order given."""
+def attach_components(
+    components: Sequence[MethodComponent],
+    model: PreTrainedModel,
+    new_parameters: Iterable[str] = (),
+) -> None:
+    """Attach every component, in the order given.
+
+    ``new_parameters``: names of the parameters of ``model`` that no checkpoint had, such as those
+    of a new head. They are trained with every method.
+    """
     for component in components:
+        if isinstance(component, NewModules):
+            component.select(new_parameters)
         component.attach(model)
 
 

@@ -31,15 +31,22 @@ __all__ = [
 
 
 class NewModules(MethodComponent):
-    """Freezes the model except for ``new_parameters``, such as a new head; attached first."""
+    """Freezes the model except for new parameters, such as those of a new head; attached first.
+
+    ``attach_components`` selects them, because they are known when the model is loaded.
+    """
 
     name = "head"
     attach_order = 0
     adapts_layers = False
 
     def __init__(self, new_parameters: Iterable[str], learning_rate: float) -> None:
-        self.new_parameters = frozenset(map(plain_path, new_parameters))
+        self.select(new_parameters)
         self.learning_rate = learning_rate
+
+    def select(self, new_parameters: Iterable[str]) -> None:
+        """Train the parameters with these names."""
+        self.new_parameters: frozenset[str] = frozenset(map(plain_path, new_parameters))
 
     def attach(self, model: nn.Module) -> None:
         for name, parameter in model.named_parameters():

@@ -9,6 +9,7 @@ tokenizer and the base that it recorded.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,6 +22,7 @@ from bertft.data.splits import Splits, load_inputs, load_splits
 from bertft.data.statistics import DataReport, SpecialTokenIds, summarize_splits
 from bertft.errors import UsageError
 from bertft.methods import build_components
+from bertft.methods.component import MethodComponent
 from bertft.models.loading import load_config, load_model
 from bertft.models.source import ModelSource, find_model_source
 from bertft.models.tokenizer import load_tokenizer, unknown_id
@@ -64,6 +66,8 @@ class RunData:
     """The data of a run.
 
     Attributes:
+        components: those of the method. They belong to the data because the maximum length
+            depends on the positions that they reserve; ``build_model`` attaches them.
         features: split → features.
         training: training and validation features, and the order of training.
     """
@@ -71,6 +75,7 @@ class RunData:
     task: BaseTask
     distillation: DistillationSetup
     base: BaseModel
+    components: Sequence[MethodComponent]
     max_length: int
     splits: Splits
     features: dict[str, FeatureTable]
@@ -89,7 +94,7 @@ def build_data(context: RunContext) -> RunData:
     distillation = DistillationSetup(context, task)
     distillation.check_teacher()
     base = _resolve_base(context, task, distillation)
-    components = build_components(config.method, None, ())  # only to count reserved positions
+    components = build_components(config.method, config.trainer.learning_rate)
     max_length = resolve_max_length(
         config.data.max_length,
         longest_input(base.config, base.tokenizer, components),
@@ -117,6 +122,7 @@ def build_data(context: RunContext) -> RunData:
         task,
         distillation,
         base,
+        components,
         max_length,
         splits,
         features,

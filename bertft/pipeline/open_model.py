@@ -21,6 +21,7 @@ from bertft.config.model import ModelConfig
 from bertft.config.registry import METHODS, TASKS, readers_by_peft_type
 from bertft.config.resume import read_runnable_config
 from bertft.errors import DataError, UsageError
+from bertft.methods import build_components
 from bertft.methods.component import MethodComponent
 from bertft.methods.peft_format import model_name
 from bertft.models.dropout import replace_dropout
@@ -140,7 +141,7 @@ def open_run(
     task_model = build_task_model(
         source,
         config.model,
-        config.method,
+        build_components(config.method),
         task,
         tokenizer,
         run_precision,
@@ -289,7 +290,7 @@ def open_folder(
     task_model = build_task_model(
         source,
         settings,
-        info.method,
+        build_components(info.method),
         task,
         tokenizer,
         choose_precision(precision, resolve_device(device), "precision"),

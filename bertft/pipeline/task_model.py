@@ -15,10 +15,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from bertft.config.method import MethodConfig
 from bertft.config.model import ModelConfig
 from bertft.errors import DataError, UsageError
-from bertft.methods import attach_components, build_components, trained_tensors
+from bertft.methods import attach_components, trained_tensors
 from bertft.methods.base import NewModules
 from bertft.methods.component import MethodComponent
 from bertft.models.dropout import replace_dropout
@@ -149,24 +148,24 @@ def longest_input(
 def build_task_model(
     source: ModelSource,
     settings: ModelConfig,
-    method: MethodConfig,
+    components: Sequence[MethodComponent],
     task: BaseTask,
     tokenizer: PreTrainedTokenizerBase,
     precision: Precision,
     *,
     model_config: PreTrainedConfig | None = None,
     layout: str = "auto",
-    learning_rate: float | None = None,
     weights: Mapping[str, Tensor] | None = None,
     gradient_checkpointing: bool = False,
     compiled: bool = False,
     base_config: Callable[[], Mapping[str, Any]] | None = None,
 ) -> TaskModel:
-    """Load the base ``source`` and attach the components of ``method``.
+    """Load the base ``source`` and attach ``components``.
 
     New weights are drawn from torch's generator, which the caller seeds.
 
     Args:
+        components: those of the method, not attached yet.
         model_config: the transformers config with the labels of ``task``; None: it is loaded.
         weights: trained weights of a checkpoint.
         base_config: returns the content of the base's config.json, which describes the head that
@@ -182,8 +181,7 @@ def build_task_model(
     if base_config is not None and task.needs_labels and brings_head(loaded):
         head_note = _align_with_task(loaded, base_config(), task)
     replace_dropout(model)
-    components = build_components(method, learning_rate, loaded.new_parameters)
-    attach_components(components, model)
+    attach_components(components, model, loaded.new_parameters)
     if weights is not None:
         load_trained_weights(model, weights)
     if gradient_checkpointing:

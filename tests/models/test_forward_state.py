@@ -67,7 +67,7 @@ def test_the_places_of_a_prefix_are_left_out(encoder, batch, kind, layout):
     for each in ("padded", layout):
         model = encoder("bert")
         torch.manual_seed(1)
-        attach_components(build_components(settings, None, ()), model)
+        attach_components(build_components(settings), model)
         traces.append(ActivationRecorder(frozenset({1}), record_hidden=True))
         EncoderRunner(model.eval(), "sequence", each)(made, traces[-1])
     wanted, trace = traces

@@ -36,8 +36,8 @@ LENGTHS = [3, 9, 9, 17, 30]
 def adapted(model, name):
     head = [key for key, _ in model.named_parameters() if not key.startswith("bert.encoder")]
     new = [key for key in head if "embeddings" not in key]  # the pooler among them
-    parts = build_components(MethodConfig(name=name, **METHODS[name]), None, new)
-    attach_components(parts, model)
+    parts = build_components(MethodConfig(name=name, **METHODS[name]))
+    attach_components(parts, model, new)
     with torch.no_grad():  # away from B = 0
         for key, parameter in model.named_parameters():
             if ".adapter." in key:
@@ -144,9 +144,9 @@ def test_other_heads_in_bf16(encoder, batch, kind):
         inside = f"{model.base_model_prefix}."
         new = [key for key, _ in model.named_parameters() if not key.startswith(inside)]
         method = MethodConfig(name="lora", **METHODS["lora"])
-        parts = build_components(method, None, new)
+        parts = build_components(method)
         torch.manual_seed(4)
-        attach_components(parts, model)
+        attach_components(parts, model, new)
         chosen = Precision(precision, CPU)
         chosen.place_model(model, False)
         logits = EncoderRunner(model, "sequence")(batch(LENGTHS, types=False))

@@ -23,6 +23,7 @@ from bertft.data.rows import BadRows, Rows
 from bertft.errors import DataError, SystemResourceError, UsageError
 from bertft.export.equivalence import score_rows
 from bertft.export.peft_adapter import write_peft_adapter
+from bertft.methods import build_components
 from bertft.models.precision import choose_precision
 from bertft.models.source import find_model_source
 from bertft.models.tokenizer import load_tokenizer
@@ -360,7 +361,7 @@ def trained_here(base, family, kind, changes):
     torch.manual_seed(0)
     tokenizer = load_tokenizer(settings)
     adapted = build_task_model(
-        find_model_source(str(base)), settings, method, task, tokenizer,
+        find_model_source(str(base)), settings, build_components(method), task, tokenizer,
         choose_precision("fp32", torch.device("cpu")),
     )  # fmt: skip
     stir(adapted.model)

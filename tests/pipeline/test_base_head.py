@@ -14,6 +14,7 @@ from tokenizers.models import WordLevel
 from bertft.config.data import DataConfig
 from bertft.config.method import MethodConfig
 from bertft.config.model import ModelConfig
+from bertft.methods import build_components
 from bertft.models.precision import choose_precision
 from bertft.models.source import find_model_source
 from bertft.models.tokenizer import load_tokenizer
@@ -55,7 +56,7 @@ def aligned(folder, name, classes):
     """Note, and whether the output layer is that of the base."""
     settings = ModelConfig(name="base", path=str(folder))
     task_model = build_task_model(
-        find_model_source(str(folder)), settings, MethodConfig(name="full"),
+        find_model_source(str(folder)), settings, build_components(MethodConfig(name="full")),
         build_task(DataConfig(name="data", task=name), classes), load_tokenizer(settings),
         choose_precision("fp32", torch.device("cpu")),
         base_config=lambda: json.loads((folder / "config.json").read_text()),
