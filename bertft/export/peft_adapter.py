@@ -16,8 +16,9 @@ from bertft.export.equivalence import EquivalenceCheck
 from bertft.methods.peft_format import PREFIX
 from bertft.models.linear_layers import plain_path
 from bertft.models.loading import head_parameters
-from bertft.pipeline.adapter_folder import BERTFT_FILE, CONFIG_FILE, PEFT_TASK_TYPES, WEIGHTS_FILE
+from bertft.pipeline.adapter_folder import CONFIG_FILE, PEFT_TASK_TYPES, WEIGHTS_FILE
 from bertft.pipeline.loaded_model import LoadedModel
+from bertft.pipeline.model_info import INFO_FILE
 from bertft.pipeline.open_model import open_from_settings, open_model
 from bertft.pipeline.task_model import TaskModel
 from bertft.runs.tensor_files import write_tensors
@@ -118,7 +119,7 @@ def write_peft_adapter(folder: Path, loaded: LoadedModel) -> dict[str, Tensor]:
     }
     if loaded.threshold is not None:
         info["threshold"] = loaded.threshold
-    atomic_write_json(folder / BERTFT_FILE, info)
+    atomic_write_json(folder / INFO_FILE, info)
     return tensors
 
 

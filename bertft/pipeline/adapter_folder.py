@@ -20,9 +20,8 @@ from typing import Any
 import torch
 
 from bertft.config.model import ModelConfig
-from bertft.config.registry import TASKS, readers_by_peft_type
+from bertft.config.registry import readers_by_peft_type
 from bertft.config.task_facts import tasks_with
-from bertft.config.values import check_answer_settings
 from bertft.errors import DataError, SystemResourceError, UsageError
 from bertft.methods.low_rank.peft_format import check_peft_adapter
 from bertft.methods.peft_format import model_name
@@ -31,13 +30,12 @@ from bertft.models.model_config import MAX_LABELS, read_model_config
 from bertft.models.source import ModelSource, find_model_source
 from bertft.models.tokenizer import load_tokenizer
 from bertft.pipeline.head_settings import HeadSettings
+from bertft.pipeline.model_info import INFO_FILE, read_model_info
 from bertft.runs.tensor_files import read_tensors
 from bertft.tasks.task import detect_task
-from bertft.utils.messages import invalid_entry
 from bertft.utils.safe_files import read_json_object
 
 __all__ = [
-    "BERTFT_FILE",
     "CONFIG_FILE",
     "PEFT_TASK_TYPES",
     "WEIGHTS_FILE",
@@ -45,11 +43,7 @@ __all__ = [
     "is_adapter_folder",
 ]
 
-CONFIG_FILE, WEIGHTS_FILE, BERTFT_FILE = (
-    "adapter_config.json",
-    "adapter_model.safetensors",
-    "bertft.json",
-)
+CONFIG_FILE, WEIGHTS_FILE = "adapter_config.json", "adapter_model.safetensors"
 _PICKLED_FILE = "adapter_model.bin"
 
 # QUESTION_ANS is left out: with it, peft drops token_type_ids, which changes predictions.
@@ -107,7 +101,7 @@ class AdapterFolder:
                     where=str(folder / WEIGHTS_FILE),
                     hint="Save the adapter again in float32, float16 or bfloat16",
                 )
-        self.info = _read_info(folder / BERTFT_FILE)
+        self.info = read_model_info(folder)
         self._check_vocabulary_size()
 
     def _find_base(self) -> ModelSource:
@@ -218,9 +212,9 @@ class AdapterFolder:
             UsageError: a head has several outputs, and it is not known whether they are mutually
                 exclusive classes or independent labels.
         """
-        if "task" in self.info:
-            head_settings.check_task(self.info["task"])
-            return self.info["task"], head_settings.class_names(self.info["labels"], rename=False)
+        if self.info.task is not None:
+            head_settings.check_task(self.info.task)
+            return self.info.task, head_settings.class_names(self.info.labels, rename=False)
         head = self._head_class()
         with self.adapter_errors():
             base_config, _ = load_config(self.model_settings, tokenizer, {})
@@ -310,34 +304,8 @@ class AdapterFolder:
 def _is_lost_folder(base_name: str, adapter: Path) -> bool:
     """Whether ``base_name`` is a missing relative path that an earlier version wrote."""
     written_by_bertft = (
-        (adapter / BERTFT_FILE).is_file()
+        (adapter / INFO_FILE).is_file()
         and base_name.endswith("/base")
         and not base_name.startswith(("~", "/"))
     )
     return written_by_bertft and not Path(base_name).is_dir()
-
-
-def _read_info(file: Path) -> dict[str, Any]:
-    """The content of bertft.json; empty if there is none. DataError if it is invalid."""
-    if not file.is_file():
-        return {}
-    content = read_json_object(file)
-    labels, length = content.get("labels"), content.get("max_length")
-    try:
-        content["answering"] = check_answer_settings(content.get("answering"))
-    except ValueError as error:
-        raise DataError(f"invalid value for 'answering' ({error})", where=str(file)) from None
-    valid = {
-        "task": isinstance(content.get("task"), str) and content["task"] in TASKS,
-        "labels": labels is None
-        or (
-            isinstance(labels, list)
-            and all(isinstance(label, str) and label.strip() for label in labels)
-            and len(set(labels)) == len(labels)
-        ),
-        "max_length": length is None or (type(length) is int and 0 < length < 1 << 31),
-    }
-    for name, is_valid in valid.items():
-        if not is_valid:
-            raise DataError(invalid_entry(name, content.get(name)), where=str(file))
-    return {"labels": None, "max_length": None, **content}

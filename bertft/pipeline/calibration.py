@@ -20,11 +20,11 @@ import numpy as np
 from bertft.config.command_configs import TrainConfig
 from bertft.data.features import FeatureTable
 from bertft.errors import DataError
+from bertft.pipeline.model_info import is_threshold
 from bertft.pipeline.task_model import TaskModel
 from bertft.runs.metrics_json import read_metrics_json
 from bertft.runs.run_folder import RunFolder
 from bertft.tasks.shared.calibration import CALIBRATION_BINS
-from bertft.tasks.task import Threshold
 from bertft.training.distributed import DistributedContext
 from bertft.training.evaluate import evaluation_transform, predict_logits
 from bertft.utils.messages import invalid_entry
@@ -33,7 +33,6 @@ __all__ = [
     "apply_calibration",
     "calibrate",
     "is_calibration_requested",
-    "parse_threshold",
     "read_calibration",
 ]
 
@@ -158,21 +157,6 @@ def read_calibration(run: RunFolder, step: int | None = None) -> dict[str, Any] 
     return calibration if calibration is not None and step in (None, calibration["step"]) else None
 
 
-def parse_threshold(value: Any, where: str) -> Threshold | None:
-    """Check the threshold ``value`` from the file ``where``. DataError if it is invalid."""
-    if value is not None and not _is_threshold(value):
-        raise DataError(
-            f"invalid threshold {value!r}", where=where, hint="Set it to a number between 0 and 1"
-        )
-    return value
-
-
-def _is_threshold(value: Any) -> bool:
-    """Whether ``value`` is a probability between 0 and 1, or a dict of them by label."""
-    probabilities = list(value.values()) if isinstance(value, dict) and value else [value]
-    return all(type(number) is float and 0 < number < 1 for number in probabilities)
-
-
 def _is_calibration(value: Any) -> bool:
     if not isinstance(value, dict) or type(value.get("step")) is not int:
         return False
@@ -180,4 +164,4 @@ def _is_calibration(value: Any) -> bool:
     has_temperature = temperature is None or (
         type(temperature) is float and 1e-6 < temperature < 1e6
     )
-    return has_temperature and (threshold is None or _is_threshold(threshold))
+    return has_temperature and (threshold is None or is_threshold(threshold))

@@ -20,10 +20,10 @@ from bertft.errors import DataError
 from bertft.methods import trained_tensors
 from bertft.models.check_weights import first_non_finite
 from bertft.pipeline.base_model import write_tokenizer_files
+from bertft.pipeline.model_info import INFO_FILE, read_model_info
 from bertft.pipeline.task_model import TaskModel
 from bertft.runs.tensor_files import flatten_state, read_tensors, unflatten_state, write_tensors
 from bertft.utils.atomic_io import atomic_write_json
-from bertft.utils.messages import invalid_entry
 from bertft.utils.safe_files import read_json_object
 
 __all__ = [
@@ -36,13 +36,19 @@ __all__ = [
 ]
 
 
-_WEIGHTS, _INFO = "adapter.safetensors", "bertft.json"
+_WEIGHTS = "adapter.safetensors"
 _STATE, _STRUCTURE = "state.safetensors", "state.json"
 
 
 @dataclass(frozen=True)
 class CheckpointInfo:
-    """The content of bertft.json, which is needed to use the weights of a checkpoint."""
+    """What is needed to use the weights of a checkpoint; the content of its bertft.json.
+
+    Attributes:
+        labels: names of the classes; None for a task without classes.
+        max_length: maximum length of an input in tokens, special ones included.
+        step: optimizer steps so far; 0 for a model that is not a checkpoint.
+    """
 
     task: str
     labels: list[str] | None
@@ -66,7 +72,7 @@ def checkpoint_writer(
         write_tensors(folder / _WEIGHTS, trained_tensors(task_model.model))
         task_model.model.config.save_pretrained(folder)
         write_tokenizer_files(folder, tokenizer_files)
-        atomic_write_json(folder / _INFO, asdict(info))
+        atomic_write_json(folder / INFO_FILE, asdict(info))
         if state is not None:
             tensors, structure = flatten_state(state)
             write_tensors(folder / _STATE, tensors)
@@ -77,28 +83,14 @@ def checkpoint_writer(
 
 def is_checkpoint(folder: Path) -> bool:
     """Whether ``folder`` is a checkpoint (it can be used only with the base of its run)."""
-    return (folder / _WEIGHTS).is_file() and (folder / _INFO).is_file()
+    return (folder / _WEIGHTS).is_file() and (folder / INFO_FILE).is_file()
 
 
 def read_checkpoint_info(folder: Path) -> CheckpointInfo:
     """Read bertft.json. DataError if it is missing or invalid."""
-    content = read_json_object(folder / _INFO)
-    try:
-        info = CheckpointInfo(**content)
-    except TypeError as error:
-        raise DataError(f"has invalid content ({error})", where=str(folder / _INFO)) from None
-    labels = info.labels
-    valid = {
-        "task": isinstance(info.task, str),
-        "labels": labels is None
-        or (isinstance(labels, list) and all(isinstance(label, str) for label in labels)),
-        "max_length": type(info.max_length) is int and info.max_length > 0,
-        "step": type(info.step) is int and info.step >= 0,
-    }
-    for name, is_valid in valid.items():
-        if not is_valid:
-            raise DataError(invalid_entry(name, getattr(info, name)), where=str(folder / _INFO))
-    return info
+    info = read_model_info(folder, required=("task", "max_length", "step"))
+    assert info.task is not None and info.max_length is not None and info.step is not None
+    return CheckpointInfo(info.task, info.labels, info.max_length, info.step)
 
 
 def mismatched_entries(info: CheckpointInfo, manifest: Mapping[str, Any]) -> list[str]:

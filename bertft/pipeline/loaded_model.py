@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from bertft.config.command_configs import TrainConfig
 from bertft.config.data import DataConfig
+from bertft.data.features import FeatureTable, cache_folder
 from bertft.data.labels import are_placeholder_names
+from bertft.data.rows import Rows
 from bertft.errors import DataError, UsageError
 from bertft.models.check_weights import first_non_finite
 from bertft.pipeline.adapter_folder import is_adapter_folder
-from bertft.pipeline.calibration import parse_threshold
 from bertft.pipeline.checkpoint import CheckpointInfo
+from bertft.pipeline.model_info import INFO_FILE
 from bertft.pipeline.task_model import TaskModel
 from bertft.runs.run_folder import RunFolder
 from bertft.tasks.shared.encoding import resolve_max_length
-from bertft.tasks.task import BaseTask, Threshold
+from bertft.tasks.task import Threshold, build_features
+from bertft.training.evaluate import evaluate
 
 __all__ = ["LoadedModel", "first_non_finite_parameter", "make_loaded_model"]
 
@@ -63,6 +68,32 @@ class LoadedModel:
             " unknown which of them is outside of entities"
         )
 
+    def build_features(self, split: str, rows: Rows) -> FeatureTable:
+        """The features of labelled ``rows``, from the cache if they are in it.
+
+        ``split``: the name of the rows in messages. Raises DataError for a row without
+        features, or too many skipped rows, as ``data.on_bad_row`` demands.
+        """
+        tables = build_features(
+            {split: rows},
+            self.task_model.task,
+            self.task_model.tokenizer,
+            self.info.max_length,
+            cache_folder(self.data.cache),
+            self.data.on_bad_row,
+            self.data.max_skipped,
+        )
+        return tables[split]
+
+    def evaluate(
+        self, table: FeatureTable, on_outputs: Callable[[np.ndarray], object] | None = None
+    ) -> dict[str, float]:
+        """The metrics on the features ``table``; ``on_outputs`` is called once with all outputs."""
+        task_model = self.task_model
+        return evaluate(
+            task_model.runner, task_model.task, table, task_model.precision, on_outputs=on_outputs
+        )
+
     @property
     def answer_settings(self) -> dict[str, Any]:
         """The settings of ``data`` that predictions depend on."""
@@ -75,13 +106,14 @@ def make_loaded_model(
     data: DataConfig,
     labels: list[str] | None,
     max_length: int | None,
-    threshold: tuple[Any, Path],
+    threshold: Threshold | None,
+    threshold_file: Path,
 ) -> LoadedModel:
     """Check a model from a folder that is not a run, and set its threshold.
 
     Args:
         max_length: as the folder records it; None if it does not.
-        threshold: recorded value (or None) and the file that it was read from.
+        threshold: as ``threshold_file`` records it; None: the default of the task.
 
     Raises:
         DataError: a weight is not finite, or a recorded value is invalid.
@@ -94,27 +126,19 @@ def make_loaded_model(
     if data.max_length is None and max_length is not None and max_length > longest:
         raise DataError(
             f"max_length is {max_length:,}, but the model supports at most {longest:,} tokens",
-            where=str(folder / "bertft.json"),
+            where=str(folder / INFO_FILE),
             hint="Restore the file; it may have been edited",
         )
     resolved_max_length = resolve_max_length(
         data.max_length or max_length, longest, task_model.task.default_max_length
     )
     info = CheckpointInfo(task_model.task.name, labels, resolved_max_length, 0)
-    return LoadedModel(
-        task_model, data, info, folder, threshold=_apply_threshold(task_model.task, *threshold)
-    )
-
-
-def _apply_threshold(task: BaseTask, value: Any, file: Path) -> Threshold | None:
-    """Set the threshold of ``task`` to ``value``, read from ``file``, unless it is None."""
-    threshold = parse_threshold(value, str(file))
     if threshold is not None:
         try:
-            task.set_threshold(threshold)
+            task_model.task.set_threshold(threshold)
         except UsageError as error:
-            raise UsageError(error.what, where=str(file), hint=error.hint) from error
-    return threshold
+            raise UsageError(error.what, where=str(threshold_file), hint=error.hint) from error
+    return LoadedModel(task_model, data, info, folder, threshold=threshold)
 
 
 def first_non_finite_parameter(model: torch.nn.Module) -> str | None:

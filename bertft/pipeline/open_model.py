@@ -8,33 +8,26 @@ predictions are the same on every machine.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import torch
-from torch import Tensor
 
 from bertft.config.data import DataConfig
+from bertft.config.method import MethodConfig
 from bertft.config.model import ModelConfig
-from bertft.config.registry import METHODS, TASKS, readers_by_peft_type
+from bertft.config.registry import TASKS
 from bertft.config.resume import read_runnable_config
 from bertft.errors import DataError, UsageError
 from bertft.methods import build_components
-from bertft.methods.component import MethodComponent
-from bertft.methods.peft_format import model_name
-from bertft.models.dropout import replace_dropout
-from bertft.models.loading import load_config, load_model
 from bertft.models.model_config import check_config_values
-from bertft.models.precision import Precision, choose_precision, resolve_device
-from bertft.models.precision import recorded_precision as recorded_precision
-from bertft.models.runner import EncoderRunner
+from bertft.models.precision import choose_precision, recorded_precision, resolve_device
 from bertft.models.source import ModelSource, check_model_folder, inner_hint
 from bertft.models.tokenizer import load_tokenizer
 from bertft.pipeline import base_model
-from bertft.pipeline.adapter_folder import BERTFT_FILE, AdapterFolder, is_adapter_folder
-from bertft.pipeline.batch_invariance import check_batch_invariance
+from bertft.pipeline.adapter_folder import is_adapter_folder
 from bertft.pipeline.calibration import (
     apply_calibration,
     is_calibration_requested,
@@ -49,14 +42,15 @@ from bertft.pipeline.checkpoint import (
 from bertft.pipeline.head_settings import HeadSettings
 from bertft.pipeline.loaded_model import LoadedModel, make_loaded_model
 from bertft.pipeline.manifest import read_manifest, recorded_data
-from bertft.pipeline.merged_folder import THRESHOLD_KEY, load_prefix_weights, read_merged_info
+from bertft.pipeline.merged_folder import THRESHOLD_KEY, load_prefix_weights
+from bertft.pipeline.model_info import parse_threshold, read_model_info
+from bertft.pipeline.open_adapter import open_adapter
 from bertft.pipeline.task_model import TaskModel, build_task_model
 from bertft.runs.checkpoints import CheckpointStore
 from bertft.runs.metrics_json import read_metrics_json
 from bertft.runs.run_folder import RunFolder
 from bertft.tasks.shared.sequence_task import class_names_in_config
-from bertft.tasks.task import BaseTask, detect_task
-from bertft.tasks.task import build_task as build_task
+from bertft.tasks.task import Threshold, build_task, detect_task
 from bertft.utils.messages import expand_home, suggest
 from bertft.utils.safe_files import read_json_object
 from bertft.utils.status import show_status
@@ -67,7 +61,6 @@ if TYPE_CHECKING:
 __all__ = [
     "OpenSettings",
     "load_folded_model",
-    "open_adapter",
     "open_folder",
     "open_from_settings",
     "open_model",
@@ -181,78 +174,6 @@ def _check_best(run: RunFolder, step: int) -> None:
         )
 
 
-def open_adapter(
-    folder: Path,
-    precision: str,
-    device: str,
-    data: DataConfig | None,
-    head_settings: HeadSettings,
-    base: str | None = None,
-    trust_remote_code: bool = False,
-) -> LoadedModel:
-    """Load an adapter in peft's format; infer what it does not record from its head.
-
-    ``base`` replaces the recorded base; ``open_model`` describes the other arguments.
-    """
-    adapter = AdapterFolder(folder, base, trust_remote_code)
-    tokenizer, info = adapter.tokenizer(), adapter.info
-    name, labels = adapter.task_and_labels(tokenizer, head_settings)
-    if data is None:
-        data = replace(DataConfig(name=folder.name, task=name), **info.get("answering", {}))
-    task = build_task(data, labels)
-    task_model = _build_adapter_model(
-        adapter, task, tokenizer, choose_precision(precision, resolve_device(device), "precision")
-    )
-    threshold = (info.get("threshold"), folder / BERTFT_FILE)
-    return make_loaded_model(folder, task_model, data, labels, info.get("max_length"), threshold)
-
-
-def _build_adapter_model(
-    adapter: AdapterFolder, task: BaseTask, tokenizer: Any, precision: Precision
-) -> TaskModel:
-    """Load the base, attach the adapter, and move both to the device in evaluation mode."""
-    with adapter.adapter_errors():
-        config, _ = load_config(adapter.model_settings, tokenizer, task.head_config())
-        loaded = load_model(
-            adapter.model_settings, config, adapter.source, task.auto_class, fresh_head=False
-        )
-    model: Any = loaded.model
-    check_batch_invariance(model, tokenizer, task.level, task.reads_pairs)
-    replace_dropout(model)
-    peft_type = str(adapter.settings.get("peft_type"))
-    owner, target = readers_by_peft_type()[peft_type]
-    with adapter.adapter_errors():
-        component: MethodComponent = METHODS.load(owner, target)(adapter.settings, adapter.tensors)
-        component.attach(model)
-        _copy_saved_modules(model, adapter.tensors)
-    missing = sorted(set(loaded.new_parameters) - set(adapter.saved_shapes()))
-    if missing:
-        raise DataError(
-            f"neither the adapter nor its base has weights for {', '.join(missing[:3])}:"
-            " predictions would be random",
-            where=str(adapter.folder),
-            hint="Save the adapter again, with the head in modules_to_save",
-        )
-    # The updates and a new head stay in fp32, as in training.
-    model.requires_grad_(False)
-    for name, parameter in model.named_parameters():
-        parameter.requires_grad_(name in loaded.new_parameters or ".adapter." in f".{name}")
-    precision.place_model(model, False)
-    model.requires_grad_(False).eval()
-    runner = EncoderRunner(model, task.level)
-    return TaskModel(task, tokenizer, model, [component], runner, precision, adapter.source)
-
-
-def _copy_saved_modules(model: Any, tensors: Mapping[str, Tensor]) -> None:
-    """Copy tensors that replace a whole parameter, such as those of the head, into the model."""
-    parameters = dict(model.named_parameters())
-    with torch.no_grad():
-        for name, tensor in tensors.items():
-            path = model_name(name)
-            if path is not None and path in parameters and parameters[path].shape == tensor.shape:
-                parameters[path].copy_(tensor)
-
-
 def open_folder(
     folder: Path,
     precision: str,
@@ -272,13 +193,14 @@ def open_folder(
             hint="Run it with onnxruntime: its README.md has the code",
         )
     check_model_folder(folder)
-    config = read_json_object(folder / "config.json")
-    check_config_values(config, str(folder / "config.json"))
-    info = read_merged_info(folder)
-    with _errors_with_path(folder / "config.json"):
+    config_file = folder / "config.json"
+    config = read_json_object(config_file)
+    check_config_values(config, str(config_file))
+    info = read_model_info(folder)
+    with _errors_with_path(config_file):
         outputs = len(class_names_in_config(config))
         config["problem_type"] = head_settings.problem_type(config.get("problem_type"), outputs)
-        name, stored_labels = detect_task(config, _external_task(info.task, folder))
+        name, stored_labels = detect_task(config, _external_task(info.task))
     head_settings.check_task(name)
     labels = head_settings.class_names(stored_labels)
     if data is None:
@@ -290,7 +212,7 @@ def open_folder(
     task_model = build_task_model(
         source,
         settings,
-        build_components(info.method),
+        build_components(MethodConfig(name="merged", prefix=info.prefix)),
         task,
         tokenizer,
         choose_precision(precision, resolve_device(device), "precision"),
@@ -298,11 +220,16 @@ def open_folder(
     _check_head(folder, task_model)
     if info.prefix is not None:
         load_prefix_weights(folder, task_model.model)
-    threshold = (
-        _rename_thresholds(config.get(THRESHOLD_KEY), stored_labels, labels),
-        folder / "config.json",
+    threshold = parse_threshold(config.get(THRESHOLD_KEY), str(config_file))
+    return make_loaded_model(
+        folder,
+        task_model,
+        data,
+        labels,
+        info.max_length,
+        _rename_thresholds(threshold, stored_labels, labels),
+        config_file,
     )
-    return make_loaded_model(folder, task_model, data, labels, info.max_length, threshold)
 
 
 @contextlib.contextmanager
@@ -316,18 +243,14 @@ def _errors_with_path(file: Path) -> Iterator[None]:
         raise UsageError(error.what, where=str(file), hint=error.hint) from error
 
 
-def _external_task(task: str | None, folder: Path) -> str | None:
+def _external_task(task: str | None) -> str | None:
     """``task`` if a plugin registers it, else None: built-in tasks are detected from the head."""
-    if task is None:
-        return None
-    if task not in TASKS:
-        TASKS.raise_missing(task, "task", str(folder / "bertft.json"))
-    return task if TASKS.package(task) is not None else None
+    return task if task is not None and TASKS.package(task) is not None else None
 
 
 def _rename_thresholds(
-    threshold: Any, stored_labels: list[str] | None, names: list[str] | None
-) -> Any:
+    threshold: Threshold | None, stored_labels: list[str] | None, names: list[str] | None
+) -> Threshold | None:
     """Replace ``stored_labels`` by ``names``, those of the user, in thresholds per label."""
     if not isinstance(threshold, dict) or stored_labels is None or names is None:
         return threshold

@@ -36,6 +36,7 @@ from bertft.models.source import find_model_source, local_model_folder, weights_
 from bertft.pipeline.head_settings import HeadSettings
 from bertft.pipeline.loaded_model import LoadedModel
 from bertft.pipeline.manifest import describe_hardware
+from bertft.pipeline.model_info import INFO_FILE
 from bertft.pipeline.open_model import open_model
 from bertft.tasks.task import (
     BaseTask,
@@ -389,8 +390,8 @@ def teacher_digest(loaded: LoadedModel) -> str:
     config = json.loads(loaded.task_model.model.config.to_json_string())
     for name in ("_name_or_path", "transformers_version"):
         config.pop(name, None)
-    if folder is not None and loaded.run is None and (folder / "bertft.json").is_file():
-        config["bertft"] = read_regular_text(folder / "bertft.json")  # settings of a prefix
+    if folder is not None and loaded.run is None and (folder / INFO_FILE).is_file():
+        config["bertft"] = read_regular_text(folder / INFO_FILE)  # settings of a prefix
     content: list[Any] = [None if folder is None else weights_digest(folder), config]
     if loaded.checkpoint is not None and loaded.config is not None:
         content.append(file_sha256(loaded.checkpoint / "adapter.safetensors"))

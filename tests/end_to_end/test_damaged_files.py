@@ -26,7 +26,7 @@ from bertft.pipeline.calibration import read_calibration
 from bertft.pipeline.check_rows import read_check_rows
 from bertft.pipeline.checkpoint import read_checkpoint_info, read_training_state
 from bertft.pipeline.manifest import read_manifest, recorded_data
-from bertft.pipeline.merged_folder import read_merged_info
+from bertft.pipeline.model_info import read_model_info
 from bertft.pipeline.verify import verify_files
 from bertft.report.compare.read import read_runs
 from bertft.report.result_rows import group_results
@@ -156,7 +156,7 @@ def test_the_files_of_a_run(copied, rng, many):
 def test_the_files_of_a_model(copied, rng, work_dir, many):
     assert run_bertft("merge", f"run={copied(*RUN)}", "out=merged").status == 0
     merged = work_dir / "merged"
-    survives(merged / "bertft.json", [lambda: read_merged_info(merged)], rng, many)
+    survives(merged / "bertft.json", [lambda: read_model_info(merged)], rng, many)
 
 
 def test_the_files_of_an_adapter(copied, rng, work_dir, many):

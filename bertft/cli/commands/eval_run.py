@@ -5,14 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from bertft.config.command_configs import EvalRequest
-from bertft.data.features import cache_folder
 from bertft.errors import UsageError
 from bertft.pipeline.open_model import open_from_settings
 from bertft.pipeline.recorded_rows import load_split
 from bertft.report.eval_report import Evaluation
 from bertft.report.intervals import metric_intervals
-from bertft.tasks.task import build_features
-from bertft.training.evaluate import evaluate
 from bertft.utils.numbers import format_count
 from bertft.utils.status import show_status
 from bertft.utils.terminal import print_escaped, print_warning
@@ -34,21 +31,10 @@ def score_run(config: EvalRequest) -> Evaluation:
     for note in rows.bad.notes:
         print_warning(f"{rows.source}: {note}")
     task_model, task = loaded.task_model, loaded.task_model.task
-    tables = build_features(
-        {config.split: rows},
-        task,
-        task_model.tokenizer,
-        loaded.info.max_length,
-        cache_folder(loaded.data.cache),
-        loaded.data.on_bad_row,
-        loaded.data.max_skipped,
-    )
-    features = tables[config.split]
+    features = loaded.build_features(config.split, rows)
     show_status(f"evaluating {format_count(len(rows))} rows")
     outputs: list[np.ndarray] = []
-    metrics = evaluate(
-        task_model.runner, task, features, task_model.precision, on_outputs=outputs.append
-    )
+    metrics = loaded.evaluate(features, outputs.append)
     facts = {"Checkpoint": f"step {format_count(loaded.info.step)}"} if loaded.run else {}
     facts["Base model"] = task_model.source.name
     facts["Precision"] = task_model.precision.name

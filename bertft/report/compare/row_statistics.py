@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from bertft.config.resume import read_run_config
-from bertft.data.features import FeatureTable, cache_folder
+from bertft.data.features import FeatureTable
 from bertft.errors import UsageError
 from bertft.pipeline.calibration import read_calibration
 from bertft.pipeline.manifest import read_manifest, recorded_data
@@ -32,7 +32,7 @@ from bertft.pipeline.recorded_rows import load_split
 from bertft.runs.checkpoints import CheckpointStore
 from bertft.runs.files_json import FILES_JSON
 from bertft.runs.run_folder import RunFolder
-from bertft.tasks.task import BaseTask, build_features, build_task
+from bertft.tasks.task import BaseTask, build_task
 from bertft.training.evaluate import evaluation_transform, predict_logits
 from bertft.utils.atomic_io import atomic_write_bytes
 from bertft.utils.safe_files import open_regular_file, read_json_object
@@ -172,15 +172,7 @@ def _compute_statistics(
     task_model, task = loaded.task_model, loaded.task_model.task
     rows = load_split(loaded, _SPLIT)
     log(f"{run.path}: validation rows from {', '.join(rows.files) or rows.source}")
-    table = build_features(
-        {_SPLIT: rows},
-        task,
-        task_model.tokenizer,
-        loaded.info.max_length,
-        cache_folder(loaded.data.cache),
-        loaded.data.on_bad_row,
-        loaded.data.max_skipped,
-    )[_SPLIT]
+    table = loaded.build_features(_SPLIT, rows)
     logits = predict_logits(
         task_model.runner,
         table,
