@@ -211,7 +211,7 @@ class Run:
         """The content of ``metrics.json``: best, validation, test, train, parameters."""
         from bertft.runs.metrics_json import read_metrics_json
 
-        return read_metrics_json(self._folder.metrics_path)
+        return dict(read_metrics_json(self._folder.metrics_path))
 
     def load(self, **settings: Any) -> Predictor:
         """Load the model of the run; ``settings`` are keyword arguments of ``bertft.load``."""

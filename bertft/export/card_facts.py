@@ -19,7 +19,8 @@ from bertft.export.transformers_folder import read_license
 from bertft.models.source import local_model_folder
 from bertft.pipeline.adapter_folder import CONFIG_FILE
 from bertft.pipeline.loaded_model import LoadedModel
-from bertft.pipeline.manifest import package_versions, read_manifest
+from bertft.pipeline.manifest import package_versions
+from bertft.runs.manifest import read_manifest
 from bertft.runs.metrics_json import read_metrics_json
 from bertft.utils.safe_files import read_json_object
 

@@ -7,7 +7,7 @@
 Batch size and sequence length are dynamic; a graph without token types has two inputs. The graph
 comes from a fresh copy of the model with eager attention on the CPU. The loaded model, whose
 attention and dropout are bertft's own, does not change. The exporter is that of torch.onnx which is
-based on torch.export, available in torch 2.6 to 2.13.
+based on torch.export, available in torch 2.11 to 2.13.
 """
 
 from __future__ import annotations

@@ -50,8 +50,7 @@ def compile_layers(model: PreTrainedModel, device: torch.device) -> None:
     AttentionInterface.register(ATTENTION_NAME, torch.compiler.disable(attention_forward))
     # Training layers differ in few ways: whether lower layers need gradients, and token selection.
     config: Any = torch._dynamo.config
-    limit = "recompile_limit" if hasattr(config, "recompile_limit") else "cache_size_limit"  # 2.6
-    setattr(config, limit, max(getattr(config, limit), 32))
+    config.recompile_limit = max(config.recompile_limit, 32)
     for layer in layers:
         layer.compile(dynamic=True, backend=_BACKEND)
 

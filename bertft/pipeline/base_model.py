@@ -35,6 +35,7 @@ from bertft.models.source import (
     weights_digest,
 )
 from bertft.runs.files_json import write_files_json
+from bertft.runs.manifest import Manifest
 from bertft.runs.run_folder import RunFolder
 from bertft.utils.atomic_io import (
     convert_write_errors,
@@ -174,7 +175,7 @@ def _config_sha256(folder: Path | None) -> str | None:
     return file_sha256(file) if file and file.is_file() else None
 
 
-def find_recorded_base(manifest: Mapping[str, Any], run: RunFolder) -> ModelSource:
+def find_recorded_base(manifest: Manifest, run: RunFolder) -> ModelSource:
     """The base that ``manifest`` describes.
 
     Raises:

@@ -12,7 +12,7 @@ that it always matches the checkpoints.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,7 @@ from bertft.data.features import FeatureTable
 from bertft.errors import DataError
 from bertft.pipeline.model_info import is_threshold
 from bertft.pipeline.task_model import TaskModel
-from bertft.runs.metrics_json import read_metrics_json
+from bertft.runs.metrics_json import Calibration, read_metrics_json
 from bertft.runs.run_folder import RunFolder
 from bertft.tasks.shared.calibration import CALIBRATION_BINS
 from bertft.training.distributed import DistributedContext
@@ -49,7 +49,7 @@ def calibrate(
     step: int,
     distributed: DistributedContext,
     warn: Callable[[str], None],
-) -> tuple[dict[str, Any], dict[str, float], np.ndarray]:
+) -> tuple[Calibration, dict[str, float], np.ndarray]:
     """Fit the temperature and the thresholds that ``config`` enables, and apply them.
 
     Args:
@@ -90,9 +90,9 @@ def _fit(
     step: int,
     logits: np.ndarray,
     warn: Callable[[str], None],
-) -> tuple[dict[str, Any], dict[str, float]]:
+) -> tuple[Calibration, dict[str, float]]:
     task = task_model.task
-    calibration: dict[str, Any] = {
+    calibration: Calibration = {
         "step": step,
         "rows": len(table),
         "temperature": None,
@@ -135,14 +135,14 @@ def _fit(
     return calibration, metrics
 
 
-def apply_calibration(calibration: Mapping[str, Any], task_model: TaskModel) -> None:
+def apply_calibration(calibration: Calibration, task_model: TaskModel) -> None:
     """Set the temperature and the threshold of ``task_model``."""
     task_model.runner.temperature = calibration["temperature"]
     if calibration["threshold"] is not None:
         task_model.task.set_threshold(calibration["threshold"])
 
 
-def read_calibration(run: RunFolder, step: int | None = None) -> dict[str, Any] | None:
+def read_calibration(run: RunFolder, step: int | None = None) -> Calibration | None:
     """The calibration of the checkpoint of ``step`` (None: of any step); None if there is none.
 
     Raises:

@@ -22,6 +22,7 @@ from bertft.models.check_weights import first_non_finite
 from bertft.pipeline.base_model import write_tokenizer_files
 from bertft.pipeline.model_info import INFO_FILE, read_model_info
 from bertft.pipeline.task_model import TaskModel
+from bertft.runs.manifest import Manifest
 from bertft.runs.tensor_files import flatten_state, read_tensors, unflatten_state, write_tensors
 from bertft.utils.atomic_io import atomic_write_json
 from bertft.utils.safe_files import read_json_object
@@ -93,10 +94,14 @@ def read_checkpoint_info(folder: Path) -> CheckpointInfo:
     return CheckpointInfo(info.task, info.labels, info.max_length, info.step)
 
 
-def mismatched_entries(info: CheckpointInfo, manifest: Mapping[str, Any]) -> list[str]:
-    """Names of the entries in which a checkpoint differs from the manifest of its run."""
-    names = ("labels", "task", "max_length")
-    return [name for name in names if name in manifest and manifest[name] != getattr(info, name)]
+def mismatched_entries(info: CheckpointInfo, manifest: Manifest) -> dict[str, tuple[Any, Any]]:
+    """Entries in which a checkpoint differs from the manifest: name → (checkpoint, manifest)."""
+    entries = {
+        "labels": (info.labels, manifest["labels"]),
+        "task": (info.task, manifest["task"]),
+        "max_length": (info.max_length, manifest["max_length"]),
+    }
+    return {name: values for name, values in entries.items() if values[0] != values[1]}
 
 
 def read_trained_weights(folder: Path) -> dict[str, Tensor]:

@@ -6,7 +6,7 @@ A resumed run must use the teacher that it was started with.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +27,7 @@ from bertft.pipeline.teacher import (
     prepare_teacher,
     teacher_digest,
 )
+from bertft.runs.manifest import Manifest, TeacherEntry
 from bertft.tasks.task import BaseTask
 from bertft.training.evaluate import evaluate, evaluation_outputs
 from bertft.utils.messages import expand_home
@@ -56,7 +57,8 @@ class DistillationSetup:
         self.settings = context.config.method.distill
         self.task = task
         self._context = context
-        self._recorded: Mapping[str, Any] | None = (context.manifest or {}).get("teacher")
+        manifest = context.manifest
+        self._recorded: TeacherEntry | None = manifest.get("teacher") if manifest else None
         self._teacher: LoadedModel | None = None
 
     def check_teacher(self) -> None:
@@ -230,19 +232,18 @@ def compare_with_teacher(
 
 
 def teacher_entry(
-    teacher: TeacherContext | None, earlier_manifest: Mapping[str, Any] | None = None
-) -> dict[str, Any]:
-    """The manifest's entry {"teacher": {...}}; {} without a teacher.
+    teacher: TeacherContext, earlier_manifest: Manifest | None = None
+) -> TeacherEntry:
+    """The manifest's entry for ``teacher``.
 
     ``earlier_manifest``: that of a resumed run, whose forward passes are added.
     """
-    if teacher is None:
-        return {}
     folder = Path(teacher.path).expanduser()
-    earlier_forwards = ((earlier_manifest or {}).get("teacher") or {}).get("forwards") or {}
+    earlier = earlier_manifest.get("teacher") if earlier_manifest else None
+    earlier_forwards = (earlier.get("forwards") if earlier else None) or {}
     forwards = {
         name: count + earlier_forwards.get(name, 0)
         for name, count in teacher.count_forwards().items()
     }
     path = str(folder.resolve()) if folder.is_dir() else teacher.path
-    return {"teacher": {"path": path, "digest": teacher.digest, "forwards": forwards}}
+    return {"path": path, "digest": teacher.digest, "forwards": forwards}

@@ -21,6 +21,7 @@ from bertft.pipeline.adapter_folder import is_adapter_folder
 from bertft.pipeline.checkpoint import CheckpointInfo
 from bertft.pipeline.model_info import INFO_FILE
 from bertft.pipeline.task_model import TaskModel
+from bertft.runs.metrics_json import Calibration
 from bertft.runs.run_folder import RunFolder
 from bertft.tasks.shared.encoding import resolve_max_length
 from bertft.tasks.task import Threshold, build_features
@@ -48,7 +49,7 @@ class LoadedModel:
     run: RunFolder | None = None
     config: TrainConfig | None = None
     checkpoint: Path | None = None
-    calibration: dict[str, Any] | None = None
+    calibration: Calibration | None = None
     threshold: Threshold | None = None
 
     @property

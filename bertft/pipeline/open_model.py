@@ -41,12 +41,13 @@ from bertft.pipeline.checkpoint import (
 )
 from bertft.pipeline.head_settings import HeadSettings
 from bertft.pipeline.loaded_model import LoadedModel, make_loaded_model
-from bertft.pipeline.manifest import read_manifest, recorded_data
+from bertft.pipeline.manifest import recorded_data
 from bertft.pipeline.merged_folder import THRESHOLD_KEY, load_prefix_weights
 from bertft.pipeline.model_info import parse_threshold, read_model_info
 from bertft.pipeline.open_adapter import open_adapter
 from bertft.pipeline.task_model import TaskModel, build_task_model
 from bertft.runs.checkpoints import CheckpointStore
+from bertft.runs.manifest import read_manifest
 from bertft.runs.metrics_json import read_metrics_json
 from bertft.runs.run_folder import RunFolder
 from bertft.tasks.shared.sequence_task import class_names_in_config
@@ -117,10 +118,9 @@ def open_run(
     info = read_checkpoint_info(folder)
     if checkpoint == "best" and run.is_finished:
         _check_best(run, info.step)
-    for name in mismatched_entries(info, manifest):
+    for name, (value, recorded) in mismatched_entries(info, manifest).items():
         raise UsageError(
-            f"the checkpoint has {name} {getattr(info, name)}, but manifest.json has"
-            f" {manifest[name]}",
+            f"the checkpoint has {name} {value}, but manifest.json has {recorded}",
             where=str(folder),
             hint="Restore the run folder: the two files belong to different runs",
         )

@@ -8,9 +8,8 @@ replaced since.
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, nullcontext
-from typing import Any
 
 from bertft.config.choices import SPLITS
 from bertft.config.data import DataConfig
@@ -20,7 +19,8 @@ from bertft.data.schema import ColumnNotFound
 from bertft.data.splits import Splits, load_splits
 from bertft.errors import DataError, UsageError
 from bertft.pipeline.loaded_model import LoadedModel
-from bertft.pipeline.manifest import read_manifest, recorded_data
+from bertft.pipeline.manifest import recorded_data
+from bertft.runs.manifest import Manifest, read_manifest
 
 __all__ = [
     "check_recorded_rows",
@@ -42,7 +42,7 @@ def is_named_on_command_line(split: str, data: DataConfig, cli_settings: Collect
 
 def check_recorded_rows(
     splits: Splits,
-    manifest: Mapping[str, Any],
+    manifest: Manifest,
     data: DataConfig,
     cli_settings: Collection[str] = (),
     hint: str | None = None,

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -16,6 +15,7 @@ from bertft.models.precision import (
     recorded_precision,
     resolve_device,
 )
+from bertft.runs.manifest import Manifest
 from bertft.runs.run_folder import RunFolder
 from bertft.training.distributed import SINGLE_PROCESS, DistributedContext
 
@@ -43,7 +43,7 @@ class RunContext:
     device: torch.device
     precision: Precision
     distributed: DistributedContext
-    manifest: Mapping[str, Any] | None
+    manifest: Manifest | None
     checkpoint: Path | None
     read_only: bool
 
@@ -55,7 +55,7 @@ class RunContext:
         log: Callable[[str], None],
         *,
         distributed: DistributedContext = SINGLE_PROCESS,
-        manifest: Mapping[str, Any] | None = None,
+        manifest: Manifest | None = None,
         checkpoint: Path | None = None,
         read_only: bool = False,
     ) -> RunContext:

@@ -28,6 +28,8 @@ from bertft.pipeline.manifest import build_manifest, hardware_changes
 from bertft.pipeline.run_context import RunContext
 from bertft.pipeline.task_model import load_trained_weights
 from bertft.runs.checkpoints import CheckpointStore
+from bertft.runs.manifest import Manifest, read_manifest
+from bertft.runs.metrics_json import ParameterCounts, RunMetrics
 from bertft.runs.tensor_files import flatten_state
 from bertft.training.callbacks import RunCallbacks
 from bertft.training.checkpoint_state import capture_state, restore_state
@@ -46,8 +48,6 @@ from bertft.utils.status import show_status
 from bertft.utils.terminal import print_warning
 
 __all__ = ["TrainingRun"]
-
-_PARAMETER_COUNTS = ("total", "trainable", "head", "method", "kept", "exported")
 
 
 class TrainingRun:
@@ -74,7 +74,7 @@ class TrainingRun:
         self.best_outputs: np.ndarray | None = None
         self.test_outputs: np.ndarray | None = None
         self._callback_state: dict[str, Any] | None = None  # of the checkpoint of a resumed run
-        self._earlier_manifest: dict[str, Any] | None = None  # of a resumed run
+        self._earlier_manifest: Manifest | None = None  # of a resumed run
 
     def start(self) -> None:
         """Create the run folder; its manifest is written last."""
@@ -102,7 +102,8 @@ class TrainingRun:
         )
         manifest["check_rows"] = check_rows_digest
         manifest["tokenizer"] = base_model.tokenizer_digest(data.base.tokenizer_files)
-        manifest |= distillation.teacher_entry(self.teacher)
+        if self.teacher is not None:
+            manifest["teacher"] = distillation.teacher_entry(self.teacher)
         run_folder.create(to_yaml(self.config), manifest)
 
     def resume(self, checkpoint: Path | None) -> bool:
@@ -129,14 +130,14 @@ class TrainingRun:
         if checkpoint is not None:
             self.checkpoints.reset_pointers(self.state.step, self.state.best_step)
             for change in hardware_changes(
-                run_folder.read_manifest(), self.task_model.precision.device, distributed.world_size
+                read_manifest(run_folder), self.task_model.precision.device, distributed.world_size
             ):
                 print_warning(f"the {change}: the results will differ in the last bits")
         with convert_write_errors(run_folder.path):
             remove_stale_temporaries(run_folder.path)
             run_folder.metrics_path.unlink(missing_ok=True)  # it would be out of date
             atomic_write_text(run_folder.config_path, to_yaml(self.config))
-            self._earlier_manifest = run_folder.read_manifest()
+            self._earlier_manifest = read_manifest(run_folder)
             self._update_manifest({"total_steps": total_steps})
         return True
 
@@ -190,7 +191,7 @@ class TrainingRun:
             keep_outputs=callbacks is not None,
         )
 
-    def finish(self, memory: PeakMemory) -> dict[str, Any] | None:
+    def finish(self, memory: PeakMemory) -> RunMetrics | None:
         """Calibrate and test the best model; write and return metrics.json.
 
         The model has the best weights afterwards. Returns None in all processes but the main one.
@@ -242,7 +243,7 @@ class TrainingRun:
             return None
         counts = task_model.count_parameters()
         seconds = max(state.seconds, 1e-9)
-        metrics: dict[str, Any] = {
+        metrics: RunMetrics = {
             "best": {"metric": task_model.task.metric, "value": best, "step": state.best_step},
             "validation": validation_metrics,
             "test": test_metrics,
@@ -254,7 +255,14 @@ class TrainingRun:
                 "steps": state.step,
                 "loss": state.loss_sum / max(1, state.applied_steps),
             },
-            "parameters": {name: counts[name] for name in _PARAMETER_COUNTS},
+            "parameters": ParameterCounts(
+                total=counts["total"],
+                trainable=counts["trainable"],
+                head=counts["head"],
+                method=counts["method"],
+                kept=counts["kept"],
+                exported=counts["exported"],
+            ),
         }
         if self.best_outputs is not None:
             findings = task_model.task.prediction_findings(
@@ -301,8 +309,9 @@ class TrainingRun:
 
     def _update_manifest(self, entries: Mapping[str, Any]) -> None:
         """Write ``entries`` and the teacher's forward passes; remove the seal of the result."""
-        teacher = distillation.teacher_entry(self.teacher, self._earlier_manifest)
-        manifest = {**self.run_folder.read_manifest(), **teacher, **entries}
+        manifest = {**self.run_folder.read_manifest(), **entries}
+        if self.teacher is not None:
+            manifest["teacher"] = distillation.teacher_entry(self.teacher, self._earlier_manifest)
         manifest.pop("sealed", None)
         atomic_write_json(self.run_folder.manifest_path, manifest)
 

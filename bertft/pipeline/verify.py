@@ -10,6 +10,7 @@ checkpoints/step-N, last, best                    files.json; targets of last an
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -23,10 +24,10 @@ from bertft.pipeline import base_model
 from bertft.pipeline.calibration import read_calibration
 from bertft.pipeline.check_rows import read_check_rows
 from bertft.pipeline.checkpoint import mismatched_entries, read_checkpoint_info
-from bertft.pipeline.manifest import read_manifest
 from bertft.runs import checkpoint_pointers
 from bertft.runs.checkpoints import CheckpointStore
 from bertft.runs.files_json import find_damage
+from bertft.runs.manifest import Manifest, read_manifest
 from bertft.runs.metrics_json import read_metrics_json
 from bertft.runs.run_folder import RunFolder
 from bertft.utils.safe_files import read_regular_bytes
@@ -50,10 +51,9 @@ class FileCheck:
 
 def verify_files(run: RunFolder) -> Iterator[FileCheck]:
     """Check each file of ``run`` and yield the results."""
-    try:
+    manifest: Manifest | None = None
+    with contextlib.suppress(DataError):  # reported below; without it, seals are not checked
         manifest = read_manifest(run)
-    except DataError:
-        manifest = {}  # reported below; without it, seals are not checked
 
     def check_sealed(path: Path, read: Callable[[], Any]) -> FileCheck:
         result = _check_readable(path.name, read)
@@ -72,11 +72,10 @@ def verify_files(run: RunFolder) -> Iterator[FileCheck]:
     for log in (run.metrics_log_path, run.timings_log_path):
         if log.exists() or run.is_finished or CheckpointStore(run.checkpoints_dir).steps():
             yield check_sealed(log, lambda log=log: _check_json_lines(log, run.is_finished))  # type: ignore[misc]
-    if manifest.get("check_rows") is not None or run.check_rows_path.exists():
-        yield _check_readable(
-            "check_rows.jsonl", lambda: _check_rows(run, manifest.get("check_rows"))
-        )
-    if "base" in manifest:
+    check_rows_digest = None if manifest is None else manifest.get("check_rows")
+    if check_rows_digest is not None or run.check_rows_path.exists():
+        yield _check_readable("check_rows.jsonl", lambda: _check_rows(run, check_rows_digest))
+    if manifest is not None:
         yield _check_base(run, manifest)
     yield from _check_checkpoints(run, manifest)
 
@@ -105,7 +104,7 @@ def _check_rows(run: RunFolder, digest: str | None) -> None:
     read_check_rows(run.check_rows_path, read_run_config(run.path).data, digest)
 
 
-def _check_base(run: RunFolder, manifest: dict[str, Any]) -> FileCheck:
+def _check_base(run: RunFolder, manifest: Manifest) -> FileCheck:
     try:
         source = base_model.find_recorded_base(manifest, run)
     except BertftError as error:
@@ -118,27 +117,31 @@ def _check_base(run: RunFolder, manifest: dict[str, Any]) -> FileCheck:
     return FileCheck("base", tuple(find_damage(run.base_dir)))
 
 
-def _manifest_mismatches(path: Path, manifest: dict[str, Any]) -> tuple[str, ...]:
+def _manifest_mismatches(path: Path, manifest: Manifest | None) -> tuple[str, ...]:
     """Problems in bertft.json of a checkpoint: entries that differ from the manifest."""
     try:
         info = read_checkpoint_info(path)
     except BertftError as error:
         return (error.what,)
+    if manifest is None:
+        return ()
     return tuple(
         f"{name} differs from manifest.json" for name in mismatched_entries(info, manifest)
     )
 
 
-def _expected_steps(run: RunFolder) -> dict[str, Any]:
+def _expected_steps(run: RunFolder) -> dict[str, int | None]:
     """The steps that ``best`` and ``last`` of a finished run must point to."""
+    if not run.is_finished:
+        return {}
     try:
-        result = read_metrics_json(run.metrics_path) if run.is_finished else {}
-        return {"best": result["best"]["step"], "last": result["train"]["steps"]} if result else {}
+        metrics = read_metrics_json(run.metrics_path)
     except BertftError:
         return {}  # reported with metrics.json
+    return {"best": metrics["best"]["step"], "last": metrics["train"]["steps"]}
 
 
-def _check_checkpoints(run: RunFolder, manifest: dict[str, Any]) -> Iterator[FileCheck]:
+def _check_checkpoints(run: RunFolder, manifest: Manifest | None) -> Iterator[FileCheck]:
     checkpoints, expected = CheckpointStore(run.checkpoints_dir), _expected_steps(run)
     steps = checkpoints.steps()
     for step in steps:

@@ -9,8 +9,8 @@ import statistics
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
+from bertft.runs.metrics_json import RunMetrics
 from bertft.utils.numbers import format_bytes
 
 __all__ = [
@@ -35,7 +35,7 @@ class JobResult:
     folder: Path
     settings: dict[str, str]
     error: str | None
-    metrics: dict[str, Any] | None
+    metrics: RunMetrics | None
 
     @property
     def checkpoint_bytes(self) -> int | None:
@@ -163,14 +163,15 @@ def _rank(row: ResultRow, sign: int) -> tuple[float, int]:
 def _result_row(settings: dict[str, str], jobs: Sequence[JobResult]) -> ResultRow:
     finished = [(job, job.metrics) for job in jobs if job.metrics is not None]
     failed = [job for job in jobs if job.metrics is None]
-    values = [metrics["best"]["value"] for _, metrics in finished]
+    scores = [metrics["best"]["value"] for _, metrics in finished]
+    values = [score for score in scores if score is not None]  # None: no validation rows
     seconds = [metrics["train"]["seconds"] for _, metrics in finished]
     memory = [metrics["train"].get("peak_memory_bytes") for _, metrics in finished]
     sizes = [job.checkpoint_bytes or 0 for job, _ in finished]
     return ResultRow(
         settings,
         metric=finished[0][1]["best"]["metric"] if finished else None,
-        mean=statistics.fmean(values) if finished else None,
+        mean=statistics.fmean(values) if values else None,
         std=statistics.stdev(values) if len(values) > 1 else None,
         runs=len(finished),
         failed=len(failed),

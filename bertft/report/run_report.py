@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -25,6 +25,7 @@ from bertft.pipeline.task_model import TaskModel
 from bertft.report.context import ReportContext
 from bertft.report.intervals import Intervals, split_intervals
 from bertft.report.sections import SECTIONS, Section
+from bertft.runs.metrics_json import RunMetrics
 from bertft.runs.run_folder import RunFolder
 from bertft.tasks.report_items import ReportItem, TableItem
 from bertft.training.evaluate import evaluation_outputs
@@ -44,7 +45,7 @@ def write_run_report(
     config: TrainConfig,
     data: RunData,
     task_model: TaskModel,
-    metrics: dict[str, Any],
+    metrics: RunMetrics,
     outputs: Mapping[str, np.ndarray],
     warn: Callable[[str], object],
     intervals: Mapping[str, Intervals] | None = None,
@@ -77,7 +78,7 @@ def _build_context(
     config: TrainConfig,
     data: RunData,
     task_model: TaskModel,
-    metrics: dict[str, Any],
+    metrics: RunMetrics,
     outputs: Mapping[str, np.ndarray],
     intervals: Mapping[str, Intervals] | None,
 ) -> ReportContext:

@@ -153,7 +153,8 @@ def _best_lines(results: Sequence[ResultRow]) -> Iterator[str]:
     """The best row on each data set, the rows that tie with it, and its best run."""
     leaders = [result for result in results if result.best]
     for leader in leaders:
-        runs = [(job.metrics["best"]["value"], job) for job in leader.jobs if job.metrics]
+        values = ((job.metrics["best"]["value"], job) for job in leader.jobs if job.metrics)
+        runs = [(value, job) for value, job in values if value is not None]
         choose = min if leader.metric in LOWER_IS_BETTER else max
         value, job = choose(runs, key=lambda run: run[0])
         name = f"{_name(leader)}: " if leader.settings else ""

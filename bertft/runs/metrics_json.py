@@ -1,20 +1,76 @@
-"""Read ``metrics.json`` of a finished run and validate every entry."""
+"""``metrics.json``: the results of a finished run. Every entry is typed and validated."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict, cast
 
 from bertft.errors import DataError
 from bertft.utils.messages import quote_value
 from bertft.utils.safe_files import DAMAGED_FILE_HINT, read_json_object
 
-__all__ = ["read_metrics_json"]
+__all__ = ["Calibration", "ParameterCounts", "RunMetrics", "read_metrics_json"]
 
 
-def read_metrics_json(file: Path) -> dict[str, Any]:
+class BestResult(TypedDict):
+    """The best evaluation on validation; value and step are None without one."""
+
+    metric: str
+    value: float | None
+    step: int | None
+
+
+class TrainingResult(TypedDict):
+    """Duration, throughput and loss of all steps; ``loss`` is None if it is not finite."""
+
+    seconds: float
+    rows_per_second: float
+    tokens_per_second: float
+    peak_memory_bytes: int | None
+    steps: int
+    loss: float | None
+
+
+class ParameterCounts(TypedDict):
+    """Numbers of parameters: ``TaskModel.count_parameters`` describes them."""
+
+    total: int
+    trainable: int
+    head: int
+    method: int
+    kept: int
+    exported: int
+
+
+class Calibration(TypedDict):
+    """Temperature and decision threshold; the optional entries exist for those that are enabled."""
+
+    step: int
+    rows: int
+    temperature: float | None
+    threshold: float | dict[str, float] | None
+    bins: NotRequired[int]
+    ece: NotRequired[dict[str, float]]
+    loss: NotRequired[dict[str, float]]
+    tuned: NotRequired[dict[str, Any]]
+
+
+class RunMetrics(TypedDict):
+    """The content of metrics.json. The metrics of a split are None if it was not evaluated."""
+
+    best: BestResult
+    validation: dict[str, float] | None
+    test: dict[str, float] | None
+    train: TrainingResult
+    parameters: ParameterCounts
+    calibration: NotRequired[Calibration]
+    distillation: NotRequired[dict[str, Any]]
+    findings: NotRequired[list[dict[str, Any]]]
+
+
+def read_metrics_json(file: Path) -> RunMetrics:
     """The result that ``bertft train`` wrote to ``file``. DataError if an entry is invalid."""
     metrics = read_json_object(file)
     for path, is_valid in _ENTRY_CHECKS.items():
@@ -41,7 +97,7 @@ def read_metrics_json(file: Path) -> dict[str, Any]:
                 where=str(file),
                 hint=DAMAGED_FILE_HINT,
             )
-    return metrics
+    return cast(RunMetrics, metrics)
 
 
 def _is_number(value: Any) -> bool:

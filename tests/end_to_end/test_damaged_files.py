@@ -25,13 +25,14 @@ from bertft.pipeline.adapter_folder import AdapterFolder
 from bertft.pipeline.calibration import read_calibration
 from bertft.pipeline.check_rows import read_check_rows
 from bertft.pipeline.checkpoint import read_checkpoint_info, read_training_state
-from bertft.pipeline.manifest import read_manifest, recorded_data
+from bertft.pipeline.manifest import recorded_data
 from bertft.pipeline.model_info import read_model_info
 from bertft.pipeline.verify import verify_files
 from bertft.report.compare.read import read_runs
 from bertft.report.result_rows import group_results
 from bertft.report.sweep import read_jobs, write_summary
 from bertft.runs.checkpoints import CheckpointStore
+from bertft.runs.manifest import read_manifest
 from bertft.runs.metrics_json import read_metrics_json
 from bertft.runs.run_folder import RunFolder
 

@@ -11,7 +11,8 @@ import torch
 
 from bertft.config.data import DataConfig
 from bertft.errors import DataError
-from bertft.pipeline.manifest import hardware_changes, read_manifest, recorded_data, recorded_path
+from bertft.pipeline.manifest import hardware_changes, recorded_data, recorded_path
+from bertft.runs.manifest import read_manifest
 from bertft.runs.run_folder import RunFolder
 
 FROZEN = Path(__file__).parents[1] / "frozen" / "0.1.0" / "run" / "manifest.json"

@@ -17,13 +17,13 @@ from bertft.pipeline import base_model
 from bertft.pipeline.calibration import apply_calibration, read_calibration
 from bertft.pipeline.checkpoint import read_trained_weights
 from bertft.pipeline.data import build_data
-from bertft.pipeline.manifest import read_manifest
 from bertft.pipeline.model import build_model
 from bertft.pipeline.run_context import RunContext
 from bertft.pipeline.task_model import load_trained_weights
 from bertft.report.console import line_printer, plain_console
 from bertft.report.run_report import write_run_report
 from bertft.runs.checkpoints import CheckpointStore
+from bertft.runs.manifest import read_manifest
 from bertft.runs.metrics_json import read_metrics_json
 from bertft.runs.run_folder import RunFolder, exclusive_lock
 from bertft.training.signals import InterruptOnSignal

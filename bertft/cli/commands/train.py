@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from contextlib import nullcontext, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 from rich.console import Console
 
@@ -19,7 +18,6 @@ from bertft.data.statistics import format_split_accounting, make_data_table
 from bertft.export.result_tables import parameter_table
 from bertft.pipeline import base_model
 from bertft.pipeline.build import PreparedRun, prepare_run
-from bertft.pipeline.manifest import read_manifest
 from bertft.pipeline.run_context import RunContext
 from bertft.pipeline.training_run import TrainingRun
 from bertft.report.compare.row_statistics import store_row_statistics
@@ -34,7 +32,8 @@ from bertft.report.tables import (
     training_tables,
 )
 from bertft.runs.checkpoints import CheckpointStore
-from bertft.runs.metrics_json import read_metrics_json
+from bertft.runs.manifest import read_manifest
+from bertft.runs.metrics_json import RunMetrics, read_metrics_json
 from bertft.runs.run_folder import RunFolder, exclusive_lock
 from bertft.training.callbacks.log_file import LogFile
 from bertft.training.callbacks.trackers import check_tracker_packages
@@ -123,7 +122,7 @@ def _print_summary(prepared: PreparedRun, console: Console) -> None:
         console.print(render_item(parameter_table(counts)))
 
 
-def _print_result(training_run: TrainingRun, metrics: dict[str, Any], console: Console) -> None:
+def _print_result(training_run: TrainingRun, metrics: RunMetrics, console: Console) -> None:
     """Print the metrics of the best model, write the report, and name the next commands."""
     task_model = training_run.task_model
     intervals = split_intervals(task_model.task, training_run.outputs, training_run.data.features)
@@ -163,7 +162,7 @@ def _store_row_statistics(training_run: TrainingRun) -> None:
 
 
 def _write_report(
-    training_run: TrainingRun, metrics: dict[str, Any], intervals: Mapping[str, Intervals]
+    training_run: TrainingRun, metrics: RunMetrics, intervals: Mapping[str, Intervals]
 ) -> Path | None:
     """Write report.html and plots/; problems are printed and logged in log.txt."""
     config, run_folder = training_run.config, training_run.run_folder

@@ -219,7 +219,7 @@ def _rescore_notes(
     """Runs whose best checkpoint now gives another metric than training recorded."""
     notes = []
     for job, job_statistics in zip(row.result.jobs, statistics, strict=True):
-        assert job.metrics is not None
+        assert job.metrics is not None and job.metrics["best"]["value"] is not None
         recorded_count = runs_by_folder[job.folder].validation_split["rows"]
         current_count = len(job_statistics.rows)
         if current_count != recorded_count:
@@ -227,7 +227,7 @@ def _rescore_notes(
                 f"{job.folder}: {recorded_count:,} validation rows in training, {current_count:,}"
                 " now"
             )
-        recorded = float(job.metrics["best"]["value"])
+        recorded = job.metrics["best"]["value"]
         current = float(job_statistics.metric(np.ones((1, current_count)))[0])
         if not abs(current - recorded) <= _RESCORE_TOLERANCE * max(1.0, abs(recorded)):
             notes.append(

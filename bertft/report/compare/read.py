@@ -16,9 +16,9 @@ from bertft.config.resume import read_run_config
 from bertft.config.schema import settings_without_effect
 from bertft.config.serialize import flatten_settings
 from bertft.errors import UsageError
-from bertft.pipeline.manifest import read_manifest
 from bertft.report.result_rows import JobResult, differing_settings
-from bertft.runs.metrics_json import read_metrics_json
+from bertft.runs.manifest import Manifest, read_manifest
+from bertft.runs.metrics_json import RunMetrics, read_metrics_json
 from bertft.runs.run_folder import RunFolder
 from bertft.utils.messages import shorten
 
@@ -41,7 +41,7 @@ class FinishedRun:
     """``result`` has the settings that differ between the runs, including the seed."""
 
     folder: RunFolder
-    manifest: Mapping[str, Any]
+    manifest: Manifest
     result: JobResult
 
     @property
@@ -143,7 +143,7 @@ def _folders(path: Path, warn: Callable[[str], None]) -> Iterator[RunFolder]:
     yield from finished
 
 
-def _read_metrics(folder: RunFolder) -> dict[str, Any]:
+def _read_metrics(folder: RunFolder) -> RunMetrics:
     """The content of metrics.json. UsageError if the run has no validation metric."""
     result = read_metrics_json(folder.metrics_path)
     if result["best"]["value"] is None or result["best"]["step"] is None:

@@ -26,11 +26,12 @@ from bertft.config.resume import read_run_config
 from bertft.data.features import FeatureTable
 from bertft.errors import UsageError
 from bertft.pipeline.calibration import read_calibration
-from bertft.pipeline.manifest import read_manifest, recorded_data
+from bertft.pipeline.manifest import recorded_data
 from bertft.pipeline.open_model import open_model
 from bertft.pipeline.recorded_rows import load_split
 from bertft.runs.checkpoints import CheckpointStore
 from bertft.runs.files_json import FILES_JSON
+from bertft.runs.manifest import read_manifest
 from bertft.runs.run_folder import RunFolder
 from bertft.tasks.task import BaseTask, build_task
 from bertft.training.evaluate import evaluation_transform, predict_logits
