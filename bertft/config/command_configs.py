@@ -179,7 +179,7 @@ class ExportConfig:
 
 @dataclass
 class PredictConfig:
-    """Predict unlabelled rows and write JSON Lines."""
+    """Predict unlabelled rows and write JSON Lines, CSV or Parquet."""
 
     run: str | None = setting(None, _RUN_HELP, file="input")
     adapter: str | None = setting(None, _ADAPTER_HELP, file="input")
@@ -189,13 +189,41 @@ class PredictConfig:
     input: str = setting(
         "-",
         "Input file (JSON Lines, CSV, TSV, Parquet, or .txt with one text per line;"
-        " token_classification: also CoNLL; question_answering: also SQuAD JSON). -: JSON Lines"
-        " from standard input.",
+        " token_classification: also CoNLL; question_answering: also SQuAD JSON). -: standard"
+        " input (JSON Lines, CSV or TSV with a header, or one text per line).",
         file="input",
     )
-    output: str = setting("-", "Output file. -: standard output.", file="output")
+    output: str = setting(
+        "-",
+        "Output file: .jsonl, .csv or .parquet. -: JSON Lines to standard output.",
+        file="output",
+    )
+    text: Any = setting(
+        None,
+        "Text to predict, or a list of texts, instead of input. Together with input, the former"
+        " name of columns.",
+    )
+    text_pair: str | None = setting(
+        None, "Second text of the pair, if the task has two. Together with text."
+    )
+    question: str | None = setting(
+        None, "Question to answer, for question_answering. Together with context."
+    )
+    context: str | None = setting(None, "Text that contains the answer. Together with question.")
     checkpoint: str = setting("best", _CHECKPOINT_HELP)
-    text: Any = setting(None, "Text column, or a list of two columns. Null: data.text of the run.")
+    columns: Any = setting(
+        None, "Text column, or a list of two columns. Null: data.text of the run."
+    )
+    keep: Any = setting(
+        None,
+        "Columns of the input to copy to the output: all, a name or a list such as [id,date]."
+        " Null: none.",
+    )
+    skip_rows: int = setting(
+        0,
+        "Rows at the start of the input to leave out, to continue after an interruption.",
+        at_least=0,
+    )
     separator: str | None = setting(
         None,
         "Column separator; write tab for a tab character. Null: data.separator of the run, or"
@@ -210,8 +238,8 @@ class PredictConfig:
     )
     header: bool | None = setting(
         None,
-        "Whether the first line has the column names. Null: data.header of the run, or true if text"
-        " is a name.",
+        "Whether the first line has the column names. Null: data.header of the run, or true if"
+        " columns is a name.",
     )
     on_bad_row: str = setting(
         "error",

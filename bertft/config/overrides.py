@@ -51,6 +51,12 @@ _OUTPUT_DIR_SETTINGS = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir"
 _MACHINE_SETTINGS = ("cache",)  # never taken from a recorded configuration
 _ROW_SOURCE_SETTINGS = ("source", "train", "validation", "test", "hub")
 _SAMPLE_SETTINGS = ("name", "source", "sample")
+# Settings of predict that have another name in the group ``data``.
+_PREDICT_ALIASES = {
+    "data.text": "columns",
+    **{f"data.{name}": name for name in ("keep", "separator", "quoting", "encoding", "header")},
+    "data.on_bad_row": "on_bad_row",
+}
 _QUOTED = re.compile(r"""(['"]).*\1""", re.DOTALL)
 _SWEEP_FUNCTION = re.compile(
     r"(choice|range|interval|glob|sort|shuffle|tag|str|int|float|bool)\(.*\)"
@@ -111,6 +117,8 @@ def rewrite_overrides(
     """
     root = settings_tree(command)
     words = [_model_override(root, word, sweep, config_dir) for word in overrides]
+    if command == "predict":
+        words = [_rewrite_predict_override(word) for word in words]
     words = [_rewrite_override(root, _under_present_names(root, word), sweep) for word in words]
     words = _open_null_nodes(root, words)
     if command == "eval":
@@ -120,6 +128,22 @@ def rewrite_overrides(
     if run not in (None, "null", "'auto'") and "hydra.run.dir" not in value_by_key:
         words.append(f"hydra.run.dir={run}")
     return words
+
+
+def _rewrite_predict_override(override: str) -> str:
+    """Accept ``data.keep`` for ``keep``, and take each ``text`` literally.
+
+    A text on the command line may be a number or begin with a brace. Only ``[a,b]`` is a list.
+    """
+    sign, key, value = split_override(override)
+    key = _PREDICT_ALIASES.get(key, key)
+    if value is None or key != "text" or value.casefold() == "null" or _QUOTED.fullmatch(value):
+        return f"{sign}{key}" if value is None else f"{sign}{key}={value}"
+    if value.startswith("[") and value.endswith("]"):
+        items = [unquote_value(item) for item in _split_list(value[1:-1])]
+        return f"{sign}{key}={format_value(items)}"
+    is_column_number = re.fullmatch("0|[1-9][0-9]*", value) is not None
+    return override if is_column_number else f"{sign}{key}={format_value(value)}"
 
 
 def _under_present_names(root: Node, override: str) -> str:

@@ -223,7 +223,7 @@ def test_right_together(run_bertft, calls, words, tmp_path):
         ("eval run=r predictions=p.json data=squad_v2", "cannot be combined with predictions"),
         ("merge run=r out=o prefix=fold", "'fold' is not a valid value"),
         ("merge run=r out=o checkpoint=-1", "'-1' is not a checkpoint"),
-        ("predict run=r text=[a,b,c]", "nor a pair of columns"),
+        ("predict run=r columns=[a,b,c]", "nor a pair of columns"),
         ("predict run=r threshold=1.5", "1.5 is out of range"),
     ],
 )

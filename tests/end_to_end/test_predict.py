@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
+import re
+import signal
+import subprocess
+import sys
 import threading
+import time
 
 import numpy as np
 import pyarrow as pa
@@ -27,6 +33,12 @@ def lines(texts, key="text"):
     return "".join(json.dumps({key: text, "id": n}) + "\n" for n, text in enumerate(texts))
 
 
+def said(result):
+    """What a command printed to stderr, without its speed and the lines of a slow machine."""
+    text = re.sub(r"^(loading the model|reading rows|predicting) .*\n", "", result.err, flags=re.M)
+    return re.sub(r" \([0-9,]+ rows/s\)", "", text)
+
+
 def scored(actual):
     return [each["scores"]["pos"] for each in actual]
 
@@ -47,7 +59,8 @@ def test_a_row_is_answered_alike_however_it_comes(run, work_dir):
     for name in ("a.jsonl", "a.csv", "a.tsv", "a.txt", "a.parquet"):
         result = run_bertft("predict", f"run={run}", f"input={name}")
         assert answers(result) == from_stdin, name
-        assert result.err == f"6 predictions; {name}: 6 rows read = 6 used\n"
+        assert said(result) == f"6 predictions; {name}: 6 rows read = 6 used\n"
+        assert "rows/s" in result.err
 
 
 def test_the_order_is_that_of_the_rows(run):
@@ -69,11 +82,14 @@ def test_it_answers_what_the_run_answered_in_training(run):
 
 
 def test_another_column(run, trained):
-    result = run_bertft("predict", f"run={run}", "text=review", stdin=lines(TEXTS, "review"))
-    assert answers(result) == answers(run_bertft("predict", f"run={run}", stdin=lines(TEXTS)))
+    usual = answers(run_bertft("predict", f"run={run}", stdin=lines(TEXTS)))
+    for setting in ("columns=review", "data.text=review", "text=review"):
+        result = run_bertft("predict", f"run={run}", setting, stdin=lines(TEXTS, "review"))
+        assert answers(result) == usual
+        assert ("set columns=review" in result.err) == (setting == "text=review")
     pair = trained("pair", "method=lora")
     row = '{"a": "good film", "b": "great film", "one": "x", "two": "y"}\n'
-    (named,) = answers(run_bertft("predict", f"run={pair}", "text=[a,b]", stdin=row))
+    (named,) = answers(run_bertft("predict", f"run={pair}", "columns=[a,b]", stdin=row))
     (own,) = answers(run_bertft("predict", f"run={pair}", stdin=row))
     assert named != own and set(own["scores"]) == {"same", "other"}
 
@@ -82,7 +98,7 @@ def test_a_column_that_is_not_there_is_called_by_the_setting_that_names_it(run):
     result = run_bertft("predict", f"run={run}", stdin='{"txt": "good"}\n')
     assert result.refused
     assert result.err == (
-        "error: stdin: text: column 'text' not found (columns: 'txt'). Did you mean 'txt'?\n"
+        "error: stdin: columns: column 'text' not found (columns: 'txt'). Did you mean 'txt'?\n"
     )
 
 
@@ -91,7 +107,7 @@ def test_a_file_is_written_whole(run, work_dir):
     assert (result.status, result.out) == (0, "")
     count = len(TEXTS)
     assert (
-        result.err == f"out.jsonl: {count} predictions; stdin: {count} rows read = {count} used\n"
+        said(result) == f"out.jsonl: {count} predictions; stdin: {count} rows read = {count} used\n"
     )
     assert read_lines(work_dir / "out.jsonl") == answers(
         run_bertft("predict", f"run={run}", stdin=lines(TEXTS))
@@ -152,11 +168,11 @@ def test_a_place_that_cannot_be_written_is_told_before_anything_is_computed(
     ("words", "stdin", "parts"),
     [
         ([], "", ["stdin", "empty"]),
-        ([], "nonsense\n", ["stdin:1", "not JSON"]),
+        ([], '{"text": "a"\n', ["stdin:1", "not JSON"]),
         ([], '{"text": ""}\n{"text": "a"}\n', ["stdin:1", "empty text"]),
         ([], '{"text": 3}\n', ["stdin:1", "not a string"]),
         (["input=gone.csv"], "", ["input=gone.csv", "no such file"]),
-        (["text=[a,b,c]"], '{"text": "a"}\n', ["nor a pair of columns"]),
+        (["columns=[a,b,c]"], '{"text": "a"}\n', ["nor a pair of columns"]),
     ],
 )
 def test_what_cannot_be_answered(run, work_dir, words, stdin, parts):
@@ -194,7 +210,7 @@ def test_rows_without_an_answer_are_refused_or_told(work_dir):
     assert [each.get("error") for each in actual] == ["empty text", None, "empty text", None]
     nothing = dict.fromkeys(("label", "score", "scores"))
     assert actual[0] == {"line": 1, **nothing, "error": "empty text"}
-    assert result.err == (
+    assert said(result) == (
         "warning: stdin: 2 × empty text: they have an error in place of a prediction\n"
         "4 predictions; stdin: 4 rows read = 2 used + 2 skipped (2 × empty text); 1 blank line\n"
     )
@@ -258,3 +274,161 @@ def test_a_file_of_another_separator_and_encoding(run, work_dir):
     (actual,) = answers(run_bertft(*words))
     (same,) = answers(run_bertft("predict", f"run={run}", stdin='{"text": "café good"}\n'))
     assert actual == same
+
+
+@pytest.fixture
+def small_blocks(monkeypatch):
+    from bertft.pipeline import prediction
+
+    monkeypatch.setitem(prediction._BLOCK_SIZES, "cpu", prediction._BlockSize(2, 1_000))
+
+
+def test_every_format_carries_the_columns_that_are_kept(run, work_dir, small_blocks):
+    rows = [{"id": n, "label": "x", "text": text, "day": None} for n, text in enumerate(TEXTS)]
+    content = "".join(json.dumps(row) + "\n" for row in rows)
+    (work_dir / "a.jsonl").write_text(content, encoding="utf-8")
+    usual = answers(run_bertft("predict", f"run={run}", "input=a.jsonl"))
+    for name in ("b.jsonl", "b.csv", "b.parquet"):
+        result = run_bertft("predict", run, "a.jsonl", f"output={name}", "data.keep=all")
+        assert (result.status, result.out) == (0, ""), result
+    # The label of the input has another name, because a prediction has one too.
+    assert read_lines(work_dir / "b.jsonl") == [
+        {"id": row["id"], "input_label": "x", "text": row["text"], "day": None, **answer}
+        for row, answer in zip(rows, usual, strict=True)
+    ]
+    flat = [
+        {"id": row["id"], "input_label": "x", "text": row["text"], "day": None,
+         "label": answer["label"], "score": answer["score"],
+         **{f"scores.{name}": value for name, value in answer["scores"].items()}}
+        for row, answer in zip(rows, usual, strict=True)
+    ]  # fmt: skip
+    assert pa.parquet.read_table(work_dir / "b.parquet").to_pylist() == flat
+    with open(work_dir / "b.csv", encoding="utf-8", newline="") as file:
+        fields = list(csv.DictReader(file))
+    as_text = [{k: "" if v is None else str(v) for k, v in row.items()} for row in flat]
+    assert fields == as_text
+    result = run_bertft("predict", run, "a.jsonl", "keep=[id,dya]")
+    assert result.refused and "keep: column 'dya' not found" in result.err
+    result = run_bertft("predict", run, "a.jsonl", "output=b.xlsx")
+    assert result.refused and ".jsonl (JSON Lines), .csv or .parquet" in result.err
+
+
+def test_nested_predictions_are_json_text_in_a_table(trained, work_dir):
+    run = trained("token_classification", "method=lora")
+    rows = "".join(json.dumps({"text": text}) + "\n" for text in ("Ada went to London", "No"))
+    expected = answers(run_bertft("predict", run, stdin=rows))
+    assert run_bertft("predict", run, "output=a.csv", "keep=text", stdin=rows).status == 0
+    with open(work_dir / "a.csv", encoding="utf-8", newline="") as file:
+        fields = list(csv.DictReader(file))
+    assert [list(row) for row in fields] == 2 * [["input_text", "text", "spans"]]
+    assert [json.loads(row["spans"]) for row in fields] == [row["spans"] for row in expected]
+
+
+def test_an_invalid_row_of_standard_input_ends_it_after_the_rows_before(
+    run, work_dir, small_blocks
+):
+    rows = lines(["good", "bad", "fine", "", "dull"])
+    result = run_bertft("predict", run, "output=a.jsonl", stdin=rows)
+    assert result.status == 2 and "stdin:4: empty text" in result.err, result
+    assert "a.jsonl has the predictions of 3 rows. To continue" in result.err
+    assert len(read_lines(work_dir / "a.jsonl")) == 3
+    (work_dir / "rows.jsonl").write_text(rows, encoding="utf-8")
+    result = run_bertft("predict", run, "rows.jsonl", "output=b.jsonl")
+    assert result.refused and "rows.jsonl:4: empty text" in result.err
+    assert not (work_dir / "b.jsonl").exists(), "a file is checked first"
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.csv", "a.parquet"])
+def test_an_interruption_keeps_the_rows_that_are_done(
+    run, work_dir, monkeypatch, small_blocks, name
+):
+    from bertft.tasks.classification import ClassificationTask
+
+    (work_dir / "rows.jsonl").write_text(lines(TEXTS), encoding="utf-8")
+    whole, calls = ClassificationTask.decode_predictions, []
+
+    def interrupted(self, logits, rows):
+        calls.append(rows)
+        if len(calls) == 3:
+            signal.raise_signal(signal.SIGINT)
+        return whole(self, logits, rows)
+
+    def read(path):
+        if path.suffix == ".parquet":
+            return pa.parquet.read_table(path).column("label").to_pylist()
+        if path.suffix == ".csv":
+            return [row["label"] for row in csv.DictReader(path.read_text().splitlines())]
+        return [row["label"] for row in read_lines(path)]
+
+    words = ("predict", run, "rows.jsonl")
+    with monkeypatch.context() as patch:
+        patch.setattr(ClassificationTask, "decode_predictions", interrupted)
+        result = run_bertft(*words, f"output={name}")
+    assert result.status == 130, result
+    assert f"{name} has the predictions of 4 rows" in result.err
+    assert "skip_rows=4 and another output" in result.err and "SIGINT" in result.err
+    assert run_bertft(*words, "skip_rows=4", f"output=rest.{name}").status == 0
+    complete = [answer["label"] for answer in answers(run_bertft(*words))]
+    assert read(work_dir / name) + read(work_dir / f"rest.{name}") == complete
+    assert not list(work_dir.glob("*.partial"))
+
+
+def test_rows_of_a_pipe_are_answered_as_they_come_until_a_signal(run):
+    code = "import sys; from bertft.cli import main; sys.exit(main())"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, "predict", f"run={run}"], stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, bufsize=1,
+    )  # fmt: skip
+    received = []
+    for text in ("good", "bad"):
+        process.stdin.write(f"a {text} film\n")
+        process.stdin.flush()
+        received.append(json.loads(process.stdout.readline()))
+    process.send_signal(signal.SIGTERM)
+    start = time.monotonic()
+    out, err = process.communicate()
+    assert process.returncode == 143 and out == "" and time.monotonic() - start < 20, err
+    assert [set(answer) for answer in received] == 2 * [{"label", "score", "scores"}]
+    assert "plain text, one text per line" in err and "skip_rows=2" in err
+    assert "Traceback" not in err
+
+
+def test_texts_on_the_command_line(run, trained, work_dir):
+    usual = answers(run_bertft("predict", run, stdin=lines(TEXTS[:2])))
+    words = f"text=[{','.join(json.dumps(text) for text in TEXTS[:2])}]"
+    assert answers(run_bertft("predict", run, words)) == usual
+    (one,) = answers(run_bertft("predict", run, f"text={TEXTS[0]}"))
+    assert one["scores"] == pytest.approx(usual[0]["scores"], abs=1e-6)
+    for text in ("007", "{a: 1}", "null and void", "x=y, z"):
+        (answer,) = answers(run_bertft("predict", run, f"text={text}"))
+        row = json.dumps({"text": text})
+        assert answer == answers(run_bertft("predict", run, stdin=row + "\n"))[0]
+    # Together with a file, text is the former name of columns.
+    (work_dir / "a.jsonl").write_text(lines(TEXTS[:2], "review"), encoding="utf-8")
+    assert answers(run_bertft("predict", run, "a.jsonl", "text=review")) == usual
+    for settings, parts in (
+        (["text=good", "text_pair=bad"], ["text_pair: this model reads one text per row"]),
+        (["question=Who?", "context=Ada"], ["this model is for classification"]),
+        (["question=Who?"], ["question: needs context. Set context="]),
+        (["text=a", "keep=id"], ["keep: needs input"]),
+        (["text="], ["text, row 1: empty text"]),
+    ):
+        result = run_bertft("predict", run, *settings)
+        assert result.refused and all(part in result.err for part in parts), result
+
+
+def test_pairs_and_questions_on_the_command_line(trained):
+    pair = trained("pair", "method=lora")
+    expected = answers(run_bertft("predict", pair, stdin='{"one": "a film", "two": "a book"}\n'))
+    assert answers(run_bertft("predict", pair, "text=a film", "text_pair=a book")) == expected
+    result = run_bertft("predict", pair, "text=[a film,a book]")
+    assert result.refused and "Set text='...' text_pair='...'" in result.err
+    result = run_bertft("predict", pair, stdin="a film\n")
+    assert result.refused and "neither JSON Lines nor a table" in result.err
+    run = trained("question_answering", "method=lora")
+    row = {"question": "Who was it?", "context": "It was Ada, in London."}
+    expected = answers(run_bertft("predict", run, stdin=json.dumps(row) + "\n"))
+    words = [f"{name}={value}" for name, value in row.items()]
+    assert answers(run_bertft("predict", run, *words)) == expected
+    result = run_bertft("predict", run, "text=Who?")
+    assert result.refused and "Set question='...' context='...'" in result.err

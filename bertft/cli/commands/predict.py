@@ -1,154 +1,218 @@
-"""``bertft predict``: one JSON object per row, in the order of the rows.
+"""``bertft predict``: one prediction per row, in the order of the rows.
 
-An invalid row is an error before anything is computed. With on_bad_row=skip, an object with
-``error`` takes the place of its prediction, so that there is always one object per row.
+An invalid row of a file is an error before anything is computed, one of standard input after the
+rows before it. With on_bad_row=skip, an object with ``error`` takes the place of the prediction, so
+that there is always one object per row.
 """
 
 from __future__ import annotations
 
 import contextlib
-import heapq
-import json
 import re
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TextIO, cast
+from typing import BinaryIO
 
-import numpy as np
-import pyarrow as pa
-
+from bertft.cli.prediction_output import PredictionWriter, check_output_path, open_output
+from bertft.cli.prediction_progress import PredictionProgress
 from bertft.config.command_configs import PredictConfig
-from bertft.data.features import FeatureTable, NoFeaturesError
-from bertft.data.rows import Rows, format_accounting, format_reasons
-from bertft.data.splits import load_inputs
+from bertft.config.data import DataConfig
+from bertft.data.prediction_rows import (
+    InputSummary,
+    PredictionInput,
+    check_rows,
+    open_input_file,
+    open_rows,
+)
+from bertft.data.rows import format_accounting, format_reasons
+from bertft.data.standard_input import has_column, open_standard_input, standard_input_stream
 from bertft.errors import DataError, UsageError
 from bertft.pipeline.loaded_model import LoadedModel
 from bertft.pipeline.open_model import open_from_settings
-from bertft.tasks.task import BaseTask, build_unlabelled_features
-from bertft.training.evaluate import predict_logits
-from bertft.utils.atomic_io import atomic_open, convert_write_errors
-from bertft.utils.terminal import is_output_closed, print_escaped, print_warning, supports_unicode
+from bertft.pipeline.prediction import RowPredictor, output_columns
+from bertft.tasks.task import BaseTask
+from bertft.utils.atomic_io import convert_write_errors
+from bertft.utils.messages import expand_home
+from bertft.utils.numbers import format_count
+from bertft.utils.terminal import print_warning
 
 __all__ = ["run"]
 
-# Characters that a terminal interprets.
-_CONTROL_CHARACTERS = re.compile("[\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
-_DATA_PREFIX = re.compile(r"data\.(?=(text|separator|quoting|encoding|on_bad_row|header)\b)")
-
-
-_OUTPUT_HINT = "Set output=<file>"
+_DATA_SETTING = re.compile(r"data\.(text|separator|quoting|encoding|on_bad_row|header)\b")
+_TERMINAL_HINT = (
+    "Reading rows from the terminal: type one text or JSON object per line, and end with Ctrl-D."
+    " For a file, set input=<file>; for a text, text='...'"
+)
 
 
 def run(config: PredictConfig, _: Path) -> None:
     """Write the predictions; nothing else goes to stdout."""
-    if config.output != "-":
-        _check_output_path(Path(config.output).expanduser(), Path(config.input).expanduser())
-    loaded = open_from_settings(config, config.precision, warn=print_warning)
-    task_model, data = loaded.task_model, loaded.data
-    if loaded.unnamed_tags:
-        print_warning(
-            f"{loaded.unnamed_tags}. Name them in their order: labels=[O,B-PER,I-PER,...]"
-        )
+    check_output_path(config.output, config.input)
+    is_quiet = config.output == "-" and sys.stdout.isatty()
+    with PredictionProgress(is_quiet) as progress:
+        reads_standard_input = config.input == "-" and config.question is None
+        stream = standard_input_stream() if reads_standard_input else None
+        if stream is not None and config.text is None and sys.stdin.isatty():
+            progress.print_line(_TERMINAL_HINT)
+        progress.start_phase("loading the model", has_bar=False)  # it has a status line
+        loaded = open_from_settings(config, config.precision, warn=print_warning)
+        if loaded.unnamed_tags:
+            print_warning(
+                f"{loaded.unnamed_tags}. Name them in their order: labels=[O,B-PER,I-PER,...]"
+            )
+        if config.threshold is not None:
+            loaded.task_model.task.set_threshold(config.threshold)
+        with _rename_data_settings():
+            _predict(config, loaded, stream, progress)
+
+
+def _predict(
+    config: PredictConfig,
+    loaded: LoadedModel,
+    stream: BinaryIO | None,
+    progress: PredictionProgress,
+) -> None:
+    data = _data_settings(config, loaded.data)
+    progress.start_phase("reading rows", waits=stream is not None)
+    rows = _open_input(config, data, loaded.task_model.task, stream)
+    if rows.note:
+        progress.print_line(rows.note)
+    summary = InputSummary()
+    if rows.is_repeatable:
+        summary = check_rows(rows, data, progress.update)
+    predictor = RowPredictor(loaded, rows, config.on_bad_row, config.skip_rows)
+    columns = output_columns(loaded.task_model.task, rows, config.on_bad_row == "skip")
+    total = max(0, summary.rows - config.skip_rows)
+    progress.start_phase("predicting", total, waits=rows.is_live)
+    path = expand_home(config.output, "output")
+    with convert_write_errors(path):
+        writer = open_output(config.output, columns, predictor.kept_types(summary.kept_types))
+        is_complete = _write_predictions(predictor, writer, config, rows, progress)
+    if not is_complete:  # the reader of a pipe has closed it
+        return
+    predictor.check_complete()
+    for note in predictor.notes:
+        print_warning(f"{rows.name}: {_DATA_SETTING.sub(_setting_of_predict, note)}")
+    if predictor.invalid_counts:
+        reasons = format_reasons(predictor.invalid_counts)
+        print_warning(f"{rows.name}: {reasons}: they have an error in place of a prediction")
+    prefix = "" if config.output == "-" else f"{config.output}: "
+    speed = f"{format_count(progress.rows_per_second)} rows/s"
+    accounting = format_accounting(rows.name, predictor.accounting())
+    progress.print_line(f"{prefix}{predictor.count:,} predictions ({speed}); {accounting}")
+
+
+def _write_predictions(
+    predictor: RowPredictor,
+    writer: PredictionWriter,
+    config: PredictConfig,
+    rows: PredictionInput,
+    progress: PredictionProgress,
+) -> bool:
+    """Write all predictions; False if the reader of a pipe has closed it.
+
+    After an interruption, and after an invalid row of standard input, the rows that are done become
+    the output. After any other error, an output file is as it was before.
+    """
+    try:
+        for block in predictor.iter_blocks():
+            writer.write(block)
+            progress.update(predictor.count)
+            if writer.is_closed:
+                return False
+        writer.finish()
+        return True
+    except BaseException as error:
+        is_interrupted = isinstance(error, KeyboardInterrupt)
+        is_streamed = isinstance(error, DataError) and not rows.is_repeatable
+        keeps_rows = writer.count > 0 and (is_interrupted or is_streamed)
+        if keeps_rows:
+            writer.finish()
+            progress.print_line(_describe_kept_rows(writer.count, config))
+        else:
+            writer.discard()
+        raise
+
+
+def _describe_kept_rows(count: int, config: PredictConfig) -> str:
+    done = config.skip_rows + count
+    kept = f"{config.output} has" if config.output != "-" else "standard output got"
+    return (
+        f"{kept} the predictions of {count:,} rows. To continue, run the command again with"
+        f" skip_rows={done}" + (" and another output" if config.output != "-" else "")
+    )
+
+
+def _data_settings(config: PredictConfig, data: DataConfig) -> DataConfig:
+    """How rows are read: as recorded with the model, unless a setting changes it."""
     # on_bad_row of the run is for its training rows.
     data = replace(data, on_bad_row=config.on_bad_row)
-    for name in ("text", "separator", "quoting", "encoding", "header"):
-        if (value := getattr(config, name)) is not None:
-            data = replace(data, **{name: value})
-    if config.threshold is not None:
-        task_model.task.set_threshold(config.threshold)
-    skip = config.on_bad_row == "skip"
-    with _rename_data_settings():
-        rows = load_inputs(config.input, data)
-        for note in rows.bad.notes:
-            print_warning(f"{rows.source}: {_DATA_PREFIX.sub('', note)}")
-        table = _build_features(rows, loaded, skip)
-    predictions: Iterator[dict[str, Any]] = iter(())
-    if table is not None:
-        logits = predict_logits(
-            task_model.runner,
-            table,
-            task_model.precision,
-            transform=task_model.task.predict_transform,
+    columns = config.columns
+    if columns is None and config.input != "-":
+        columns = config.text
+    changes = {"text": columns} | {
+        name: getattr(config, name) for name in ("separator", "quoting", "encoding", "header")
+    }
+    return replace(data, **{name: value for name, value in changes.items() if value is not None})
+
+
+def _open_input(
+    config: PredictConfig, data: DataConfig, task: BaseTask, stream: BinaryIO | None
+) -> PredictionInput:
+    """The rows that the settings select: texts, a file, or standard input."""
+    if config.question is not None or (config.text is not None and config.input == "-"):
+        names = config.text if isinstance(config.text, list) else [config.text]
+        if stream is None or not all(has_column(stream, str(name), data) for name in names):
+            return _open_texts(config, data, task)
+        # Until 0.2.0, text was the name of the column.
+        print_warning(
+            f"text={config.text} is a column of standard input and is not predicted as a text;"
+            f" set columns={config.text} to select a column"
         )
-        predictions = task_model.task.decode_predictions(logits, table)
-    if skip:  # one object per row, each with the line of its row
-        predictions = _merge_bad_rows(predictions, table, rows, task_model.task)
-    count = 0
-    with _open_output(config.output) as file:
-        for prediction in predictions:
-            line = json.dumps(prediction, ensure_ascii=not supports_unicode(file))
-            # JSON itself escapes only the first 32; the value that is read back is the same.
-            file.write(
-                _CONTROL_CHARACTERS.sub(lambda match: f"\\u{ord(match[0]):04x}", line) + "\n"
+        data = replace(data, text=config.text)
+    if config.input != "-":
+        return open_input_file(config.input, data, config.keep)
+    assert stream is not None
+    is_table = config.separator is not None or config.header is not None
+    return open_standard_input(stream, data, config.keep, is_table)
+
+
+def _open_texts(config: PredictConfig, data: DataConfig, task: BaseTask) -> PredictionInput:
+    """The texts on the command line as rows.
+
+    Raises UsageError if they are not those that the task needs.
+    """
+    if config.keep is not None:
+        raise UsageError("needs input", where="keep", hint="Leave it out")
+    if task.name == "question_answering":
+        if config.question is None:
+            raise UsageError(
+                "this model answers questions about a text",
+                where="text",
+                hint="Set question='...' context='...'",
             )
-            count += 1
-            if is_output_closed(file):
-                return
-        if count != rows.bad.read:
-            raise RuntimeError(
-                f"{rows.source}: {rows.bad.read:,} rows read, but {count:,} predictions written"
+        row = {"question": config.question, "context": config.context}
+        return open_rows([row], replace(data, text=["question", "context"]), name="question")
+    if config.question is not None:
+        raise UsageError(f"this model is for {task.name}", where="question", hint="Set text='...'")
+    is_pair = isinstance(data.text, (list, tuple)) and len(data.text) == 2
+    if is_pair != (config.text_pair is not None):
+        what = "this model compares two texts" if is_pair else "this model reads one text per row"
+        hint = "Set text='...' text_pair='...'" if is_pair else "Leave out text_pair"
+        raise UsageError(what, where="text" if is_pair else "text_pair", hint=hint)
+    if is_pair:
+        if isinstance(config.text, list):
+            raise UsageError(
+                "is a list, but text_pair is one text",
+                where="text",
+                hint="Set one text and one text_pair, or write the pairs to a file",
             )
-    if rows.bad.counts:
-        reasons = format_reasons(rows.bad.counts)
-        print_warning(f"{rows.source}: {reasons}: they have an error in place of a prediction")
-    accounting = format_accounting(rows.source, rows.accounting())
-    output_prefix = "" if config.output == "-" else f"{config.output}: "
-    print_escaped(f"{output_prefix}{count:,} predictions; {accounting}", stderr=True)
-
-
-def _build_features(rows: Rows, loaded: LoadedModel, skip: bool) -> FeatureTable | None:
-    """The features of the rows; None if all rows are invalid and skipped."""
-    if not len(rows) and rows.bad.read:
-        return None
-    task, length = loaded.task_model.task, loaded.info.max_length
-    policy = "skip" if skip else "error"
-    try:
-        return build_unlabelled_features(
-            rows, task, loaded.task_model.tokenizer, length, None, policy
-        )
-    except NoFeaturesError:
-        if not skip or rows.bad.all_errors is None:
-            raise
-        row_error = task.no_feature_error(length)
-        rows.bad.all_errors.extend((line, row_error.detail) for line in rows.column("line"))
-        rows.bad.counts[row_error.reason] += len(rows)
-        return None
-
-
-def _merge_bad_rows(
-    predictions: Iterator[dict[str, Any]], table: FeatureTable | None, rows: Rows, task: BaseTask
-) -> Iterator[dict[str, Any]]:
-    """Predictions with the ``line`` of their row; null and ``error`` for invalid rows."""
-    lines = [] if table is None else _predicted_lines(table)
-    predicted = (
-        (line, {"line": line, **fields}) for line, fields in zip(lines, predictions, strict=True)
-    )
-    empty_prediction, ids = dict.fromkeys(task.prediction_fields), _ids_of_bad_rows(rows)
-    bad = (
-        (line, {"line": line, **ids.get(line, {}), **empty_prediction, "error": error})
-        for line, error in sorted(rows.bad.all_errors or ())
-    )
-    for _, prediction in heapq.merge(predicted, bad, key=lambda pair: pair[0]):
-        yield prediction
-
-
-def _ids_of_bad_rows(rows: Rows) -> dict[int, dict[str, str]]:
-    """``{"id": ...}`` by line, for the invalid rows that have an id."""
-    ids = dict(rows.bad.ids)
-    if "id" in rows.columns:  # rows that were read but have no features
-        bad = {line for line, _ in rows.bad.all_errors or ()}
-        pairs = zip(rows.column("line"), rows.column("id"), strict=True) if bad else ()
-        ids |= {line: name for line, name in pairs if line in bad and name is not None}
-    return {line: {"id": name} for line, name in ids.items()}
-
-
-def _predicted_lines(table: FeatureTable) -> list[int]:
-    """The line numbers of the rows that have a prediction, in order."""
-    rows = np.flatnonzero(table.rows_with_features())
-    lines: list[int] = table.rows.arrow_column("line").take(pa.array(rows)).to_pylist()
-    return lines
+        row = {"text": str(config.text), "text_pair": config.text_pair}
+        return open_rows([row], replace(data, text=["text", "text_pair"]), name="text")
+    texts = config.text if isinstance(config.text, list) else [config.text]
+    return open_rows([str(text) for text in texts], replace(data, text="text"), name="text")
 
 
 @contextlib.contextmanager
@@ -157,32 +221,12 @@ def _rename_data_settings() -> Iterator[None]:
     try:
         yield
     except DataError as error:
-        message, hint = (text and _DATA_PREFIX.sub("", text) for text in (error.what, error.hint))
+        message, hint = (
+            text and _DATA_SETTING.sub(_setting_of_predict, text)
+            for text in (error.what, error.hint)
+        )
         raise DataError(message or "", where=error.where, hint=hint) from error
 
 
-def _check_output_path(path: Path, input_path: Path) -> None:
-    """UsageError, before anything is computed, if the output file cannot be written."""
-    if path.is_dir():
-        raise UsageError("is a folder", where=f"output={path}", hint="Use a file in it")
-    if input_path.is_file() and path.exists() and path.samefile(input_path):
-        raise UsageError("is also the input", where=f"output={path}", hint="Use another file")
-    if not path.parent.is_dir():
-        raise UsageError(
-            f"there is no folder {path.parent}", where=f"output={path}", hint="Create it first"
-        )
-
-
-@contextlib.contextmanager
-def _open_output(name: str) -> Iterator[TextIO]:
-    """stdout, or a file that is written atomically, or an existing pipe or device."""
-    if name == "-":
-        if is_output_closed(sys.stdout):
-            raise UsageError("standard output is closed", where="output=-", hint=_OUTPUT_HINT)
-        yield sys.stdout
-        return
-    path = Path(name).expanduser().resolve()
-    is_special = path.exists() and not path.is_file()
-    output = path.open("w", encoding="utf-8") if is_special else atomic_open(path)
-    with convert_write_errors(path), output as file:
-        yield cast(TextIO, file)
+def _setting_of_predict(match: re.Match[str]) -> str:
+    return "columns" if match[1] == "text" else match[1]

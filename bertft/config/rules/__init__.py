@@ -54,7 +54,7 @@ COMMAND_RULES: dict[str, tuple[Rule, ...]] = {
     ),
     "predict": (
         runs.check_opened_model,
-        data.check_predict_text,
+        data.check_predict_rows,
         runs.check_checkpoint_name,
         *trainer.DEVICE_RULES,
     ),

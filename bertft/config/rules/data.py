@@ -18,7 +18,7 @@ __all__ = [
     "check_class_names",
     "check_files_exist",
     "check_init_files",
-    "check_predict_text",
+    "check_predict_rows",
     "check_training_file",
 ]
 
@@ -175,10 +175,29 @@ def _check_no_answer_threshold(get: GetSetting) -> Iterator[Problem]:
         )
 
 
-def check_predict_text(get: GetSetting) -> Iterator[Problem]:
-    """``text`` of predict."""
-    if get("text") is not None:
-        yield from _check_text_columns("text", get("text"))
+def check_predict_rows(get: GetSetting) -> Iterator[Problem]:
+    """``columns``, ``keep``, and the texts on the command line of predict."""
+    if get("columns") is not None:
+        yield from _check_text_columns("columns", get("columns"))
+    text, has_input = get("text"), get("input") != "-"
+    if text is not None and has_input:
+        yield from _check_text_columns("text", text)
+        if get("columns") is not None:
+            yield Problem("text", "is also set as columns", "Set only columns")
+    keep = get("keep")
+    names = keep if isinstance(keep, list) else [keep]
+    if keep is not None and not all(isinstance(name, (str, int)) for name in names):
+        yield Problem("keep", f"{keep!r} is not a list of columns", "Use all, or [id,date]")
+    pairs = (("text_pair", "text"), ("question", "context"), ("context", "question"))
+    for name, other in pairs:
+        if get(name) is None:
+            continue
+        if get(other) is None:
+            yield Problem(name, f"needs {other}", f"Set {other}=<text>")
+        if has_input:
+            yield Problem(name, "cannot be combined with input", "Set only one of them")
+    if text is not None and get("question") is not None:
+        yield Problem("question", "cannot be combined with text", "Set only one of them")
 
 
 def _check_text_columns(where: str, text: Any) -> Iterator[Problem]:

@@ -9,10 +9,9 @@ from __future__ import annotations
 import csv
 import re
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import chain
 from pathlib import Path
-from typing import TextIO
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -142,7 +141,7 @@ def read_csv_file(
 
 
 def read_csv(
-    file: TextIO,
+    file: Iterable[str],
     columns: ColumnSpec,
     *,
     separator: str,

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from bertft.config.data import DataConfig
 from bertft.data.readers.text_files import (
@@ -36,15 +36,26 @@ def read_json_lines_file(
 
 
 def read_json_lines(
-    file: TextIO, columns: ColumnSpec, encoding: str, bad: BadRows
+    file: Iterable[str],
+    columns: ColumnSpec,
+    encoding: str,
+    bad: BadRows,
+    *,
+    is_stream: bool = False,
 ) -> Iterator[Record]:
     """The requested values of each object, None for a missing key. Blank lines are not rows.
 
     Lines that are not objects are added to ``bad``. Raises DataError for a key that none of the
-    first objects has, a position instead of a key, or a file without objects.
+    first objects has, a position instead of a key, or a file without objects. ``is_stream``: no
+    more objects are read ahead than needed to find the keys, because the next may come later.
     """
     objects = _read_objects(iter_lines(file, bad, encoding), bad)
-    first_objects = list(islice(objects, _KEY_SAMPLE_OBJECTS))
+    first_objects: list[tuple[int, dict[str, Any]]] = []
+    for numbered_object in islice(objects, _KEY_SAMPLE_OBJECTS):
+        first_objects.append(numbered_object)
+        keys = list(numbered_object[1])
+        if is_stream and set(columns.resolve_alternatives(keys).text) <= set(keys):
+            break
     names = list(dict.fromkeys(key for _, content in first_objects for key in content))
     if not first_objects and not bad:
         raise DataError("the file is empty", where=bad.source)

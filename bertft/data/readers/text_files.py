@@ -7,7 +7,7 @@ import encodings.aliases
 import io
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO, TextIO
@@ -264,7 +264,7 @@ def _is_text_encoding(encoding: str) -> bool:
     return info.name not in _NOT_OF_FILES
 
 
-def iter_lines(file: TextIO, bad: BadRows, encoding: str) -> Iterator[str]:
+def iter_lines(file: Iterable[str], bad: BadRows, encoding: str) -> Iterator[str]:
     """The lines of ``file``; in files without line feeds, carriage returns end the lines.
 
     In other files, carriage returns inside lines are text, and a note is added to ``bad``. Raises

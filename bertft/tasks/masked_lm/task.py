@@ -49,6 +49,7 @@ class MaskedLMTask(BaseTask):
 
     name = "masked_lm"
     prediction_fields = ("masks",)
+    max_prediction_rows = 256  # a mask has one logit per token of the vocabulary
     auto_class = "AutoModelForMaskedLM"
     level = "token"
     label_columns = ("word",)

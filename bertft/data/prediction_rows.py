@@ -1,0 +1,496 @@
+"""Rows to predict: a file, standard input or rows in memory, read as a stream.
+
+    PredictionInput       where rows come from, and which of their columns are kept for the output
+    iter_row_blocks       valid and invalid rows in order, in blocks of limited size
+    check_rows            one pass over an input that can be read twice: its invalid rows and size
+
+An input is never held in memory as a whole. Rows of a pipe or terminal are read in a background
+thread: a block then ends where no further row is available, so that a row is answered as soon as it
+arrives.
+"""
+
+from __future__ import annotations
+
+import json
+import queue
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from bertft.config.data import DataConfig
+from bertft.data.data_sources import PARQUET_EXTENSIONS, read_records, uses_csv_reader
+from bertft.data.readers.csv_reader import check_unmarked_header
+from bertft.data.readers.parquet import read_batches
+from bertft.data.readers.text_files import resolve_existing_file
+from bertft.data.rows import BadRows, RowError, raise_or_skip
+from bertft.data.schema import (
+    ColumnSpec,
+    Record,
+    RowSchema,
+    build_row_schema,
+    check_characters,
+    find_columns,
+)
+from bertft.errors import DataError, UsageError
+from bertft.utils.messages import did_you_mean, format_list
+
+__all__ = [
+    "InputErrors",
+    "InputRow",
+    "InputSummary",
+    "PredictionInput",
+    "check_rows",
+    "iter_row_blocks",
+    "open_input_file",
+    "open_rows",
+    "resolve_kept_columns",
+    "rows_to_table",
+    "with_kept_columns",
+]
+
+KEEP_ALL = "all"
+_NAME_SAMPLE_ROWS = 100  # the keys of these rows are the columns of rows in memory
+_IDLE_SECONDS = 0.02  # a block of a live input ends after so long without a row
+_PROGRESS_ROWS = 1_000
+_MAX_EXACT_INTEGER = 1 << 53  # larger integers are not exact as float64
+
+
+@dataclass(frozen=True)
+class InputRow:
+    """One row: ``values`` as its schema parses them, or the ``error`` that makes it invalid.
+
+    ``kept``: the values of the kept columns; empty if the row could not be split into columns.
+    """
+
+    line: int
+    values: Sequence[Any] | None
+    kept: Sequence[Any]
+    error: RowError | None = None
+
+    @property
+    def size(self) -> int:
+        """Characters of the row's texts."""
+        return sum(len(value) for value in self.values or () if isinstance(value, str))
+
+
+@dataclass(frozen=True)
+class PredictionInput:
+    """Rows to predict.
+
+    Attributes:
+        name: of the input in messages.
+        schema: parses the fields of a row.
+        read: the records, whose fields are those of ``schema``, then the kept columns.
+        kept: the names of the kept columns.
+        unit: what record numbers count, if not lines.
+        path: the file, if the input is one.
+        is_repeatable: whether ``read`` can be called twice.
+        is_live: whether rows arrive while they are predicted.
+        note: what was detected, for the user; empty if there is nothing to say.
+    """
+
+    name: str
+    schema: RowSchema
+    read: Callable[[BadRows], Iterator[Record]]
+    kept: tuple[str, ...] = ()
+    unit: str = ""
+    path: Path | None = None
+    is_repeatable: bool = True
+    is_live: bool = False
+    note: str = ""
+
+
+@dataclass
+class InputSummary:
+    """The number of rows of an input, and the Arrow types of its kept columns."""
+
+    rows: int = 0
+    kept_types: dict[str, pa.DataType] = field(default_factory=dict)
+
+
+def open_input_file(name: str, config: DataConfig, keep: Any = None) -> PredictionInput:
+    """The file ``name``; its format is detected as for training.
+
+    Args:
+        keep: columns for the output: None, ``all``, a name or a list of names.
+
+    Raises:
+        DataError: the file cannot be read, or has no such column.
+    """
+    path = resolve_existing_file(name, "input")
+    schema = build_row_schema(config, labelled=False)
+    reading_schema = build_row_schema(config, labelled=False)
+    kept: tuple[str, ...] = ()
+    if keep is not None:
+        kept = resolve_kept_columns(keep, _column_names(path, config, name), name)
+        reading_schema.columns = with_kept_columns(schema.columns, kept)
+    return PredictionInput(
+        name,
+        schema,
+        lambda bad: read_records(path, reading_schema, config, bad),
+        kept,
+        schema.record_unit(path.suffix.lower()),
+        path,
+        is_repeatable=path.is_file(),
+    )
+
+
+def open_rows(
+    rows: Iterable[Any] | pa.Table, config: DataConfig, keep: Any = None, name: str = "rows"
+) -> PredictionInput:
+    """Rows in memory: texts, mappings from column to value, or an Arrow table.
+
+    An iterator is read as the rows are predicted.
+
+    Raises:
+        DataError: a column does not exist.
+        UsageError: the rows are of another type.
+    """
+    schema = build_row_schema(config, labelled=False)
+    if isinstance(rows, pa.Table):
+        names = rows.column_names
+        kept = resolve_kept_columns(keep, names, name)
+        columns = _columns_of(schema.columns, kept, names, name)
+        batches = rows.to_batches(max_chunksize=1024)
+
+        def read_table(bad: BadRows) -> Iterator[Record]:
+            bad.count_row(rows.num_rows)
+            return read_batches(batches, columns)
+
+        return PredictionInput(name, schema, read_table, kept, "row")
+    is_repeatable = isinstance(rows, Sequence)
+    iterator = iter(rows)
+    first_rows = list(islice(iterator, _NAME_SAMPLE_ROWS))
+    for number, row in enumerate(first_rows, start=1):
+        _check_row_type(row, number, name)
+    names = list(
+        dict.fromkeys(key for row in first_rows if isinstance(row, Mapping) for key in row)
+    )
+    text = schema.columns.text[0]
+    has_texts = any(isinstance(row, str) for row in first_rows)
+    if has_texts and len(schema.columns.text) > 1:
+        raise UsageError(
+            f"a row needs {len(schema.columns.text)} texts",
+            where=name,
+            hint=f"Use dicts with the keys {format_list(schema.columns.text)}",
+        )
+    if has_texts and not names:
+        names = [str(text)]
+    kept = resolve_kept_columns(keep, names, name)
+    columns = _columns_of(schema.columns, kept, names, name) if first_rows else []
+
+    def read_rows(bad: BadRows) -> Iterator[Record]:
+        for number, row in enumerate(rows if is_repeatable else chain(first_rows, iterator), 1):
+            bad.count_row()
+            _check_row_type(row, number, name)
+            if isinstance(row, str):
+                yield number, [row, *(row if key == text else None for key in columns[1:])]
+            else:
+                yield number, [None if key is None else row.get(key) for key in columns]
+
+    return PredictionInput(name, schema, read_rows, kept, "row", is_repeatable=is_repeatable)
+
+
+def _check_row_type(row: Any, number: int, name: str) -> None:
+    if not isinstance(row, (str, Mapping)):
+        raise UsageError(
+            f"row {number} is a {type(row).__name__}: rows must be dicts, texts, a DataFrame, a"
+            " datasets.Dataset or a path",
+            where=name,
+            hint="For example [{'text': 'so good'}]",
+        )
+
+
+def resolve_kept_columns(keep: Any, names: Sequence[str] | None, source: str) -> tuple[str, ...]:
+    """The columns that ``keep`` selects from ``names`` (None: the columns have no names).
+
+    Raises DataError for a column that does not exist, with the closest name.
+    """
+    if keep is None:
+        return ()
+    if names is None:
+        raise DataError(
+            "keep is not supported here, because the columns have no names",
+            where=source,
+            hint="Use CSV with a header, JSON Lines or Parquet, or leave out keep",
+        )
+    if keep == KEEP_ALL:
+        return tuple(names)
+    selected = list(keep) if isinstance(keep, (list, tuple)) else [keep]
+    for name in map(str, selected):
+        if name not in names:
+            raise DataError(
+                f"keep: column {name!r} not found (columns: {format_list(names) or 'none'})",
+                where=source,
+                hint=did_you_mean(name, names),
+            )
+    return tuple(dict.fromkeys(map(str, selected)))
+
+
+def check_rows(
+    rows: PredictionInput,
+    config: DataConfig,
+    on_progress: Callable[[int], object] = lambda rows_read: None,
+) -> InputSummary:
+    """Read an input once, without its features.
+
+    ``on_progress`` is called now and then with the number of rows read.
+
+    Raises:
+        DataError: there are no rows; or invalid ones, and data.on_bad_row is ``error``.
+    """
+    summary, bad = InputSummary(), InputErrors(rows.name, rows.unit)
+    types = [_TypeTracker() for _ in rows.kept]
+    is_csv = rows.path is not None and uses_csv_reader(rows.path, rows.schema, config)
+    is_header_checked = not is_csv
+    for row in _iter_rows(rows, bad):
+        if row.values is not None and not is_header_checked:
+            check_unmarked_header(rows_to_table([row], rows.schema), bad, rows.schema, config)
+            is_header_checked = True
+        for tracker, value in zip(types, row.kept, strict=False):
+            tracker.add(value)
+        summary.rows += 1
+        if summary.rows % _PROGRESS_ROWS == 0:
+            on_progress(summary.rows)
+    raise_or_skip([bad], config.on_bad_row)
+    if not summary.rows:
+        raise DataError("there are no rows", where=rows.name)
+    declared = _parquet_types(rows.path)
+    summary.kept_types = {
+        name: declared.get(name, tracker.arrow_type())
+        for name, tracker in zip(rows.kept, types, strict=True)
+    }
+    return summary
+
+
+def iter_row_blocks(
+    rows: PredictionInput,
+    errors: InputErrors,
+    max_rows: int,
+    max_characters: int,
+    skip_rows: int = 0,
+) -> Iterator[list[InputRow]]:
+    """The rows in order, in blocks, without the first ``skip_rows``; ``errors`` counts all of them.
+
+    A block ends with the row that reaches ``max_rows`` or ``max_characters``, so that the blocks of
+    an input that is not live depend on its rows alone.
+    """
+    blocks = (
+        _iter_live_blocks(rows, errors, max_rows)
+        if rows.is_live
+        else _split_blocks(_iter_rows(rows, errors), max_rows, max_characters, skip_rows)
+    )
+    if not rows.is_live:
+        yield from blocks
+        return
+    for block in blocks:
+        skipped, skip_rows = min(skip_rows, len(block)), max(0, skip_rows - len(block))
+        if block[skipped:]:
+            yield from _split_blocks(iter(block[skipped:]), max_rows, max_characters)
+
+
+def rows_to_table(rows: Sequence[InputRow], schema: RowSchema) -> pa.Table:
+    """The valid ``rows`` as the table of ``Rows``."""
+    columns = zip(*([*(row.values or ()), row.line] for row in rows), strict=True)
+    arrow_schema = schema.arrow_schema
+    return pa.table(
+        [
+            pa.array(column, column_field.type)
+            for column, column_field in zip(columns, arrow_schema, strict=True)
+        ],
+        schema=arrow_schema,
+    )
+
+
+def _split_blocks(
+    rows: Iterator[InputRow], max_rows: int, max_characters: int, skip_rows: int = 0
+) -> Iterator[list[InputRow]]:
+    block: list[InputRow] = []
+    size = 0
+    for row in islice(rows, skip_rows, None):
+        block.append(row)
+        size += row.size
+        if len(block) >= max_rows or size >= max_characters:
+            yield block
+            block, size = [], 0
+    if block:
+        yield block
+
+
+class InputErrors(BadRows):
+    """The invalid rows of an input; ``on_error`` is called with the line and error of each."""
+
+    on_error: Callable[[int, RowError], object] = staticmethod(lambda line, error: None)
+
+    def add(self, line: int, error: RowError) -> None:
+        super().add(line, error)
+        self.on_error(line, error)
+
+
+class _RowParser:
+    """Passes the row of each record to ``emit``, in order, and a row for each error of the reader.
+
+    The reader adds its errors to ``errors`` between two records.
+    """
+
+    def __init__(
+        self, rows: PredictionInput, errors: InputErrors, emit: Callable[[InputRow], object]
+    ) -> None:
+        self._schema, self._errors, self._emit = rows.schema, errors, emit
+        self._kept_names, self._kept_values = rows.kept, ()
+        self._field_count = len(rows.schema.columns.all_columns)
+        errors.on_error = lambda line, error: emit(InputRow(line, None, self._kept_values, error))
+
+    def __call__(self, record: Record) -> None:
+        line, fields = record
+        kept, ignored = tuple(fields[self._field_count :]), list[str]()
+        try:
+            for name, value in zip(self._kept_names, kept, strict=False):
+                _check_kept(value, name)
+            values = self._schema.parse(fields[: self._field_count], "input", ignored)
+        except RowError as error:
+            self._kept_values = kept
+            self._errors.add(line + error.line_offset, error)
+            self._kept_values = ()
+            return
+        self._errors.dropped.update(ignored)
+        self._emit(InputRow(line, values, kept))
+
+
+def _iter_rows(rows: PredictionInput, errors: InputErrors) -> Iterator[InputRow]:
+    buffer: deque[InputRow] = deque()
+    parse = _RowParser(rows, errors, buffer.append)
+    for record in rows.read(errors):
+        parse(record)
+        while buffer:
+            yield buffer.popleft()
+    yield from buffer
+
+
+def _iter_live_blocks(
+    rows: PredictionInput, errors: InputErrors, max_rows: int
+) -> Iterator[list[InputRow]]:
+    """Rows as they arrive: a block ends where no further row is available."""
+    arrived: queue.Queue[InputRow | BaseException | None] = queue.Queue(maxsize=max_rows)
+
+    def work() -> None:
+        try:
+            parse = _RowParser(rows, errors, arrived.put)
+            for record in rows.read(errors):
+                parse(record)
+            arrived.put(None)
+        except BaseException as error:  # raised again in the consumer's thread
+            arrived.put(error)
+
+    threading.Thread(target=work, name="bertft-input", daemon=True).start()
+    while True:
+        item = arrived.get()
+        block = []
+        while isinstance(item, InputRow):
+            block.append(item)
+            if len(block) >= max_rows:
+                break
+            try:
+                item = arrived.get(timeout=_IDLE_SECONDS)
+            except queue.Empty:
+                break
+        if block:
+            yield block
+        if isinstance(item, BaseException):
+            raise item
+        if item is None:
+            return
+
+
+def _check_kept(value: Any, name: str) -> None:
+    """Raise RowError if the value of a kept column cannot be written."""
+    if isinstance(value, (list, dict)):
+        value = json.dumps(value, ensure_ascii=False, default=str)
+    if isinstance(value, str):
+        check_characters(value, name)
+
+
+class _TypeTracker:
+    """The Arrow type that holds all values of a kept column."""
+
+    def __init__(self) -> None:
+        self._kinds: set[str] = set()
+
+    def add(self, value: Any) -> None:
+        if value is None:
+            return
+        kind = type(value).__name__
+        if kind == "int" and abs(value) > _MAX_EXACT_INTEGER:
+            kind = "large int" if -(1 << 63) <= value < 1 << 63 else "huge int"
+        self._kinds.add(kind)
+
+    def arrow_type(self) -> pa.DataType:
+        if self._kinds == {"bool"}:
+            return pa.bool_()
+        if self._kinds and self._kinds <= {"int", "large int"}:
+            return pa.int64()
+        if self._kinds and self._kinds <= {"int", "float"}:
+            return pa.float64()
+        return pa.string()
+
+
+def _parquet_types(path: Path | None) -> dict[str, pa.DataType]:
+    """The types of the columns of a Parquet file that have one value per row."""
+    if path is None or path.suffix.lower() not in PARQUET_EXTENSIONS:
+        return {}
+    from pyarrow import parquet
+
+    return {
+        column.name: column.type
+        for column in parquet.read_schema(path)
+        if pa.types.is_primitive(column.type) or pa.types.is_decimal(column.type)
+    }
+
+
+class _NamesFound(Exception):
+    """The names of the columns; None: the columns have no names."""
+
+    def __init__(self, names: Sequence[str] | None) -> None:
+        super().__init__(names)
+        self.names = names
+
+
+class _NameProbe(ColumnSpec):
+    """Stops a reader when it looks up its columns, to learn their names."""
+
+    def resolve_alternatives(self, names: Sequence[str] | None) -> ColumnSpec:
+        raise _NamesFound(names)
+
+
+def _column_names(path: Path, config: DataConfig, name: str) -> list[str] | None:
+    """The names of the columns of a file; None if they have none."""
+    schema = build_row_schema(config, labelled=False)
+    columns = schema.columns
+    schema.columns = _NameProbe(
+        columns.text, columns.label, columns.optional, columns.text_alternatives
+    )
+    try:
+        for _ in read_records(path, schema, config, BadRows(name)):
+            break
+    except _NamesFound as found:
+        return None if found.names is None else list(found.names)
+    return None
+
+
+def with_kept_columns(columns: ColumnSpec, kept: Sequence[str]) -> ColumnSpec:
+    """``columns`` with the ``kept`` ones as optional columns."""
+    return replace(columns, optional=(*columns.optional, *kept))
+
+
+def _columns_of(
+    columns: ColumnSpec, kept: Sequence[str], names: Sequence[str], source: str
+) -> list[str | None]:
+    """The name of each requested column among ``names``; None for one that does not exist."""
+    positions = find_columns(with_kept_columns(columns, kept), names, len(names), source)
+    return [None if position is None else names[position] for position in positions]

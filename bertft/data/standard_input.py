@@ -1,0 +1,222 @@
+"""Rows on standard input: JSON Lines, CSV or TSV with a header, or one text per line.
+
+The format is detected from the first line that is not blank:
+
+    {"text": ...}               JSON Lines
+    id,text or id<tab>text      a table, if the line has the name of every text column
+    anything else               one text per line, as in a .txt file
+
+A pipe or terminal is a live input: its rows are predicted as they arrive. A redirected file is read
+in blocks, like a file that ``input`` names.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import select
+import sys
+from collections.abc import Iterable, Iterator
+from itertools import chain
+from typing import Any, BinaryIO
+
+from bertft.config.data import DataConfig
+from bertft.data.prediction_rows import PredictionInput, resolve_kept_columns, with_kept_columns
+from bertft.data.readers.csv_reader import read_csv, resolve_separator
+from bertft.data.readers.json_lines import read_json_lines
+from bertft.data.readers.text_files import iter_lines, open_text, starts_json_document
+from bertft.data.rows import BadRows
+from bertft.data.schema import ColumnSpec, Record, RowSchema, build_row_schema
+from bertft.errors import DataError
+from bertft.utils.messages import format_list
+
+__all__ = ["has_column", "open_standard_input", "standard_input_stream"]
+
+_NAME = "stdin"
+_JSON_OBJECT = re.compile(r'\s*\{\s*("|\}|$)')
+_SEPARATORS = (",", "\t", ";", "|")
+_SEPARATOR_NAMES = {",": "commas", "\t": "tabs", ";": "semicolons"}
+_PEEKED_BYTES = 1 << 16
+
+
+def standard_input_stream() -> BinaryIO:
+    """The bytes of standard input.
+
+    It has a buffer of its own: a thread may wait for input in it when the process ends.
+    """
+    try:
+        descriptor = sys.stdin.fileno()
+    except (OSError, ValueError):  # replaced by another stream
+        return sys.stdin.buffer
+    return os.fdopen(os.dup(descriptor), "rb")
+
+
+def has_column(stream: BinaryIO, name: str, config: DataConfig) -> bool:
+    """Whether the rows on ``stream`` have a column ``name``; without waiting or consuming."""
+    head = _peek(stream).decode(config.encoding, "replace").lstrip()
+    line = head.partition("\n")[0]
+    with contextlib.suppress(ValueError, RecursionError):
+        content = json.loads(line)
+        return isinstance(content, dict) and name in content
+    headers = (_split_header(line, separator) for separator in _separators(config))
+    return any(name in names for names in headers if len(names) > 1)
+
+
+def open_standard_input(
+    stream: BinaryIO, config: DataConfig, keep: Any = None, is_table: bool = False
+) -> PredictionInput:
+    """The rows on ``stream``. It waits for the first line.
+
+    Args:
+        keep: columns for the output: None, ``all``, a name or a list of names.
+        is_table: read a table, whatever the first line is.
+
+    Raises:
+        DataError: the input is empty or has no such columns, or the task needs several texts per
+            row and the input is plain text.
+    """
+    schema = build_row_schema(config, labelled=False)
+    text = open_text(stream, config.encoding, "\n")
+    first, lines = _read_first_line(text, config.encoding)
+    is_live = not stream.seekable()
+    separator = resolve_separator(config.separator) if is_table else None
+    if separator is None:
+        separator = _detect_table(first, schema, config)
+    if _JSON_OBJECT.match(first) or starts_json_document(first) or not first:
+        return _open_json_lines(schema, config, keep, first, lines, is_live)
+    if separator is not None or is_table:
+        return _open_table(schema, config, keep, first, lines, is_live, separator or ",")
+    return _open_text_lines(schema, config, keep, lines, is_live)
+
+
+def _open_json_lines(
+    schema: RowSchema,
+    config: DataConfig,
+    keep: Any,
+    first: str,
+    lines: Iterable[str],
+    is_live: bool,
+) -> PredictionInput:
+    try:
+        content = json.loads(first)
+        keys = [str(key) for key in content]
+    except (ValueError, TypeError, RecursionError):  # reported with its line
+        keys = []
+    kept = resolve_kept_columns(keep, keys, _NAME)
+    columns = with_kept_columns(schema.columns, kept)
+
+    def read(bad: BadRows) -> Iterator[Record]:
+        return read_json_lines(lines, columns, config.encoding, bad, is_stream=True)
+
+    return PredictionInput(_NAME, schema, read, kept, is_repeatable=False, is_live=is_live)
+
+
+def _open_table(
+    schema: RowSchema,
+    config: DataConfig,
+    keep: Any,
+    first: str,
+    lines: Iterable[str],
+    is_live: bool,
+    separator: str,
+) -> PredictionInput:
+    has_header = schema.columns.has_names if config.header is None else config.header
+    names = _split_header(first, separator) if has_header else None
+    kept = resolve_kept_columns(keep, names, _NAME)
+    columns = with_kept_columns(schema.columns, kept)
+    quoting = config.quoting if config.quoting is not None else separator != "\t"
+
+    def read(bad: BadRows) -> Iterator[Record]:
+        return read_csv(
+            lines,
+            columns,
+            separator=separator,
+            quoting=quoting,
+            header=config.header,
+            encoding=config.encoding,
+            bad=bad,
+            report_quotes=config.quoting is None,
+        )
+
+    shown = _SEPARATOR_NAMES.get(separator, repr(separator))
+    note = f"{_NAME}: reading a table with columns separated by {shown}"
+    return PredictionInput(
+        _NAME, schema, read, kept, is_repeatable=False, is_live=is_live, note=note
+    )
+
+
+def _open_text_lines(
+    schema: RowSchema, config: DataConfig, keep: Any, lines: Iterable[str], is_live: bool
+) -> PredictionInput:
+    columns = schema.columns
+    if len(columns.text) > 1:
+        raise DataError(
+            f"the input is neither JSON Lines nor a table with the columns"
+            f" {format_list(columns.text)}",
+            where=_NAME,
+            hint="Write one JSON object per line, or a table with a header; for other column names"
+            " set columns=[<first>,<second>]",
+        )
+    resolve_kept_columns(keep, None, _NAME)
+
+    def read(bad: BadRows) -> Iterator[Record]:
+        for number, line in enumerate(iter_lines(lines, bad, config.encoding), start=1):
+            bad.count_row()
+            yield number, [line.rstrip("\r\n"), *[None] * len(columns.optional)]
+
+    note = f"{_NAME}: reading plain text, one text per line"
+    return PredictionInput(_NAME, schema, read, is_repeatable=False, is_live=is_live, note=note)
+
+
+def _read_first_line(text: Iterable[str], encoding: str) -> tuple[str, Iterable[str]]:
+    """The first line that is not blank, without its end ("" if there is none); and all lines."""
+    lines, read_lines = iter(text), []
+    try:
+        for line in lines:
+            read_lines.append(line)
+            if line.strip():
+                return line.rstrip("\r\n"), chain(read_lines, lines)
+    except UnicodeError as error:
+        raise DataError(
+            f"bytes outside the encoding {encoding} ({error})",
+            where=f"{_NAME}:{len(read_lines) + 1}",
+            hint="Set encoding to the encoding of the input (utf-8, gb18030, utf-16, …)",
+        ) from error
+    return "", read_lines
+
+
+def _detect_table(line: str, schema: RowSchema, config: DataConfig) -> str | None:
+    """The separator, if ``line`` is the header of a table; otherwise None."""
+    for separator in _separators(config):
+        names = _split_header(line, separator)
+        columns: ColumnSpec = schema.columns.resolve_alternatives(names)
+        if len(names) > 1 and set(columns.text) <= set(names):
+            return separator
+    return None
+
+
+def _separators(config: DataConfig) -> tuple[str, ...]:
+    configured = resolve_separator(config.separator)
+    return _SEPARATORS if configured is None else (configured,)
+
+
+def _split_header(line: str, separator: str) -> list[str]:
+    fields = line.removeprefix("\ufeff").rstrip("\r\n").split(separator)
+    return [field.strip().strip('"') for field in fields]
+
+
+def _peek(stream: BinaryIO) -> bytes:
+    """The first bytes of ``stream`` that can be read without waiting, which are not consumed."""
+    if stream.seekable():
+        position = stream.tell()
+        head = stream.read(_PEEKED_BYTES)
+        stream.seek(position)
+        return head
+    try:
+        is_ready, _, _ = select.select([stream], [], [], 0)
+    except (OSError, ValueError):  # on Windows, pipes are not supported
+        return b""
+    peek = getattr(stream, "peek", None)
+    return peek(_PEEKED_BYTES) if is_ready and peek is not None else b""
