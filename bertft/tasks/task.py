@@ -80,8 +80,7 @@ class BaseTask(ABC):
     auto_class: ClassVar[str]  # the transformers Auto class with the head
     default_metric: ClassVar[str]
     prediction_fields: ClassVar[tuple[str, ...]] = ()  # keys of ``decode_predictions``
-    # Rows whose logits are in memory at once in prediction; None: no limit of the task.
-    max_prediction_rows: ClassVar[int | None] = None
+    max_prediction_rows: ClassVar[int | None] = None  # rows per block; None: no limit of the task
     level: ClassVar[str] = "sequence"  # "sequence": logits [B, C]; "token": logits [N, C]
     label_columns: ClassVar[tuple[str, ...]] = ("labels",)  # columns of the features, for the loss
     default_max_length: ClassVar[int] = 256
@@ -464,7 +463,6 @@ def _featurize_splits(
     max_skipped: float | None,
 ) -> dict[str, FeatureTable]:
     encode = task.make_encoder(tokenizer, max_length)
-    # The key takes a while, because it contains the whole tokenizer.
     key = [] if cache is None else feature_key_parts(task, tokenizer, max_length)
     error = task.no_feature_error(max_length)
     tables = {}
