@@ -1,4 +1,4 @@
-"""Batches: the features of each, their order, and the tensors for the model.
+"""Batches of features: their order, and the tensors for the model.
 
 The sequences of a batch are concatenated without padding:
 
@@ -18,12 +18,11 @@ So the rows of a batch have similar lengths, and any two rows can be in the same
 
 from __future__ import annotations
 
-import queue
-import threading
+from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
-from contextlib import suppress
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import TypeVar, overload
+from typing import Any, TypeVar, overload
 
 import numpy as np
 import torch
@@ -47,13 +46,18 @@ Item = TypeVar("Item")
 
 @dataclass
 class Batch:
-    """``input_ids`` int64 [N]; ``lengths`` int64 [B]; ``feature_indices`` int64 [B].
+    """B sequences with N tokens in total.
 
-    ``lengths`` stays on the CPU for every device of the batch: layouts are planned there, and
-    reading it back from an accelerator would synchronize. ``labels`` has flat columns as [B] or
-    [B, width], ragged ones as [Σ sizes]. ``label_mask``, bool [B] on the CPU: which sequences have
-    labels (None: all); ``labels`` contains only these. ``selected_tokens`` int64 [K]: the tokens
-    for a token-level head, in order; None: all tokens.
+    Attributes:
+        input_ids: int64 [N].
+        lengths: int64 [B], on the CPU for every device of the batch: layouts are planned there, and
+            reading it back from an accelerator would synchronize.
+        token_type_ids: int64 [N]; None if the tokenizer has none.
+        labels: label columns by name, flat ones as [B] or [B, width], ragged ones as [Σ sizes].
+        feature_indices: int64 [B], rows of the feature table.
+        label_mask: bool [B] on the CPU, which sequences have labels; ``labels`` contains only
+            these. None: all.
+        selected_tokens: int64 [K], the tokens for a token-level head, in order; None: all tokens.
     """
 
     input_ids: Tensor
@@ -80,12 +84,12 @@ class Batch:
         """The sequences that have labels, as a batch (itself where all have)."""
         if self.label_mask is None:
             return self
-        token_indices, types = self.labelled_indices("token"), self.token_type_ids
+        token_indices, type_ids = self.labelled_indices("token"), self.token_type_ids
         return replace(
             self,
             input_ids=self.input_ids.index_select(0, token_indices),
             lengths=self.lengths[torch.from_numpy(self.label_mask)],
-            token_type_ids=None if types is None else types.index_select(0, token_indices),
+            token_type_ids=None if type_ids is None else type_ids.index_select(0, token_indices),
             feature_indices=self.feature_indices[self.label_mask],
             label_mask=None,
         )
@@ -117,11 +121,11 @@ class Batch:
             return self._map_tensors(Tensor.pin_memory)
 
     def _map_tensors(self, move: Callable[[Tensor], Tensor]) -> Batch:
-        types = self.token_type_ids
+        type_ids = self.token_type_ids
         return replace(
             self,
             input_ids=move(self.input_ids),
-            token_type_ids=None if types is None else move(types),
+            token_type_ids=None if type_ids is None else move(type_ids),
             labels={name: move(values) for name, values in self.labels.items()},
             selected_tokens=None if self.selected_tokens is None else move(self.selected_tokens),
         )
@@ -129,13 +133,13 @@ class Batch:
 
 def collate(table: FeatureTable, indices: np.ndarray, label_columns: Sequence[str]) -> Batch:
     """The batch of features ``indices`` [B], in that order; integers become int64."""
-    types = "token_type_ids"
+    has_types = "token_type_ids" in table.columns
     label_mask = table.label_mask(indices)
     labelled_indices = indices if label_mask is None else indices[label_mask]
     return Batch(
         input_ids=_to_tensor(table.gather("input_ids", indices)),
         lengths=torch.from_numpy(table.lengths[indices].astype(np.int64)),
-        token_type_ids=_to_tensor(table.gather(types, indices)) if types in table.columns else None,
+        token_type_ids=_to_tensor(table.gather("token_type_ids", indices)) if has_types else None,
         labels={name: _to_tensor(table.gather(name, labelled_indices)) for name in label_columns},
         feature_indices=np.asarray(indices, dtype=np.int64),
         label_mask=label_mask if label_columns else None,
@@ -247,8 +251,8 @@ def evaluation_batches(
 ) -> list[np.ndarray]:
     """Every row once, longest first: rows · longest ≤ ``token_budget`` in each batch.
 
-    A row longer than the budget is a batch of its own. The longest rows come first, so that
-    insufficient memory is detected immediately.
+    A batch has at most ``max_rows`` rows. A row longer than the budget is a batch of its own. The
+    longest rows come first, so that insufficient memory is detected immediately.
     """
     rows = np.argsort(-lengths.astype(np.int64), kind="stable")
     batches, start = [], 0
@@ -266,33 +270,13 @@ def prefetch(iterable: Iterable[Item], depth: int = 2) -> Generator[Item, None, 
     An exception in ``iterable`` is raised at the same position. Closing the generator (as leaving a
     ``for`` loop does) ends the thread before it returns.
     """
-    ready: queue.Queue[tuple[str, Item | BaseException | None]] = queue.Queue(maxsize=depth)
-    stop = threading.Event()
-
-    def work() -> None:
+    iterator = iter(iterable)
+    end: Any = object()
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="bertft-prefetch") as executor:
+        futures = deque(executor.submit(next, iterator, end) for _ in range(depth))
         try:
-            for item in iterable:
-                ready.put(("item", item))
-                if stop.is_set():
-                    return
-            ready.put(("end", None))
-        except BaseException as error:  # raised again in the consumer's thread
-            ready.put(("error", error))
-
-    thread = threading.Thread(target=work, name="bertft-prefetch", daemon=True)
-    thread.start()
-    try:
-        while True:
-            kind, item = ready.get()
-            if kind == "end":
-                return
-            if kind == "error":
-                assert isinstance(item, BaseException)
-                raise item
-            yield item  # type: ignore[misc]
-    finally:
-        stop.set()
-        while thread.is_alive():  # unblock a pending put
-            with suppress(queue.Empty):
-                ready.get_nowait()
-            thread.join(timeout=0.01)
+            while (item := futures.popleft().result()) is not end:
+                futures.append(executor.submit(next, iterator, end))
+                yield item
+        finally:
+            executor.shutdown(wait=True, cancel_futures=True)

@@ -25,7 +25,7 @@ from bertft.data.readers.text_files import (
     resolve_existing_file,
 )
 from bertft.data.rows import BadRows, RowError
-from bertft.data.schema import ColumnSpec, Record, RowSchema, find_columns
+from bertft.data.schema import ColumnSpec, ReadFunction, Record, RowSchema, find_columns
 from bertft.errors import DataError, SystemResourceError, UsageError
 from bertft.utils.messages import closest_name, format_list, quote_value
 from bertft.utils.safe_files import open_regular_file, unreadable
@@ -82,15 +82,20 @@ _SETTINGS_OUTSIDE_KEY = {
     "cache",
 }
 _CHUNK_ROWS = 65_536
-_METADATA_KEY = b"huggingface"
+_HUB_METADATA_KEY = b"huggingface"
 
 
 @dataclass(frozen=True)
 class DataSource:
-    """The rows of one split, not yet read; ``read`` adds invalid rows to its BadRows.
+    """The rows of one split, not yet read.
 
-    ``class_names``: those that the source declares. ``unit``: what record numbers count, if not
-    lines. ``path``: the file, if the rows depend on one file alone.
+    Attributes:
+        source: a path, a Hub id or the name of a sample.
+        read: yields the records, and adds invalid rows to its argument.
+        class_names: the classes that the source declares.
+        files: absolute paths of the files that are read.
+        unit: what record numbers count, if not lines.
+        path: the file, if the rows depend on one file alone.
     """
 
     source: str
@@ -104,19 +109,21 @@ class DataSource:
 def open_file(config: DataConfig, name: str, setting: str, schema: RowSchema) -> DataSource:
     """The file ``name``, the value of ``setting``."""
     path = resolve_existing_file(name, setting)
-    columns, declared = schema.columns, None
+    columns, declared_names = schema.columns, None
     if len(columns.label) == 1 and path.suffix.lower() in PARQUET_EXTENSIONS:
-        declared = parquet_class_names(path, columns.label[0])
-    names = select_class_names(declared, config.labels)
+        declared_names = parquet_class_names(path, columns.label[0])
+    class_names = select_class_names(declared_names, config.labels)
 
-    def records(bad: BadRows) -> Iterator[Record]:
-        rows = read_records(path, schema, config, bad)
-        return rows if declared is None else numbers_to_names(rows, len(columns.text), names)
+    def read(bad: BadRows) -> Iterator[Record]:
+        records = read_records(path, schema, config, bad)
+        if declared_names is None:
+            return records
+        return numbers_to_names(records, len(columns.text), class_names)
 
     return DataSource(
         name,
-        records,
-        names,
+        read,
+        class_names,
         files=(str(path.resolve()),),
         unit=schema.record_unit(path.suffix.lower()),
         path=path,
@@ -142,12 +149,12 @@ def open_sample(config: DataConfig, split: str, columns: ColumnSpec) -> DataSour
         [None] * count if position is None else content[names[position]] for position in positions
     ]
 
-    def records(bad: BadRows) -> Iterator[Record]:
+    def read(bad: BadRows) -> Iterator[Record]:
         bad.count_row(count)
         for line, fields in enumerate(zip(*columns_read, strict=True), start=1):
             yield line, list(fields)
 
-    return DataSource(source, records)
+    return DataSource(source, read)
 
 
 def read_rows(
@@ -243,7 +250,7 @@ def _load_table(path: Path, data_source: DataSource, schema: RowSchema) -> tuple
 
 
 def records_to_table(
-    records: Iterable[tuple[int, Sequence[Any]]], schema: RowSchema, split: str, bad: BadRows
+    records: Iterable[Record], schema: RowSchema, split: str, bad: BadRows
 ) -> pa.Table:
     """The valid records, as the table of ``Rows``; the others are added to ``bad``.
 
@@ -255,9 +262,9 @@ def records_to_table(
 
 
 def records_to_batches(
-    records: Iterable[tuple[int, Sequence[Any]]], schema: RowSchema, split: str, bad: BadRows
+    records: Iterable[Record], schema: RowSchema, split: str, bad: BadRows
 ) -> Iterator[pa.RecordBatch]:
-    """The record batches of ``records_to_table``."""
+    """The record batches of ``records_to_table``, which bound the memory for Python values."""
     rows: list[list[Any]] = []
     for line, fields in records:
         ignored: list[str] = []
@@ -287,54 +294,63 @@ def read_records(
     path: Path, schema: RowSchema, config: DataConfig, bad: BadRows
 ) -> Iterator[Record]:
     """(line, requested fields) of each row; rows that cannot be parsed are added to ``bad``."""
-    extension, columns = path.suffix.lower(), schema.columns
-    name, reader = _find_reader(extension)
-    schema_reader = schema.readers_by_extension.get(extension)
-    if reader is not None and not reader.text:
-        yield from READERS.implementation(name, "read")(path, columns, config, bad)
-        return
-    line = checked_first_line(path, config.encoding, bad.source)
-    if reader is not None and not reader.rejects_json_lines:
-        read = schema_reader or READERS.implementation(name, "read")
-        yield from read(path, columns, config, bad)
-        return
-    content = parse_json_object(line)
-    single_text_column = len(columns.text + columns.label) == 1 and config.separator is None
-    if content is not None and not (
-        extension == _TEXT_EXTENSION and columns.text[0] not in content
-    ):
+    extension = path.suffix.lower()
+    _, format_spec = _find_reader(extension)
+    if format_spec is None or format_spec.text:
+        first_line = checked_first_line(path, config.encoding, bad.source)
+        if format_spec is None or format_spec.rejects_json_lines:
+            _reject_json_lines(first_line, path, schema.columns, bad.source)
+    read = _choose_reader(extension, schema, config)
+    if read is None:
+        raise _unknown_format_error(extension, schema, bad.source, _has_only_texts(schema, config))
+    yield from read(path, schema.columns, config, bad)
+
+
+def _reject_json_lines(first_line: str, path: Path, columns: ColumnSpec, source: str) -> None:
+    """Raise DataError for JSON Lines in a file of another format.
+
+    Without the key of the texts, a line of a .txt file may be a text that looks like JSON.
+    """
+    content = parse_json_object(first_line)
+    is_text = path.suffix.lower() == _TEXT_EXTENSION and columns.text[0] not in (content or ())
+    if content is not None and not is_text:
         raise DataError(
             "the file contains JSON Lines: its first line is a JSON object",
-            where=bad.source,
+            where=source,
             hint=f"Rename it to {path.stem}.jsonl",
         )
-    if schema_reader is not None:
-        yield from schema_reader(path, columns, config, bad)
-    elif reader is not None and not reader.has_separator and single_text_column:
-        yield from READERS.implementation(name, "read")(path, columns, config, bad)
-    elif (
-        schema.default_reader is not None and reader is None and (not extension or config.separator)
+
+
+def _choose_reader(extension: str, schema: RowSchema, config: DataConfig) -> ReadFunction | None:
+    """The function that reads files with ``extension``; None for an unknown format."""
+    name, format_spec = _find_reader(extension)
+    schema_reader = schema.readers_by_extension.get(extension)
+    if schema_reader is not None and (format_spec is None or format_spec.text):
+        return schema_reader
+    if format_spec is not None and (
+        not format_spec.text
+        or not format_spec.rejects_json_lines
+        or format_spec.has_separator
+        or _has_only_texts(schema, config)
     ):
-        yield from schema.default_reader(path, columns, config, bad)
-    elif reader is not None and reader.has_separator:
-        yield from READERS.implementation(name, "read")(path, columns, config, bad)
-    elif config.separator is not None:
-        yield from read_csv_file(path, columns, config, bad)
-    else:
-        raise _unknown_format_error(extension, schema, bad.source, single_text_column)
+        read: ReadFunction = READERS.implementation(name, "read")
+        return read
+    if format_spec is None and schema.default_reader and (not extension or config.separator):
+        return schema.default_reader
+    return None if config.separator is None else read_csv_file
+
+
+def _has_only_texts(schema: RowSchema, config: DataConfig) -> bool:
+    """Whether a file has one text per line, and no other column."""
+    return len(schema.columns.text + schema.columns.label) == 1 and config.separator is None
 
 
 def _find_reader(extension: str) -> tuple[str, ReaderSpec | None]:
     """Name and description of the reader of an extension; ("", None) if there is none."""
-    readers = READERS.specs().items()
-    return next(
-        (
-            (name, description)
-            for name, description in readers
-            if extension in description.extensions
-        ),
-        ("", None),
-    )
+    for name, format_spec in READERS.specs().items():
+        if extension in format_spec.extensions:
+            return name, format_spec
+    return "", None
 
 
 def has_known_extension(name: str, schema: RowSchema) -> bool:
@@ -344,13 +360,7 @@ def has_known_extension(name: str, schema: RowSchema) -> bool:
 
 def uses_csv_reader(path: Path, schema: RowSchema, config: DataConfig) -> bool:
     """Whether the file is read as CSV or TSV."""
-    extension = path.suffix.lower()
-    _, reader = _find_reader(extension)
-    if extension in schema.readers_by_extension:
-        return False
-    if reader is not None and (reader.has_separator or not reader.rejects_json_lines):
-        return reader.has_separator
-    return config.separator is not None
+    return _choose_reader(path.suffix.lower(), schema, config) is read_csv_file
 
 
 def _known_extensions(schema: RowSchema, include_unlabelled: bool = False) -> list[str]:
@@ -421,7 +431,7 @@ def parquet_class_names(path: Path, column: str | int) -> list[str] | None:
         schema = parquet.read_schema(path)
         if isinstance(column, int):
             column = schema.names[column]
-        content = json.loads((schema.metadata or {})[_METADATA_KEY])
+        content = json.loads((schema.metadata or {})[_HUB_METADATA_KEY])
         return declared_class_names(content["info"]["features"][column])
     except (pa.ArrowException, OSError, ValueError, LookupError, TypeError, RecursionError):
         return None
@@ -443,9 +453,9 @@ def select_class_names(declared: list[str] | None, configured: Any) -> list[str]
     names = configured_class_names(configured)
     if set(names) & set(declared):
         return declared
-    spelled = {name.casefold(): number for number, name in enumerate(declared)}
+    declared_numbers = {name.casefold(): number for number, name in enumerate(declared)}
     for number, name in enumerate(names):
-        declared_number = spelled.get(name.casefold(), number)
+        declared_number = declared_numbers.get(name.casefold(), number)
         if declared_number != number:
             raise UsageError(
                 f"lists {quote_value(name)} as class {number}, but in the file"

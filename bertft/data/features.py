@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from bertft.data.cache import cache_folder, load_cached, store_cached, write_arrow_file
+from bertft.data.cache import load_cached, store_cached, write_arrow_file
 from bertft.data.rows import Rows
 from bertft.errors import DataError
 
@@ -43,7 +43,6 @@ __all__ = [
     "FeatureTable",
     "NoFeaturesError",
     "RaggedColumn",
-    "cache_folder",
     "feature_key",
     "featurize",
     "make_record_batch",
@@ -73,12 +72,19 @@ def featurize(
 ) -> FeatureTable:
     """The features of ``rows``: from ``cache`` if it has them, else computed and cached.
 
-    ``encode`` converts a chunk of columns to feature columns (see ``make_record_batch``) with
-    ``row`` counted from the first row of the chunk; a row may have any number of features.
-    ``key_parts`` are JSON values that determine its results, together with the rows.
-    ``cache=None`` keeps the table in memory. ``progress`` is called with the rows of each chunk.
-    Raises DataError if there are no rows or no features (``hint`` may explain why), and
-    SystemResourceError if the cache cannot be written.
+    Args:
+        encode: converts columns of a chunk of rows to feature columns (see ``make_record_batch``),
+            with ``row`` counted from the first row of the chunk. A row may have any number of
+            features.
+        key_parts: JSON values that determine the results of ``encode``, together with the rows.
+        cache: None keeps the table in memory.
+        chunk: rows per chunk.
+        progress: called with the number of rows of each chunk.
+        hint: why rows may have no features.
+
+    Raises:
+        DataError: there are no rows, or no features.
+        SystemResourceError: the cache cannot be written.
     """
     if len(rows) == 0:
         raise DataError("there are no rows", where=rows.source)
@@ -223,10 +229,9 @@ class FeatureTable:
         if not reader.is_ragged:
             return reader.gather_flat(*locations)
         start, stop = reader.ragged_bounds(*locations)
-        run_sizes = stop - start
-        total = int(run_sizes.sum())
-        starts_before = np.cumsum(run_sizes) - run_sizes
-        return reader.values(np.repeat(start - starts_before, run_sizes) + np.arange(total))
+        sizes = stop - start
+        result_start = np.cumsum(sizes) - sizes
+        return reader.values(np.repeat(start - result_start, sizes) + np.arange(sizes.sum()))
 
     def iter_chunks(self, name: str) -> Iterator[np.ndarray]:
         """The column of all features as in ``gather``, one record batch at a time, not copied."""
@@ -279,8 +284,8 @@ class ConcatFeatureTable(FeatureTable):
 
     def iter_chunks(self, name: str) -> Iterator[np.ndarray]:
         yield from self.first.iter_chunks(name)
-        for piece in self.second.iter_chunks(name):
-            yield piece + self.first_row_count if name == "row" else piece
+        for values in self.second.iter_chunks(name):
+            yield values + self.first_row_count if name == "row" else values
 
     def label_mask(self, indices: np.ndarray) -> np.ndarray | None:
         return np.asarray(indices) < len(self.first)
@@ -313,27 +318,36 @@ class ConcatFeatureTable(FeatureTable):
 
 
 class _ColumnReader:
-    """Reads one column: positions of its values and offsets in the file, in elements."""
+    """Reads one column of a file: ``arrays`` are its values, one array per record batch.
 
-    def __init__(self, arrays: Sequence[pa.Array], kind: pa.DataType, file: pa.Buffer) -> None:
-        self.is_ragged = pa.types.is_large_list(kind)
+    The whole file is viewed as an array of the column's type, and the values of each record batch
+    start at an index into that view. A value is located by its record batch and its position in it.
+    """
+
+    def __init__(
+        self, arrays: Sequence[pa.Array], arrow_type: pa.DataType, file: pa.Buffer
+    ) -> None:
+        self.is_ragged = pa.types.is_large_list(arrow_type)
         self._batch_sizes = [len(array) for array in arrays]
-        self.width = kind.list_size if pa.types.is_fixed_size_list(kind) else None
-        nested = self.is_ragged or self.width is not None
-        dtype = np.dtype((kind.value_type if nested else kind).to_pandas_dtype())
+        self.width = arrow_type.list_size if pa.types.is_fixed_size_list(arrow_type) else None
+        is_nested = self.is_ragged or self.width is not None
+        value_type = arrow_type.value_type if is_nested else arrow_type
+        dtype = np.dtype(value_type.to_pandas_dtype())
         self._values = _view_as(file, dtype)
         # buffers(): validity, then offsets of a list, then validity of its values, then values
         self._value_starts = np.array(
             [_buffer_index(array.buffers()[-1], file, dtype) for array in arrays], np.int64
         )
         if self.is_ragged:
-            wide = np.dtype(np.int64)
-            self._offsets = _view_as(file, wide)
+            offset_type = np.dtype(np.int64)
+            self._offsets = _view_as(file, offset_type)
             self._offset_starts = np.array(
-                [_buffer_index(array.buffers()[1], file, wide) for array in arrays], np.int64
+                [_buffer_index(array.buffers()[1], file, offset_type) for array in arrays],
+                np.int64,
             )
 
     def gather_flat(self, batch: np.ndarray, position: np.ndarray) -> np.ndarray:
+        """The values [n] or [n, width] of a flat column at the locations [n]."""
         if self.width is None:
             return self._values[self._value_starts[batch] + position]
         start = self._value_starts[batch] + position * self.width
@@ -342,10 +356,12 @@ class _ColumnReader:
     def ragged_bounds(
         self, batch: np.ndarray, position: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
+        """Start and stop [n], for ``values``, of a ragged column's lists at the locations [n]."""
         offset_indices, base = self._offset_starts[batch] + position, self._value_starts[batch]
         return base + self._offsets[offset_indices], base + self._offsets[offset_indices + 1]
 
     def values(self, value_indices: np.ndarray) -> np.ndarray:
+        """The values at indices into the view of the file."""
         return self._values[value_indices]
 
     def sizes(self) -> Iterator[np.ndarray]:
@@ -355,15 +371,19 @@ class _ColumnReader:
             yield np.diff(self._offsets[start : start + count + 1]).astype(np.int32)
 
     def iter_chunks(self) -> Iterator[np.ndarray]:
+        """The values of each record batch, concatenated if the column is ragged."""
         for batch, count in enumerate(self._batch_sizes):
-            start, size = self._value_starts[batch], count * (self.width or 1)
+            start = self._value_starts[batch]
             if self.is_ragged:
-                first = self._offset_starts[batch]
-                inner, outer = self._offsets[first], self._offsets[first + count]
-                yield self._values[start + inner : start + outer]
+                offsets_start = self._offset_starts[batch]
+                first_offset = self._offsets[offsets_start]
+                last_offset = self._offsets[offsets_start + count]
+                yield self._values[start + first_offset : start + last_offset]
+            elif self.width is None:
+                yield self._values[start : start + count]
             else:
-                piece = self._values[start : start + size]
-                yield piece if self.width is None else piece.reshape(count, self.width)
+                values = self._values[start : start + count * self.width]
+                yield values.reshape(count, self.width)
 
 
 def _view_as(file: pa.Buffer, dtype: np.dtype) -> np.ndarray:
@@ -413,19 +433,19 @@ def make_record_batch(
     return pa.record_batch(arrays, names=names)
 
 
-def _to_arrow(name: str, column: Any, kind: pa.DataType | None) -> pa.Array:
+def _to_arrow(name: str, column: Any, arrow_type: pa.DataType | None) -> pa.Array:
     if isinstance(column, RaggedColumn):
         array = _ragged_array(column.values, column.sizes)
     elif isinstance(column, np.ndarray) and column.ndim == 2:
         flat = pa.array(np.ascontiguousarray(column).reshape(-1))
         array = pa.FixedSizeListArray.from_arrays(flat, column.shape[1])
     elif not isinstance(column, np.ndarray) and len(column) and np.ndim(column[0]) == 1:
-        array = _ragged_array(*_concatenate_runs(column, _DTYPES.get(name)))
+        array = _ragged_array(*_concatenate_lists(column, _DTYPES.get(name)))
     elif isinstance(column, np.ndarray):
         array = pa.array(column)
     else:
         array = pa.array(_to_model_dtype(np.asarray(column), np.int64))
-    return array if kind is None else array.cast(kind)
+    return array if arrow_type is None else array.cast(arrow_type)
 
 
 def _ragged_array(values: np.ndarray, sizes: np.ndarray) -> pa.Array:
@@ -433,10 +453,12 @@ def _ragged_array(values: np.ndarray, sizes: np.ndarray) -> pa.Array:
     return pa.LargeListArray.from_arrays(pa.array(offsets, pa.int64()), pa.array(values))
 
 
-def _concatenate_runs(runs: Sequence[Any], dtype: np.dtype | None) -> tuple[np.ndarray, np.ndarray]:
-    sizes = np.fromiter(map(len, runs), np.int64, len(runs))
-    filled = [np.asarray(run, dtype=dtype) for run in runs if len(run)]
-    values = np.concatenate(filled) if filled else np.empty(0, np.int32)
+def _concatenate_lists(
+    lists: Sequence[Any], dtype: np.dtype | None
+) -> tuple[np.ndarray, np.ndarray]:
+    sizes = np.fromiter(map(len, lists), np.int64, len(lists))
+    arrays = [np.asarray(values, dtype=dtype) for values in lists if len(values)]
+    values = np.concatenate(arrays) if arrays else np.empty(0, np.int32)
     return (values.astype(dtype) if dtype is not None else _to_model_dtype(values, np.int32)), sizes
 
 

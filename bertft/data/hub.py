@@ -7,7 +7,7 @@ import re
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from bertft.config.data import DataConfig
 from bertft.data.data_sources import (
@@ -22,9 +22,15 @@ from bertft.data.schema import ColumnSpec, Record, find_columns
 from bertft.errors import DataError, SystemResourceError, UsageError
 from bertft.utils.messages import did_you_mean
 
+if TYPE_CHECKING:
+    import datasets
+
 __all__ = ["open_hub_split"]
 
 _BATCH_ROWS = 10_000
+_HUB_ID = re.compile(r"(?:[A-Za-z0-9][\w.-]{0,95}/)?[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
+_DATA_EXTENSIONS = (".parquet", ".csv", ".tsv", ".jsonl", ".arrow", ".txt")
+_HINT = "Check the id, the network and HF_ENDPOINT, or use local files with data=files"
 
 
 def open_hub_split(
@@ -51,26 +57,24 @@ def open_hub_split(
     positions = find_columns(columns, names, len(names), source)
     selected_names = [None if position is None else names[position] for position in positions]
     present_names = [name for name in selected_names if name is not None]
-    label_index = len(columns.text) + len(columns.label) - 1
-    single_label = len(columns.label) == 1  # 0/1 columns have their own names
-    declared = (
-        declared_class_names(dataset.features[selected_names[label_index]])
-        if single_label
-        else None
-    )
-    names_used = select_class_names(declared, config.labels)
+    label_index, declared = len(columns.text), None
+    if len(columns.label) == 1:  # several 0/1 columns have the names of the columns
+        declared = declared_class_names(dataset.features[selected_names[label_index]])
+    class_names = select_class_names(declared, config.labels)
 
-    def records(bad: BadRows) -> Iterator[Record]:
+    def read(bad: BadRows) -> Iterator[Record]:
         bad.count_row(len(dataset))
         batches = dataset.select_columns(present_names).with_format("arrow").iter(_BATCH_ROWS)
         record_batches = (batch for table in batches for batch in table.to_batches())
-        rows = read_batches(record_batches, selected_names)
-        yield from rows if declared is None else numbers_to_names(rows, label_index, names_used)
+        records = read_batches(record_batches, selected_names)
+        if declared is not None:
+            records = numbers_to_names(records, label_index, class_names)
+        yield from records
 
-    return DataSource(source, records, names_used)
+    return DataSource(source, read, class_names)
 
 
-def _load_cached_dataset(hub: str, subset: str | None, split: str) -> Any:
+def _load_cached_dataset(hub: str, subset: str | None, split: str) -> datasets.Dataset:
     """Load the split from the local cache of ``datasets`` alone."""
     import datasets
     from datasets.packaged_modules import _PACKAGED_DATASETS_MODULES as readers
@@ -96,9 +100,6 @@ def _contains_only_data_files(folder: Path) -> bool:
     return all(path.suffix in _DATA_EXTENSIONS and path.is_file() for path in files)
 
 
-_DATA_EXTENSIONS = (".parquet", ".csv", ".tsv", ".jsonl", ".arrow", ".txt")
-
-
 def _not_cached_error(hub: str) -> UsageError:
     return UsageError(
         f"the data set {hub!r} of the run is not in the local cache, and recorded names are not"
@@ -108,15 +109,12 @@ def _not_cached_error(hub: str) -> UsageError:
     )
 
 
-_HUB_ID = re.compile(r"(?:[A-Za-z0-9][\w.-]{0,95}/)?[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
-
-
-def _load_dataset(hub: str, subset: str | None, split: str, source: str) -> Any:
+def _load_dataset(hub: str, subset: str | None, split: str, source: str) -> datasets.Dataset:
     import datasets
 
     datasets.disable_progress_bars()
     try:
-        dataset = datasets.load_dataset(hub, subset, split=split)
+        return datasets.load_dataset(hub, subset, split=split)
     except ValueError as error:
         _raise_for_wrong_name(error, hub, subset, split)
         raise SystemResourceError(str(error), where=source, hint=_HINT) from error
@@ -130,10 +128,6 @@ def _load_dataset(hub: str, subset: str | None, split: str, source: str) -> Any:
         raise SystemResourceError(
             f"cannot be loaded ({error})", where=source, hint=_HINT
         ) from error
-    return dataset
-
-
-_HINT = "Check the id, the network and HF_ENDPOINT, or use local files with data=files"
 
 
 def _raise_for_wrong_name(error: ValueError, hub: str, subset: str | None, split: str) -> None:

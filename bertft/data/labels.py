@@ -48,7 +48,7 @@ NOT_NUMERIC = "label is no number"
 NOT_BINARY = "label is not 0 or 1"
 _MAX_SHOWN = 8
 _DIFFERENCES = "case, white space or Unicode form"
-_MINUS_ONE = -1  # marks rows without a label in public data sets
+_NO_LABEL = -1  # marks rows without a label in public data sets
 
 
 def to_class_name(value: Any) -> str | None:
@@ -103,13 +103,13 @@ def is_unlabelled(table: pa.Table, known: Collection[str | float] = ()) -> bool:
         return values.null_count == len(values)
     distinct = pc.unique(values.drop_null()).to_pylist()
     return not distinct or (
-        all(map(_is_minus_one, distinct)) and not any(map(_is_minus_one, known))
+        all(map(_is_no_label_marker, distinct)) and not any(map(_is_no_label_marker, known))
     )
 
 
-def _is_minus_one(label: str | float) -> bool:
+def _is_no_label_marker(label: str | float) -> bool:
     try:
-        return float(label) == -1
+        return float(label) == _NO_LABEL
     except ValueError:
         return False
 
@@ -216,12 +216,20 @@ def map_labels_to_classes(
     training: bool = False,
     applied: dict[str, str] | None = None,
 ) -> tuple[pa.Table, list[tuple[np.ndarray, RowError]]]:
-    """Map labels to ``names``; returns the table, and masks with errors of rows that do not match.
+    """Map labels, which must not be null, to the class ``names``.
 
-    ``labels`` is data.labels as configured: a list gives the class of each number, a mapping the
-    class of each label. Labels that are changed are added to ``applied``. Labels must not be null.
-    Raises DataError if all labels are numbers and the classes are names (or the reverse) and
-    data.labels does not map them.
+    Args:
+        labels: data.labels as configured. A list gives the class of each number, a mapping the
+            class of each label.
+        training: whether these are the training rows, whose numbers must start at 0.
+        applied: labels that are changed are added to it, with their class.
+
+    Returns:
+        The table, and pairs of a mask, bool [rows], and the error of the rows in it.
+
+    Raises:
+        DataError: all labels are numbers and the classes are names (or the reverse), and
+            data.labels does not map them.
     """
     values = table.column("label")
     is_list = pa.types.is_list(values.type)
@@ -234,27 +242,24 @@ def map_labels_to_classes(
             if (name := class_by_label[label]) not in (None, label):
                 applied[label] = name
     column = values.combine_chunks()
-    if isinstance(column, pa.ChunkedArray):
-        column = pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
-    flat = column.flatten() if is_list else column
-    encoded = flat.dictionary_encode()
+    encoded = (column.flatten() if is_list else column).dictionary_encode()
     codes = encoded.indices.to_numpy()
-    spelled = encoded.dictionary.to_pylist()
-    target_names = [class_by_label[label] for label in spelled]
+    distinct_labels = encoded.dictionary.to_pylist()
+    class_of_code = [class_by_label[label] for label in distinct_labels]
+    mapped = pa.array(class_of_code, pa.string()).take(encoded.indices)
     masked_errors = []
-    for code, name in enumerate(target_names):
-        if name is None:
+    sizes = pc.list_value_length(column).to_numpy() if is_list else None
+    for code, label in enumerate(distinct_labels):
+        if class_of_code[code] is None:
             mask = codes == code
-            if is_list:
-                rows = np.repeat(np.arange(len(column)), pc.list_value_length(column).to_numpy())
-                mask = np.bincount(rows[mask], minlength=len(column)) > 0
-            masked_errors.append((mask, _unknown_label_error(spelled[code], names)))
-    array = pa.array(target_names, pa.string()).take(encoded.indices)
-    if is_list:
-        sizes = pc.list_value_length(column).to_numpy()
+            if sizes is not None:
+                row_of_value = np.repeat(np.arange(len(column)), sizes)
+                mask = np.bincount(row_of_value[mask], minlength=len(column)) > 0
+            masked_errors.append((mask, _unknown_label_error(label, names)))
+    if sizes is not None:
         offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int32)
-        array = pa.ListArray.from_arrays(pa.array(offsets), array)
-    return replace_label_column(table, array), masked_errors
+        mapped = pa.ListArray.from_arrays(pa.array(offsets), mapped)
+    return replace_label_column(table, mapped), masked_errors
 
 
 def _map_labels(
@@ -282,7 +287,7 @@ def _map_labels(
         positions = {
             label: int(number)
             for label, number in numbers.items()
-            if number is not None and number != _MINUS_ONE
+            if number is not None and number != _NO_LABEL
         }
         _check_positions(positions, order, source, training)
         return class_by_label | {
@@ -343,13 +348,13 @@ def _check_positions(
     if not outside and (0 in numbers or not training):
         return
     problem = f"{outside[0]} is not in this range" if outside else "0 does not occur"
-    first = min(numbers, default=0)
+    lowest = min(numbers, default=0)
     raise DataError(
         f"the labels are the numbers {_format_names(sort_class_names(positions))}; the"
         f" {len(order)} names {_format_names(order)} are those of 0 to {len(order) - 1}, but"
         f" {problem}",
         where=source or None,
-        hint=f"Map each number to its name, as in 'data.labels={{{first}: {order[0]}, ...}}'",
+        hint=f"Map each number to its name, as in 'data.labels={{{lowest}: {order[0]}, ...}}'",
     )
 
 
@@ -368,6 +373,7 @@ def _unknown_label_error(label: str, names: Sequence[str]) -> RowError:
 
 
 def replace_label_column(table: pa.Table, column: pa.Array) -> pa.Table:
+    """The table with ``column`` in place of its labels, also of another type."""
     column_index = table.schema.get_field_index("label")
     return table.set_column(column_index, pa.field("label", column.type), column)
 
@@ -387,11 +393,11 @@ def format_similar_names(names: Iterable[str]) -> str:
     groups: dict[str, list[str]] = {}
     for name in names:
         groups.setdefault(_normalize_name(name), []).append(name)
-    pairs = [sorted(group) for group in groups.values() if len(group) > 1]
-    if not pairs:
+    similar_names = [sorted(group) for group in groups.values() if len(group) > 1]
+    if not similar_names:
         return ""
-    shown = "; ".join(" and ".join(map(ascii, pair[:3])) for pair in pairs[:3])
-    more = f"; … ({len(pairs)} in all)" if len(pairs) > 3 else ""
+    shown = "; ".join(" and ".join(map(ascii, group[:3])) for group in similar_names[:3])
+    more = f"; … ({len(similar_names)} in all)" if len(similar_names) > 3 else ""
     return (
         f"classes that differ only in {_DIFFERENCES}: {shown}{more}."
         " If they are the same class, set data.labels={<label>: <class>, ...}"

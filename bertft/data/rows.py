@@ -62,7 +62,7 @@ class RowError(Exception):
     ) -> None:
         super().__init__(detail or reason)
         self.reason, self.detail, self.line_offset = reason, detail or reason, line_offset
-        self.row_id: str | None = None  # the row's own id, where it is known
+        self.row_id: str | None = None  # the value of the column id, if it could be parsed
         self.hint = _ENCODING_HINT if reason == UNDECODABLE else hint
 
 
@@ -241,7 +241,10 @@ def _append_hints(action: str, bad_rows: Iterable[BadRows]) -> str:
 def drop_rows(
     table: pa.Table, masked_errors: Sequence[tuple[np.ndarray, RowError]], bad: BadRows
 ) -> pa.Table:
-    """The table without the masked rows, which are added to ``bad`` with their errors."""
+    """The table without the rows in the masks, bool [rows], which are added to ``bad``.
+
+    A row in several masks is added with the first error.
+    """
     dropped_mask = np.zeros(table.num_rows, dtype=bool)
     for mask, error in masked_errors:
         for line in table.column("line").filter(pa.array(mask & ~dropped_mask)).to_pylist():
@@ -252,14 +255,14 @@ def drop_rows(
 
 def format_accounting(source: str, counts: Mapping[str, Any]) -> str:
     """``counts`` of ``Rows.accounting`` as one line; the most frequent reasons first."""
-    parts = [f"{counts['used']:,} used"]
+    terms = [f"{counts['used']:,} used"]
     skipped = _most_frequent_first(counts["skipped"])
     if skipped:
         reasons = ", ".join(f"{count:,} × {reason}" for reason, count in skipped)
-        parts.append(f"{sum(counts['skipped'].values()):,} skipped ({reasons})")
-    parts += [f"{count:,} {reason}" for reason, count in _most_frequent_first(counts["unused"])]
+        terms.append(f"{sum(counts['skipped'].values()):,} skipped ({reasons})")
+    terms += [f"{count:,} {reason}" for reason, count in _most_frequent_first(counts["unused"])]
     line = f"{source}: {counts['read']:,} {_pluralize('row', counts['read'])} read = "
-    line += " + ".join(parts)
+    line += " + ".join(terms)
     if counts["blank_lines"]:
         line += f"; {counts['blank_lines']:,} blank {_pluralize('line', counts['blank_lines'])}"
     for reason, count in _most_frequent_first(counts["dropped"]):
@@ -372,10 +375,10 @@ class Rows:
         row_indices = self.row_indices[start : start + size]
         if not len(row_indices):
             return table.slice(0, 0)
-        first, last = int(row_indices[0]), int(row_indices[-1])
-        mask = np.zeros(last - first + 1, dtype=bool)
-        mask[row_indices - first] = True
-        return table.slice(first, len(mask)).filter(pa.array(mask))
+        start_index, last_index = int(row_indices[0]), int(row_indices[-1])
+        mask = np.zeros(last_index - start_index + 1, dtype=bool)
+        mask[row_indices - start_index] = True
+        return table.slice(start_index, len(mask)).filter(pa.array(mask))
 
     def iter_chunks(self, size: int, names: Sequence[str] | None = None) -> Iterator[pa.Table]:
         """All rows in chunks of at most ``size``."""
@@ -402,10 +405,8 @@ _CHUNK_ROWS = 65_536
 _COPY_BELOW_SHARE = 1 / 8  # of the rows of the table
 
 
-def _update_digest(digest: Any, column: pa.Array | pa.ChunkedArray) -> None:
-    """Hash values independently of chunks and padding of Arrow buffers."""
-    if isinstance(column, pa.ChunkedArray):
-        column = pa.concat_arrays(column.chunks) if column.num_chunks else pa.nulls(0)
+def _update_digest(digest: hashlib._Hash, column: pa.Array) -> None:
+    """Hash values independently of the padding of Arrow buffers."""
     if column.null_count:
         digest.update(np.asarray(column.is_null()).tobytes())
         column = column.drop_null()

@@ -32,6 +32,10 @@ __all__ = [
     "text_columns",
 ]
 _ESCAPED_BYTE = re.compile("[\udc80-\udcff]")
+_MAX_COMPARED = 1_000  # columns searched for the closest name
+
+ColumnName = str | int
+Record = tuple[int, list[Any]]  # the line that a row starts on, and its requested fields
 
 
 def require_text(value: Any, field_name: str = "text") -> str:
@@ -60,9 +64,6 @@ def check_characters(value: str, field_name: str) -> str:
                 "unpaired surrogate", f"the {field_name} contains an unpaired surrogate"
             ) from error
     return value
-
-
-Record = tuple[int, list[Any]]  # the line that a row starts on, and its requested fields
 
 
 class RowSchema(ABC):
@@ -169,16 +170,16 @@ def build_row_schema(config: DataConfig, labelled: bool = True) -> RowSchema:
     return schema
 
 
-ColumnName = str | int
-_MAX_COMPARED = 1_000  # columns searched for the closest name
-
-
 @dataclass(frozen=True)
 class ColumnSpec:
-    """One or more ``text`` columns; none, one or many ``label`` columns: names or positions.
+    """The columns that are read from a file, by name or by position from 0.
 
-    ``optional`` columns are None if the rows do not have them. ``text_alternatives``: if the first
-    text column does not exist, the first of these names that exists is used.
+    Attributes:
+        text: one or more columns.
+        label: none, one or many columns.
+        optional: columns whose values are None if the file does not have them.
+        text_alternatives: if the first text column does not exist, the first of these names that
+            exists is used.
     """
 
     text: tuple[ColumnName, ...]
@@ -199,12 +200,8 @@ class ColumnSpec:
         """The columns to read from a file with the columns ``names``."""
         if names is None or self.text[0] in names:
             return self
-        present_alternatives = [name for name in self.text_alternatives if name in names]
-        return (
-            replace(self, text=(present_alternatives[0], *self.text[1:]))
-            if present_alternatives
-            else self
-        )
+        alternative = next((name for name in self.text_alternatives if name in names), None)
+        return self if alternative is None else replace(self, text=(alternative, *self.text[1:]))
 
     def setting_of_column(self, index: int) -> str:
         """The setting that requests column number ``index`` of ``all_columns``."""
@@ -239,8 +236,8 @@ def label_columns(config: DataConfig, default: tuple[ColumnName, ...]) -> tuple[
 
 
 def _parse_column_names(value: Any, where: str) -> tuple[ColumnName, ...]:
-    several = isinstance(value, Sequence) and not isinstance(value, str)
-    names = tuple(value) if several else (value,)
+    is_list = isinstance(value, Sequence) and not isinstance(value, str)
+    names = tuple(value) if is_list else (value,)
     for name in names:
         if isinstance(name, bool) or not isinstance(name, (str, int)) or name == "":
             raise UsageError(

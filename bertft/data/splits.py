@@ -72,22 +72,10 @@ def hold_out_validation(
         )
     generator = np.random.Generator(np.random.PCG64([seed, 1]))
     shuffled: np.ndarray = generator.permutation(count).astype(np.int32)
-    chosen: np.ndarray
     if stratified:
-        codes = _value_codes(rows, "label")[shuffled]
-        sizes = np.bincount(codes)
-        quota, starts = _class_quotas(sizes, size), np.cumsum(sizes) - sizes
-        order = np.argsort(codes, kind="stable")  # by class, shuffled within each class
-        rows_per_class = [
-            order[start : start + class_quota]
-            for start, class_quota in zip(starts, quota, strict=True)
-        ]
-        chosen = shuffled[np.concatenate(rows_per_class)]
+        chosen = _draw_stratified(_value_codes(rows, "label"), shuffled, size)
     elif group_column is not None:
-        codes = _value_codes(rows, group_column)
-        order = codes[shuffled][np.sort(np.unique(codes[shuffled], return_index=True)[1])]
-        sizes = np.cumsum(np.bincount(codes)[order])
-        chosen = np.flatnonzero(np.isin(codes, order[: np.searchsorted(sizes, size) + 1]))
+        chosen = _draw_groups(_value_codes(rows, group_column), shuffled, size)
     else:
         chosen = shuffled[:size]
     validation_mask = np.zeros(count, dtype=bool)
@@ -124,6 +112,29 @@ def sample_rows(rows: Rows, size: int | None, seed: int, setting: str = "sample"
     return rows.select(sampled_mask, f"not drawn ({setting})")
 
 
+def _draw_stratified(codes: np.ndarray, shuffled: np.ndarray, size: int) -> np.ndarray:
+    """``size`` rows, if possible, in the proportions of the classes ``codes`` [rows]."""
+    shuffled_codes = codes[shuffled]
+    counts = np.bincount(shuffled_codes)
+    order = np.argsort(shuffled_codes, kind="stable")  # by class, shuffled within each class
+    starts = np.cumsum(counts) - counts
+    quotas = zip(starts, _class_quotas(counts, size), strict=True)
+    drawn: np.ndarray = shuffled[np.concatenate([order[start : start + n] for start, n in quotas])]
+    return drawn
+
+
+def _draw_groups(codes: np.ndarray, shuffled: np.ndarray, size: int) -> np.ndarray:
+    """At least ``size`` rows: all rows of the first groups in the order ``shuffled``.
+
+    ``codes`` [rows]: the group of each row.
+    """
+    shuffled_codes = codes[shuffled]
+    first_positions = np.unique(shuffled_codes, return_index=True)[1]
+    groups = shuffled_codes[np.sort(first_positions)]
+    group_ends = np.cumsum(np.bincount(codes)[groups])
+    return np.flatnonzero(np.isin(codes, groups[: np.searchsorted(group_ends, size) + 1]))
+
+
 def _value_codes(rows: Rows, name: str) -> np.ndarray:
     """Code of each row's value in a column, by first occurrence, int32 [rows]."""
     encoded = pc.dictionary_encode(rows.arrow_column(name))
@@ -135,11 +146,11 @@ def _class_quotas(counts: np.ndarray, total: int) -> np.ndarray:
     """Rows to hold out per class: proportional to ``counts``, in sum ``total`` if possible."""
     exact = counts * (total / counts.sum())
     maximum = np.maximum(counts - 1, 0)
-    quota = np.minimum(np.floor(exact).astype(np.int64), maximum)
+    quotas = np.minimum(np.floor(exact).astype(np.int64), maximum)
     for class_index in np.argsort(-(exact - np.floor(exact)), kind="stable"):
-        if quota.sum() < total and quota[class_index] < maximum[class_index]:
-            quota[class_index] += 1
-    return quota
+        if quotas.sum() < total and quotas[class_index] < maximum[class_index]:
+            quotas[class_index] += 1
+    return quotas
 
 
 _LABELS_NEEDED_HINTS = {
@@ -147,7 +158,6 @@ _LABELS_NEEDED_HINTS = {
     " is held out",
     "test": "Rows without labels cannot be scored: leave out data.test and use bertft predict",
 }
-_SCORED_AS = {"train": "validation"}
 
 
 @dataclass
@@ -183,14 +193,21 @@ def load_splits(
     training: bool = True,
     cached_only: bool = False,
 ) -> Splits:
-    """The splits named in ``needed``, as configured; missing ones are None.
+    """The configured splits.
 
-    ``training`` False: train is read like validation, to be scored. ``cached_only``: nothing is
-    downloaded; a data set of the Hub must be in the local cache.
+    The classes are ``model_classes``, else data.labels, else those that the source declares, else
+    those that occur in train (or in the first split that is read).
 
-    The classes are ``model_classes`` (of a model to be scored), else data.labels, else those that
-    the source declares, else those that occur in train (or in the first split that is read).
-    Raises DataError, UsageError, SystemResourceError.
+    Args:
+        needed: names of splits; those that do not exist are None.
+        model_classes: the classes of a trained model that is scored.
+        training: False if train is scored like validation.
+        cached_only: nothing is downloaded; a data set of the Hub must be in the local cache.
+
+    Raises:
+        DataError: a file or its rows are invalid.
+        UsageError: the settings do not fit the data.
+        SystemResourceError: a data set cannot be downloaded.
     """
     schema = build_row_schema(config)
     labels = schema.label_reader(model_classes)
@@ -199,8 +216,7 @@ def load_splits(
         name: _open_split(config, name, schema, cached_only)
         for name in _splits_to_read(config, needed, schema, classes_known)
     }
-    first = next(iter(sources), None)
-    if first is None:
+    if not sources:
         raise UsageError(
             f"there is no {' or '.join(needed)} split",
             where="data",
@@ -208,25 +224,25 @@ def load_splits(
         )
     loading = {
         name: _LoadingSplit.read(
-            source, schema, name if training else _SCORED_AS.get(name, name), config
+            source, schema, "validation" if name == "train" and not training else name, config
         )
         for name, source in sources.items()
     }
-    declared_classes = sources[first].class_names
-    configured_labels = config.labels if isinstance(config.labels, (list, tuple, dict)) else ()
-    configured_names = [
+    first_split = next(iter(loading.values()))
+    declared_classes = first_split.source.class_names
+    known_labels: list[str | float] = [
         str(label)
-        for label in (*configured_labels, *(declared_classes or ()), *(model_classes or ()))
+        for labels_of_source in (config.labels, declared_classes, model_classes)
+        for label in labels_of_source or ()
     ]
     for name, split in loading.items():
-        train_labels = (
-            loading["train"].observed_labels() if name != "train" and "train" in loading else []
-        )
-        split.handle_missing_labels([*configured_names, *train_labels])
-    labels.check_types(loading[first].table, declared_classes, loading[first].bad)
+        split.handle_missing_labels(known_labels)
+        if name == "train":
+            known_labels += split.observed_labels()
+    labels.check_types(first_split.table, declared_classes, first_split.bad)
     for split in loading.values():
         split.table = labels.normalize(split.table, declared_classes, split.bad)
-    names = labels.class_names(loading[first].table, declared_classes)
+    names = labels.class_names(first_split.table, declared_classes)
     for split in loading.values():
         split.map_labels(names, config.labels, labels.label_mapping)
     raise_or_skip([split.bad for split in loading.values()], config.on_bad_row, config.max_skipped)

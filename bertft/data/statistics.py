@@ -179,14 +179,15 @@ def _summarize_split(
         raise RuntimeError(
             f"{rows.source}: {counts['used']:,} rows used, {rows_with_features:,} have features"
         )
+    label_statistics = {}
+    if rows.has_labels:
+        label_statistics = schema.label_statistics(rows.slice(0, len(rows), ["label"]))
     return SplitReport(
         rows=counts["used"],
         features=len(features),
         lengths={**_length_quantiles(lengths), "mean": float(lengths.mean())},
         truncated=truncated / len(features),
-        labels=schema.label_statistics(rows.slice(0, len(rows), ["label"]))
-        if rows.has_labels
-        else {},
+        labels=label_statistics,
         skipped=counts["skipped"],
         source=rows.source,
         files=list(rows.files),
@@ -219,18 +220,23 @@ def format_split_accounting(report: DataReport) -> list[str]:
 def count_overlap(
     train: Rows, validation: Rows, texts: Sequence[str] = ("text", "text_pair")
 ) -> int:
-    """Rows of ``validation`` whose texts, without surrounding space, are also in ``train``."""
+    """Rows of ``validation`` whose texts, without surrounding space, are also in ``train``.
+
+    ``texts``: the names of the columns.
+    """
     validation_chunks = [
-        _joined_texts(piece, texts) for piece in validation.iter_chunks(_CHUNK_ROWS)
+        _joined_texts(chunk, texts) for chunk in validation.iter_chunks(_CHUNK_ROWS)
     ]
-    matches: list[list[pa.Array]] = [[] for _ in validation_chunks]
+    # By chunk of validation, the texts of it that train has.
+    shared_texts: list[list[pa.Array]] = [[] for _ in validation_chunks]
     for chunk in train.iter_chunks(_CHUNK_ROWS):
         train_texts = _joined_texts(chunk, texts)
-        for chunk_texts, same in zip(validation_chunks, matches, strict=True):
-            same.append(pc.unique(train_texts.filter(pc.is_in(train_texts, value_set=chunk_texts))))
+        for chunk_texts, shared in zip(validation_chunks, shared_texts, strict=True):
+            is_shared = pc.is_in(train_texts, value_set=chunk_texts)
+            shared.append(pc.unique(train_texts.filter(is_shared)))
     counts = (
-        pc.sum(pc.is_in(texts_of_chunk, value_set=pa.chunked_array(same, texts_of_chunk.type)))
-        for texts_of_chunk, same in zip(validation_chunks, matches, strict=True)
+        pc.sum(pc.is_in(chunk_texts, value_set=pa.chunked_array(shared, chunk_texts.type)))
+        for chunk_texts, shared in zip(validation_chunks, shared_texts, strict=True)
     )
     return sum(count.as_py() or 0 for count in counts)
 

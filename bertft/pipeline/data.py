@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bertft.data.batch import LengthGroupedSampler
-from bertft.data.features import ConcatFeatureTable, FeatureTable, cache_folder
+from bertft.data.cache import cache_folder
+from bertft.data.features import ConcatFeatureTable, FeatureTable
 from bertft.data.row_findings import find_row_findings
 from bertft.data.splits import Splits, load_inputs, load_splits
 from bertft.data.statistics import DataReport, SpecialTokenIds, summarize_splits

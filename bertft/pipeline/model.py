@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from bertft.data.features import cache_folder
+from bertft.data.cache import cache_folder
 from bertft.models.loading import head_parameters, output_layer
 from bertft.models.model_config import read_model_config
 from bertft.pipeline.data import RunData

@@ -19,7 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 import bertft
-from bertft.data.features import cache_folder
+from bertft.data.cache import cache_folder
 from bertft.errors import BertftError
 from bertft.models.attention.varlen import is_varlen_available
 from bertft.models.precision import cpu_flags, has_fast_bf16

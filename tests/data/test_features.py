@@ -8,7 +8,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from bertft.data.features import cache_folder, featurize
+from bertft.data.cache import cache_folder
+from bertft.data.features import featurize
 from bertft.data.rows import BadRows, Rows
 from bertft.errors import DataError, SystemResourceError
 

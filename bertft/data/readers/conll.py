@@ -87,7 +87,7 @@ def read_conll(
     configured = resolve_separator(config.separator)
     separator = None if configured == " " else configured
     width = words = 0
-    numbered = True  # whether each word so far is its number in the sentence
+    are_words_numbers = True  # whether each word so far is its number in the sentence
     pending_blocks: list[NumberedLines] = []  # blocks of lines that may all be comments
     with open_text(path, encoding, "\n") as file:
         for block in _iter_blocks(file, encoding, bad):
@@ -114,12 +114,12 @@ def read_conll(
                         LineValues(fields[position] for _, fields in sentence)
                         for position in positions
                     ]
-                    numbered = numbered and _are_numbers(column_values[0])
+                    are_words_numbers = are_words_numbers and _are_numbers(column_values[0])
                     yield sentence[0][0], list(column_values)
             pending_blocks = []
     if not width:
         raise DataError("the file is empty", where=source)
-    if numbered and width > 1 and words > _MIN_NUMBERED_WORDS:
+    if are_words_numbers and width > 1 and words > _MIN_NUMBERED_WORDS:
         raise DataError(
             f"the words are the numbers 1, 2, 3, …: column {positions[0]} numbers the words",
             where=source,
@@ -151,18 +151,18 @@ def _column_positions(
             (candidate for candidate in ",;|" if lines and candidate in _first_word_line(lines)),
             None,
         )
-        raise DataError(
-            "the lines have 1 column, but a word and its tag need two"
-            if width == 1
-            else f"words and tags are both in column {positions[0]}",
-            where=source,
-            hint=f"Are the columns separated by {other_separator!r}? Then set"
-            f" 'data.separator={other_separator}'"
-            if width == 1 and other_separator
-            else "Set data.text and data.label to two columns"
-            if width > 1
-            else "CoNLL has one word per line, with its tag after a tab or a space",
-        )
+        if width > 1:
+            problem = f"words and tags are both in column {positions[0]}"
+            hint = "Set data.text and data.label to two columns"
+        else:
+            problem = "the lines have 1 column, but a word and its tag need two"
+            hint = "CoNLL has one word per line, with its tag after a tab or a space"
+            if other_separator is not None:
+                hint = (
+                    f"Are the columns separated by {other_separator!r}? Then set"
+                    f" 'data.separator={other_separator}'"
+                )
+        raise DataError(problem, where=source, hint=hint)
     return positions
 
 
@@ -171,11 +171,11 @@ def _iter_blocks(file: TextIO, encoding: str, bad: BadRows) -> Iterator[Numbered
     block: NumberedLines = []
     for number, line in enumerate(iter_lines(file, bad, encoding), start=1):
         text = line.rstrip("\r\n")
-        document = text.startswith(_DOCUMENT_START)
-        if text.strip(" \t") and not document:
+        starts_document = text.startswith(_DOCUMENT_START)
+        if text.strip(" \t") and not starts_document:
             block.append((number, text))
             continue
-        if document:
+        if starts_document:
             bad.other_lines["start of a document"] += 1
         else:
             bad.count_blank()
@@ -205,11 +205,11 @@ def _first_word_line(lines: NumberedLines) -> str:
 
 def _take_header(lines: NumberedLines, separator: str | None, bad: BadRows) -> list[str]:
     """The names of the columns, taken from ``lines``."""
-    names = _first_word_line(lines)
-    line_index = next(index for index, (_, text) in enumerate(lines) if text == names)
+    header = _first_word_line(lines)
+    line_index = next(index for index, (_, text) in enumerate(lines) if text == header)
     bad.other_lines["header"] += line_index + 1
     del lines[: line_index + 1]
-    return _split_fields(names, separator)
+    return _split_fields(header, separator)
 
 
 def _detect_separator(lines: NumberedLines) -> str | None:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import csv
 import re
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
@@ -66,10 +67,10 @@ def check_unmarked_header(
 def _header_candidates(table: pa.Table, schema: RowSchema) -> str:
     """The fields of the first row if they look like column names; else empty."""
     texts = [name for name in schema.text_fields if name in table.column_names]
-    first = [table.column(name)[0].as_py() for name in texts]
-    are_known_names = all(value.strip().casefold() in TEXT_COLUMN_NAMES for value in first)
+    row_texts = [table.column(name)[0].as_py() for name in texts]
+    are_known_names = all(value.strip().casefold() in TEXT_COLUMN_NAMES for value in row_texts)
     if "label" not in table.column_names:
-        return ", ".join(map(quote_value, first)) if are_known_names else ""
+        return ", ".join(map(quote_value, row_texts)) if are_known_names else ""
     values = table.column("label")
     if pa.types.is_list(values.type):
         values = pc.list_flatten(values)
@@ -80,16 +81,17 @@ def _header_candidates(table: pa.Table, schema: RowSchema) -> str:
     if label is None or counts.pop(label) > 1 or not counts:
         return ""
     counts.pop(None, None)
-    numbers = class_name_as_number(label) is None and all(
+    is_only_text = class_name_as_number(label) is None and all(
         class_name_as_number(name) is not None for name in counts
     )
-    is_header = are_known_names or label.casefold() in LABEL_COLUMN_NAMES or numbers
+    is_header = are_known_names or label.casefold() in LABEL_COLUMN_NAMES or is_only_text
     if not is_header and table.num_rows >= _MIN_ROWS and min(counts.values(), default=0) > 1:
         lengths = pc.utf8_length(table.column(texts[0]))
         median = pc.quantile(lengths, 0.5)[0].as_py()
-        words = all(_COLUMN_NAME_PATTERN.fullmatch(value.strip()) for value in (*first, label))
-        is_header = words and median >= _MIN_LENGTH_RATIO * len(first[0])
-    return ", ".join(map(quote_value, [*first, label])) if is_header else ""
+        fields = [*row_texts, label]
+        are_words = all(_COLUMN_NAME_PATTERN.fullmatch(value.strip()) for value in fields)
+        is_header = are_words and median >= _MIN_LENGTH_RATIO * len(row_texts[0])
+    return ", ".join(map(quote_value, [*row_texts, label])) if is_header else ""
 
 
 _SEPARATOR_BY_EXTENSION = {".csv": ",", ".tsv": "\t", ".tab": "\t"}
@@ -113,10 +115,12 @@ def read_csv_file(
     path: Path, columns: ColumnSpec, config: DataConfig, bad: BadRows
 ) -> Iterator[Record]:
     """The requested fields of each row; separator: data.separator, or by the file extension."""
-    line = _SEPARATOR_LINE.fullmatch(read_first_line(path, config.encoding))
+    separator_line = _SEPARATOR_LINE.fullmatch(read_first_line(path, config.encoding))
     separator = resolve_separator(config.separator)
     if separator is None:
-        separator = line[1] if line else _SEPARATOR_BY_EXTENSION[path.suffix.lower()]
+        separator = (
+            separator_line[1] if separator_line else _SEPARATOR_BY_EXTENSION[path.suffix.lower()]
+        )
     if separator in ("", '"', "\n", "\r"):
         raise DataError(
             f"{separator!r} is not a valid separator",
@@ -135,7 +139,7 @@ def read_csv_file(
             header=config.header,
             encoding=config.encoding,
             bad=bad,
-            skip_first=line is not None,
+            skip_first=separator_line is not None,
             report_quotes=config.quoting is None,
         )
 
@@ -173,19 +177,19 @@ def read_csv(
         if quoting
         else _read_unquoted(lines, separator, bad, quotes)
     )
-    first = next(records, None)
-    if first is None:
+    first_record = next(records, None)
+    if first_record is None:
         raise DataError("the file is empty", where=bad.source)
-    width, names, header_fields = len(first[1]), None, None
+    first_fields, names, header_fields = first_record[1], None, None
+    width = len(first_fields)
     if columns.has_names if header is None else header:
-        names = [name.strip() for name in first[1]]
+        names = [name.strip() for name in first_fields]
         bad.count_row(-1)
         bad.other_lines["header"] += 1
-        header_fields = (
-            first[1] if width > 1 else None
-        )  # a single column may contain the text "text"
+        if width > 1:  # a row of a single column may contain the text "text"
+            header_fields = first_fields
     else:
-        records = chain([first], records)
+        records = chain([first_record], records)
     try:
         positions = find_columns(columns, names, width, bad.source)
     except DataError as error:
@@ -317,7 +321,7 @@ def _read_quoted(lines: _RewindableLines, separator: str, bad: BadRows) -> Itera
             where="data.separator",
             hint="Set one character, or data.quoting=false",
         ) from error
-    counts: Counter[str] = Counter()
+    breaks = _LineBreakCounts()
     while True:
         start = lines.start_row()
         try:
@@ -346,15 +350,10 @@ def _read_quoted(lines: _RewindableLines, separator: str, bad: BadRows) -> Itera
         bad.count_row()
         if (extra_lines := len(lines.row_lines) - 1) > 0:
             bad.other_lines["continued"] += extra_lines
-            counts["lines"] = max(counts["lines"], extra_lines + 1)
-            counts["fields"] += sum("\n" in field or "\r" in field for field in fields)
-            # The first and the last line contain the other fields of the row.
-            inner = lines.row_lines[1:-1]
-            counts["inner"] += len(inner)
-            counts["rows"] += sum(line.count(separator) == len(fields) - 1 for line in inner)
+            breaks.count(fields, lines.row_lines, separator)
         yield start, fields
-    if counts["fields"]:
-        bad.notes.append(_format_line_break_note(counts))
+    if breaks.fields:
+        bad.notes.append(breaks.format_note())
 
 
 def _csv_error(error: csv.Error) -> RowError:
@@ -363,13 +362,29 @@ def _csv_error(error: csv.Error) -> RowError:
     return RowError("not CSV", f"not valid CSV ({error})", hint=_QUOTING_OFF_HINT)
 
 
-def _format_line_break_note(counts: Counter[str]) -> str:
-    """A note about line breaks in quoted fields, which may come from a stray quote."""
-    count = counts["fields"]
-    fields = "1 field contains" if count == 1 else f"{count:,} fields contain"
-    note = f"{fields} line breaks (the longest row has {counts['lines']:,} lines)"
-    rows = counts["rows"]
-    if rows > _ROW_LIKE_SHARE * counts["inner"]:
-        lines = "1 line inside looks" if rows == 1 else f"{rows:,} lines inside look"
-        note += f"; {lines} like rows: set data.quoting=false if quotes are only text"
-    return note
+@dataclass
+class _LineBreakCounts:
+    """Counts of quoted fields with line breaks, which may come from a stray quote."""
+
+    fields: int = 0
+    longest_row: int = 0  # in lines
+    inner_lines: int = 0  # lines that contain a part of one field only
+    row_like_lines: int = 0  # inner lines with as many separators as a row
+
+    def count(self, fields: list[str], lines: list[str], separator: str) -> None:
+        """Count a row with ``fields`` that is on several ``lines``."""
+        self.longest_row = max(self.longest_row, len(lines))
+        self.fields += sum("\n" in field or "\r" in field for field in fields)
+        inner = lines[1:-1]  # the first and the last line contain the other fields of the row
+        self.inner_lines += len(inner)
+        self.row_like_lines += sum(line.count(separator) == len(fields) - 1 for line in inner)
+
+    def format_note(self) -> str:
+        """A note for the user."""
+        fields = "1 field contains" if self.fields == 1 else f"{self.fields:,} fields contain"
+        note = f"{fields} line breaks (the longest row has {self.longest_row:,} lines)"
+        rows = self.row_like_lines
+        if rows > _ROW_LIKE_SHARE * self.inner_lines:
+            lines = "1 line inside looks" if rows == 1 else f"{rows:,} lines inside look"
+            note += f"; {lines} like rows: set data.quoting=false if quotes are only text"
+        return note

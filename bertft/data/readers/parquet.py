@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
@@ -12,6 +12,9 @@ from bertft.config.data import DataConfig
 from bertft.data.rows import BadRows
 from bertft.data.schema import ColumnSpec, Record, find_columns
 from bertft.errors import DataError
+
+if TYPE_CHECKING:
+    from pyarrow.parquet import FileMetaData
 
 __all__ = ["read_batches", "read_parquet"]
 
@@ -43,23 +46,20 @@ def read_parquet(
             names = file.schema_arrow.names
             positions = find_columns(columns, names, len(names), source)
             if len(set(names)) < len(names):  # duplicate names are ambiguous
-                numbers = list(map(str, range(len(names))))
-                batches = (batch.rename_columns(numbers) for batch in file.iter_batches())
-                selected_names = [
-                    None if position is None else numbers[position] for position in positions
-                ]
+                names = list(map(str, range(len(names))))
+                batches = (batch.rename_columns(names) for batch in file.iter_batches())
             else:
-                selected_names = [
-                    None if position is None else names[position] for position in positions
-                ]
-                present_names = [name for name in selected_names if name is not None]
-                batches = file.iter_batches(columns=present_names)
+                requested = {names[position] for position in positions if position is not None}
+                batches = file.iter_batches(columns=sorted(requested))
+            selected_names = [
+                None if position is None else names[position] for position in positions
+            ]
             yield from read_batches(batches, selected_names)
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"not a valid Parquet file ({error})", where=source) from error
 
 
-def _check_single_file(path: Path, metadata: Any, source: str) -> None:
+def _check_single_file(path: Path, metadata: FileMetaData, source: str) -> None:
     """Raise DataError if a second Parquet file was appended: one of the two would be ignored.
 
     Between the last column and the footer, a valid file has only page indexes.
@@ -99,9 +99,9 @@ def read_batches(
 
 
 def _column_values(column: pa.Array) -> list[Any]:
-    kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+    arrow_type = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
     values = column.to_pylist()
-    if any(is_bytes(kind) for is_bytes in _BINARY_TYPE_CHECKS):
+    if any(is_bytes(arrow_type) for is_bytes in _BINARY_TYPE_CHECKS):
         # Older writers stored text as bytes; undecodable bytes are reported with the row.
         return [
             None if value is None else value.decode("utf-8", "surrogateescape") for value in values

@@ -15,7 +15,7 @@ from typing import Any
 from bertft.config.data import DataConfig
 from bertft.data.readers.text_files import RepeatedKeyError, open_text, reject_repeated_keys
 from bertft.data.rows import BadRows, RowError
-from bertft.data.schema import ColumnSpec, check_characters, find_columns
+from bertft.data.schema import ColumnSpec, Record, check_characters, find_columns
 from bertft.errors import DataError
 from bertft.utils.safe_files import unreadable
 
@@ -28,30 +28,29 @@ _HINT = "For one JSON object per row, rename the file to end in .jsonl"
 
 def read_squad_json(
     path: Path, columns: ColumnSpec, config: DataConfig, bad: BadRows
-) -> Iterator[tuple[int, list[Any]]]:
+) -> Iterator[Record]:
     """(number, requested fields) of each question; incomplete questions are added to ``bad``.
 
     Raises DataError if the file is not JSON, or does not have this structure.
     """
     find_columns(columns, QUESTION_COLUMNS, len(QUESTION_COLUMNS), bad.source)
     content = _load_json(path, config.encoding, bad.source)
-    number = 0
-    for where, context, question in _iter_questions(content, bad.source):
-        number += 1
+    questions = _iter_questions(content, bad.source)
+    for number, (where, context, question) in enumerate(questions, start=1):
         bad.count_row()
         missing = [key for key in ("question", "id") if key not in question]
         if context is None:
             missing.insert(0, "context")
         if missing:
-            fault = RowError("missing key", f"{where} has no {' and no '.join(missing)}")
-            fault.row_id = _id(question)
-            bad.add(number, fault)
+            error = RowError("missing key", f"{where} has no {' and no '.join(missing)}")
+            error.row_id = _valid_id(question)
+            bad.add(number, error)
             continue
         row = {**question, "context": context}
         yield number, [row.get(str(name)) for name in columns.all_columns]
 
 
-def _id(question: dict[str, Any]) -> str | None:
+def _valid_id(question: dict[str, Any]) -> str | None:
     """The question's id; None if it has none or an invalid one."""
     question_id = question.get("id")
     try:

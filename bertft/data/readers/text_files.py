@@ -37,6 +37,7 @@ __all__ = [
 
 JSON_DOCUMENT_HINT = "Write one row per line: jq -c '.[]' rows.json > rows.jsonl"
 _HEAD_BYTES = 4096
+_CODECS_OF_NAMES = ("idna", "punycode", "undefined")  # they are not encodings of files
 _MAX_LINE_CHARACTERS = 1 << 20  # characters of the first line that are read
 _JSON_DOCUMENT = re.compile(r"\s*(\{\s*$|\[\s*(\{|$))")
 _MAX_NUL_SHARE = 0.1  # files with a larger fraction of NUL bytes are not text
@@ -118,7 +119,7 @@ def checked_first_line(path: Path, encoding: str, source: str) -> str:
     try:
         with path.open("rb") as file:
             _check_head(file.peek(_HEAD_BYTES)[:_HEAD_BYTES], path.name, encoding, source)
-            return _first_line(file, encoding)
+            return read_first_line(file, encoding)
     except OSError as error:
         raise unreadable(error, source) from error
 
@@ -145,12 +146,8 @@ def _check_head(head: bytes, name: str, encoding: str, source: str) -> None:
         )
 
 
-def read_first_line(path: Path, encoding: str) -> str:
+def read_first_line(source: Path | BinaryIO, encoding: str) -> str:
     """The first non-blank line of a text file, without its line end; "" if there is none."""
-    return _first_line(path, encoding)
-
-
-def _first_line(source: Path | BinaryIO, encoding: str) -> str:
     with open_text(source, encoding, "") as file:
         try:
             while line := file.readline(_MAX_LINE_CHARACTERS):
@@ -234,9 +231,6 @@ def open_text(source: Path | BinaryIO, encoding: str, newline: str) -> TextIO:
     return io.TextIOWrapper(binary, name, errors="surrogateescape", newline=newline)
 
 
-_NOT_OF_FILES = ("idna", "punycode", "undefined")
-
-
 def _skip_byte_order_mark(binary: BinaryIO, encoding: str) -> None:
     """Skip a BOM that ``encoding`` would decode as a character, such as utf-16-le."""
     try:
@@ -261,7 +255,7 @@ def _is_text_encoding(encoding: str) -> bool:
         info.incrementaldecoder("surrogateescape").decode(b"", True)
     except (LookupError, ValueError):
         return False
-    return info.name not in _NOT_OF_FILES
+    return info.name not in _CODECS_OF_NAMES
 
 
 def iter_lines(file: Iterable[str], bad: BadRows, encoding: str) -> Iterator[str]:
