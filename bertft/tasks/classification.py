@@ -104,15 +104,11 @@ class ClassificationTask(ClassTask):
         for predicted, true_positives in zip(
             curve.predicted.tolist(), curve.true_positives.tolist(), strict=True
         ):
-            false_negatives, false_positives = (
-                curve.positives - true_positives,
-                predicted - true_positives,
-            )
+            false_negatives = curve.positives - true_positives
+            false_positives = predicted - true_positives
+            true_negatives = curve.rows - predicted - false_negatives
             counts = np.array(
-                [
-                    [curve.rows - predicted - false_negatives, false_positives],
-                    [false_negatives, true_positives],
-                ]
+                [[true_negatives, false_positives], [false_negatives, true_positives]]
             )
             values.append(float(self._metrics_from_confusion(counts)[metric]))
         return float(curve.thresholds[best_index(np.array(values), curve.thresholds)]), metric
@@ -144,10 +140,10 @@ class ClassificationTask(ClassTask):
         return np.stack([targets, self.predict_classes(logits), losses], 1)
 
     def metrics_from_statistics(
-        self, terms: np.ndarray, weights: np.ndarray
+        self, statistics: np.ndarray, weights: np.ndarray
     ) -> dict[str, np.ndarray]:
         classes, draws = len(self.classes), len(weights)
-        cell_numbers = (terms[:, 0] * classes + terms[:, 1]).astype(np.int64)
+        cell_numbers = (statistics[:, 0] * classes + statistics[:, 1]).astype(np.int64)
         occurring_cells, cell_index = np.unique(cell_numbers, return_inverse=True)
         counts = np.zeros((draws, classes**2))
         counts[:, occurring_cells] = weights @ np.eye(len(occurring_cells))[cell_index]
@@ -160,7 +156,7 @@ class ClassificationTask(ClassTask):
             "f1_macro": (f1_per_class * occurs).sum(1) / occurs.sum(1),
             "f1_micro": f1_score(correct.sum(1), truth.sum(1), predicted.sum(1)),
             "matthews": matthews_correlation(table),
-            "loss": weights @ terms[:, 2] / rows,
+            "loss": weights @ statistics[:, 2] / rows,
         }
         return values | ({"f1": f1_per_class[:, 1]} if classes == 2 else {})
 

@@ -108,11 +108,12 @@ class MultiLabelTask(ClassTask):
         if self.metric == "f1_micro":
             metric, indices = "f1_micro", best_micro_f1_indices(curves)
         else:
-            metric, indices = (
-                "f1_macro",
-                [best_index(label.f1(), label.thresholds) for label in curves],
-            )
-        return [float(c.thresholds[k]) for c, k in zip(curves, indices, strict=True)], metric
+            metric = "f1_macro"
+            indices = [best_index(curve.f1(), curve.thresholds) for curve in curves]
+        thresholds = [
+            float(curve.thresholds[index]) for curve, index in zip(curves, indices, strict=True)
+        ]
+        return thresholds, metric
 
     def count_distillation_terms(self, batch: Batch) -> int:
         return len(batch) * len(self.classes)
@@ -222,13 +223,8 @@ class MultiLabelTask(ClassTask):
         )
 
     def report_items(self, logits: np.ndarray, features: FeatureTable) -> Iterator[ReportItem]:
-        all_features = np.arange(len(features))
-        truth, rows = (
-            features.gather("labels", all_features) > 0.5,
-            features.gather("row", all_features),
-        )
-        logits_fp64 = logits.astype(np.float64)
-        predicted, probabilities = self.predict_classes(logits), sigmoid(logits_fp64)
+        truth, rows = features.read_column("labels") > 0.5, features.read_column("row")
+        predicted, probabilities = self.predict_classes(logits), sigmoid(logits)
         true_positives = np.logical_and(truth, predicted)
         yield class_score_table(true_positives.sum(0), truth.sum(0), predicted.sum(0), self.classes)
 

@@ -8,8 +8,12 @@ from itertools import permutations
 import pytest
 
 from bertft.samples import SPLITS, load_sample
-from bertft.tasks.token_classification.metrics import EntityCounts, extract_entities
-from bertft.tasks.token_classification.tag_schemes import find_invalid_tag, parse_tag
+from bertft.tasks.token_classification.metrics import EntityCounts
+from bertft.tasks.token_classification.tag_schemes import (
+    extract_entities,
+    find_invalid_tag,
+    parse_tag,
+)
 from tools.make_samples.ner import ROWS, TYPES
 from tools.make_samples.texts.namings import NAMINGS
 

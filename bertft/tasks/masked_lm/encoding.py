@@ -26,6 +26,9 @@ __all__ = [
 ]
 
 
+_SLICE_TEXTS = 1024  # texts tokenized at once
+
+
 @dataclass(frozen=True)
 class MaskingVocabulary:
     """Token ids: of the mask, of all ``special`` tokens, and of all ``ordinary`` ones."""
@@ -70,9 +73,6 @@ def mask_tokens(
     ids[replaced] = generator.choice(vocabulary.ordinary, len(replaced))
 
 
-_SLICE_TEXTS = 1024  # texts tokenized at once
-
-
 def encode_text_chunks(
     tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_length: int
 ) -> dict[str, Any]:
@@ -85,9 +85,10 @@ def encode_text_chunks(
     for start in range(0, len(texts), _SLICE_TEXTS):
         text_slice = list(texts[start : start + _SLICE_TEXTS])
         for row, (ids, words) in enumerate(_tokenize(tokenizer, text_slice), start):
-            for first, stop in _chunk_bounds(words, room):
-                chunk_ids = [*before, *ids[first:stop], *after]
-                chunk_words = [*[-1] * len(before), *words[first:stop], *[-1] * len(after)]
+            for chunk_start, chunk_stop in _chunk_bounds(words, room):
+                chunk_ids = [*before, *ids[chunk_start:chunk_stop], *after]
+                word_numbers = words[chunk_start:chunk_stop]
+                chunk_words = [*[-1] * len(before), *word_numbers, *[-1] * len(after)]
                 columns["input_ids"].append(np.asarray(chunk_ids, np.int32))
                 columns["word"].append(np.asarray(chunk_words, np.int32))
                 columns["row"].append(row)

@@ -107,7 +107,7 @@ def _question_ranges(token_bounds: np.ndarray, tokens: int) -> Iterator[tuple[in
 
 
 def _span_scores(logits: np.ndarray, is_context: np.ndarray, max_span_length: int) -> np.ndarray:
-    """score(i, i + k) as [tokens, max_span_length], −∞ where that is not a span.
+    """score(i, i + k) as [tokens, max_span_length], −∞ where i, …, i + k is not a span.
 
     A window's context tokens are contiguous with other tokens around them, so a span of context
     tokens alone cannot cross into another window.
@@ -142,8 +142,8 @@ def _store_best_span(
         return
     tokens, span_lengths = np.divmod(top, scores.shape[1])
     bounds = np.stack([begins[tokens], ends[tokens + span_lengths]], 1)
-    _, first = np.unique(bounds, axis=0, return_index=True)
-    top_scores = flat[top[np.sort(first)[:N_BEST]]]
+    _, first_indices = np.unique(bounds, axis=0, return_index=True)
+    top_scores = flat[top[np.sort(first_indices)[:N_BEST]]]
     spans.start[question], spans.end[question] = bounds[0]
     spans.best_score[question] = top_scores[0]
     spans.log_total[question] = top_scores[0] + np.log(np.exp(top_scores - top_scores[0]).sum())

@@ -13,7 +13,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -33,6 +33,7 @@ __all__ = [
 
 
 _INFINITY = np.iinfo(np.int32).max
+_SLICE_TEXTS = 1024  # texts tokenized at once
 
 
 def answer_positions(
@@ -42,52 +43,55 @@ def answer_positions(
 
     0, the [CLS] token, where a window does not contain the answer; −1 where its offset is unknown.
     """
-    first = np.array([row_offsets[0] if row_offsets else -1 for row_offsets in offsets], np.int64)
-    last = first + np.array(
-        [len(row_answers[0]) if row_answers else 0 for row_answers in answers], np.int64
-    )
-    start = np.zeros(len(windows.row), np.int64)
-    end = np.zeros(len(windows.row), np.int64)
-    has_unknown_offset = np.array([bool(row_answers) for row_answers in answers], bool) & (
-        first < 0
-    )
-    start[has_unknown_offset[windows.row]] = end[has_unknown_offset[windows.row]] = -1
+    answer_start = np.array([row[0] if row else -1 for row in offsets], np.int64)
+    answer_length = np.array([len(row[0]) if row else 0 for row in answers], np.int64)
+    answer_stop = answer_start + answer_length
+    has_answer = np.array([bool(row) for row in answers], bool)
+    is_unknown = (has_answer & (answer_start < 0))[windows.row]
+    start = np.where(is_unknown, -1, 0)
+    end = start.copy()
     # The characters covered by the tokens of the answer, in whichever window they are.
-    begin, stop = np.full(len(first), _INFINITY, np.int64), np.full(len(first), -1, np.int64)
-    contexts = list(_iter_contexts(windows))
-    for _, row, _, begins, ends in contexts:
-        if first[row] >= 0:
-            begin[row] = min(begin[row], begins[ends > first[row]].min(initial=_INFINITY))
-            stop[row] = max(stop[row], ends[begins < last[row]].max(initial=-1))
-    for window, row, inside, begins, ends in contexts:
-        if first[row] >= 0 and begins[0] <= begin[row] < stop[row] <= ends[-1]:
-            start[window] = inside[np.searchsorted(ends, first[row], side="right")]
-            end[window] = inside[np.searchsorted(begins, last[row], side="left") - 1]
+    covered_start = np.full(len(answer_start), _INFINITY, np.int64)
+    covered_stop = np.full(len(answer_start), -1, np.int64)
+    contexts = [context for context in _iter_contexts(windows) if answer_start[context.row] >= 0]
+    for context in contexts:
+        row = context.row
+        starts = context.char_start[context.char_end > answer_start[row]]
+        stops = context.char_end[context.char_start < answer_stop[row]]
+        covered_start[row] = min(covered_start[row], starts.min(initial=_INFINITY))
+        covered_stop[row] = max(covered_stop[row], stops.max(initial=-1))
+    for context in contexts:
+        row, char_start, char_end = context.row, context.char_start, context.char_end
+        if char_start[0] <= covered_start[row] < covered_stop[row] <= char_end[-1]:
+            first_token = np.searchsorted(char_end, answer_start[row], side="right")
+            last_token = np.searchsorted(char_start, answer_stop[row], side="left") - 1
+            start[context.window] = context.tokens[first_token]
+            end[context.window] = context.tokens[last_token]
     return start, end
 
 
-_Context = tuple[int, int, np.ndarray, np.ndarray, np.ndarray]
+class _WindowContext(NamedTuple):
+    """The context in one window: n ``tokens`` of the window, and their characters [n]."""
+
+    window: int
+    row: int
+    tokens: np.ndarray
+    char_start: np.ndarray
+    char_end: np.ndarray
 
 
-def _iter_contexts(windows: Windows) -> Iterator[_Context]:
-    """(window, row, positions of the context tokens, first character of each, last one + 1)."""
+def _iter_contexts(windows: Windows) -> Iterator[_WindowContext]:
+    """The windows that contain a part of the context."""
     stops = np.cumsum(windows.input_ids.sizes)
     for window, row in enumerate(windows.row):
         stop = stops[window]
         token_slice = slice(stop - windows.input_ids.sizes[window], stop)
-        begins = windows.char_start.values[token_slice]
-        context_tokens = np.flatnonzero(begins >= 0)
-        if len(context_tokens):
-            yield (
-                window,
-                row,
-                context_tokens,
-                begins[context_tokens],
-                windows.char_end.values[token_slice][context_tokens],
-            )
+        char_start = windows.char_start.values[token_slice]
+        char_end = windows.char_end.values[token_slice]
+        tokens = np.flatnonzero(char_start >= 0)
+        if len(tokens):
+            yield _WindowContext(window, row, tokens, char_start[tokens], char_end[tokens])
 
-
-_SLICE_TEXTS = 1024
 
 TokenOffsets = tuple[np.ndarray, np.ndarray]  # ids [n] and offsets [n, 2] in characters
 
@@ -133,15 +137,9 @@ def pair_template(tokenizer: PreTrainedTokenizerBase) -> PairTemplate:
         )
     with without_padding(tokenizer) as backend:
         probe = backend.encode("a", "a")
-    sequence_ids = [
-        -1 if sequence_id is None else sequence_id for sequence_id in probe.sequence_ids
-    ]
-    ids, types, text_numbers = (
-        np.asarray(probe.ids),
-        np.asarray(probe.type_ids),
-        np.asarray(sequence_ids),
-    )
-    if not sequence_ids or sequence_ids[0] != -1:
+    ids, types = np.asarray(probe.ids), np.asarray(probe.type_ids)
+    text_numbers = np.asarray([-1 if number is None else number for number in probe.sequence_ids])
+    if not len(text_numbers) or text_numbers[0] != -1:
         raise UsageError(
             "the tokenizer adds no special token at the start, which would stand for no answer",
             where="model.tokenizer",
@@ -176,43 +174,35 @@ def encode_windows(
     question_tokens = _tokenize(tokenizer, list(dict.fromkeys(questions)))
     context_tokens = _tokenize(tokenizer, list(dict.fromkeys(contexts)))
     rows: list[int] = []
-    parts: dict[str, list[np.ndarray]] = {"ids": [], "types": [], "starts": [], "ends": []}
     sizes: list[int] = []
+    arrays: dict[str, list[np.ndarray]] = {"ids": [], "types": [], "starts": [], "ends": []}
     before, between, after = template.ids
     for row, (question, context) in enumerate(zip(questions, contexts, strict=True)):
         question_ids, (ids, offsets) = question_tokens[question][0], context_tokens[context]
         context_room = max_length - template.size - len(question_ids)
         if len(ids) > context_room and context_room <= stride:
             continue
+        question_types = np.full(len(question_ids), template.text_types[0])
         prefix_ids = np.concatenate([before, question_ids, between])
-        prefix_types = np.concatenate(
-            [
-                template.types[0],
-                np.full(len(question_ids), template.text_types[0]),
-                template.types[1],
-            ]
-        )
-        head_offsets, tail_offsets = np.full(len(prefix_ids), -1), np.full(len(after), -1)
+        prefix_types = np.concatenate([template.types[0], question_types, template.types[1]])
+        prefix_offsets, suffix_offsets = np.full(len(prefix_ids), -1), np.full(len(after), -1)
         for start in _window_starts(len(ids), context_room, stride):
-            piece = slice(start, min(start + context_room, len(ids)))
-            count = piece.stop - start
+            tokens = slice(start, min(start + context_room, len(ids)))
+            count = tokens.stop - start
+            context_types = np.full(count, template.text_types[1])
             rows.append(row)
             sizes.append(len(prefix_ids) + count + len(after))
-            parts["ids"] += [prefix_ids, ids[piece], after]
-            parts["types"] += [
-                prefix_types,
-                np.full(count, template.text_types[1]),
-                template.types[2],
-            ]
-            parts["starts"] += [head_offsets, offsets[piece, 0], tail_offsets]
-            parts["ends"] += [head_offsets, offsets[piece, 1], tail_offsets]
+            arrays["ids"] += [prefix_ids, ids[tokens], after]
+            arrays["types"] += [prefix_types, context_types, template.types[2]]
+            arrays["starts"] += [prefix_offsets, offsets[tokens, 0], suffix_offsets]
+            arrays["ends"] += [prefix_offsets, offsets[tokens, 1], suffix_offsets]
     window_sizes = np.asarray(sizes, np.int64)
     return Windows(
         np.asarray(rows, np.int64),
-        RaggedColumn(_concatenate(parts["ids"], np.int32), window_sizes),
-        RaggedColumn(_concatenate(parts["types"], np.int8), window_sizes),
-        RaggedColumn(_concatenate(parts["starts"], np.int32), window_sizes),
-        RaggedColumn(_concatenate(parts["ends"], np.int32), window_sizes),
+        RaggedColumn(_concatenate(arrays["ids"], np.int32), window_sizes),
+        RaggedColumn(_concatenate(arrays["types"], np.int8), window_sizes),
+        RaggedColumn(_concatenate(arrays["starts"], np.int32), window_sizes),
+        RaggedColumn(_concatenate(arrays["ends"], np.int32), window_sizes),
     )
 
 
@@ -224,8 +214,8 @@ def _window_starts(length: int, room: int, stride: int) -> range:
     return range(0, length - room + step, step)
 
 
-def _concatenate(parts: Sequence[np.ndarray], dtype: Any) -> np.ndarray:
-    return np.concatenate(parts).astype(dtype) if parts else np.empty(0, dtype)
+def _concatenate(arrays: Sequence[np.ndarray], dtype: type[np.integer]) -> np.ndarray:
+    return np.concatenate(arrays).astype(dtype) if arrays else np.empty(0, dtype)
 
 
 def _tokenize(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> dict[str, TokenOffsets]:
@@ -252,7 +242,9 @@ def _include_combining_marks(text: str, offsets: np.ndarray) -> np.ndarray:
     if text.isascii() or not len(offsets):
         return offsets
     marks = [
-        at for at, character in enumerate(text) if unicodedata.category(character) in ("Mn", "Me")
+        position
+        for position, character in enumerate(text)
+        if unicodedata.category(character) in ("Mn", "Me")
     ]
     # In ascending order, so that a token is extended over several marks one by one.
     for position in marks:

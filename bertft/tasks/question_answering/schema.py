@@ -94,21 +94,19 @@ class QuestionAnsweringRowSchema(RowSchema):
         values_by_column = dict(zip(map(str, self.columns.all_columns), fields, strict=True))
         question_id = _parse_id(values_by_column["id"])
         try:
-            question, context = (
-                require_text(fields[0], "question"),
-                require_text(fields[1], "context"),
-            )
-        except RowError as fault:
-            fault.row_id = question_id
+            question = require_text(fields[0], "question")
+            context = require_text(fields[1], "context")
+        except RowError as error:
+            error.row_id = question_id
             raise
         row: list[Any] = [question_id, question, context]
         if not self.labelled:
             return row
         try:
             answers = self._answers(values_by_column, context, split, ignored)
-        except RowError as fault:
-            detail = f"question {question_id!r}: {fault.detail}" if question_id else fault.detail
-            raise RowError(fault.reason, detail) from None
+        except RowError as error:
+            detail = f"question {question_id!r}: {error.detail}" if question_id else error.detail
+            raise RowError(error.reason, detail) from None
         if answers is None:
             return [*row, None, None]
         texts, offsets = [text for text, _ in answers], [offset for _, offset in answers]
@@ -121,13 +119,12 @@ class QuestionAnsweringRowSchema(RowSchema):
 
         The reasons of ignored answers and offsets are added to ``ignored``.
         """
-        value = (
-            values_by_column[str(self.columns.label[0])]
-            if self.columns.label
-            else values_by_column["answers"]
-        )
-        if value is None and not self.columns.label:
-            value = values_by_column["answer"]
+        if self.columns.label:
+            value = values_by_column[str(self.columns.label[0])]
+        else:
+            value = values_by_column["answers"]
+            if value is None:
+                value = values_by_column["answer"]
         if value is None:
             return None
         records = list(_answer_records(value, values_by_column.get("answer_start")))
@@ -136,7 +133,7 @@ class QuestionAnsweringRowSchema(RowSchema):
                 "no answer",
                 "the question has no answer. Set data.unanswerable=true to allow such questions",
             )
-        placed, unplaced, first_error = [], [], None
+        located, unlocated, first_error = [], [], None
         for record in records:
             try:
                 answer = require_text(record.get("text"), "answer")
@@ -146,19 +143,19 @@ class QuestionAnsweringRowSchema(RowSchema):
                 continue
             try:
                 start = _check_offset(record.get("answer_start"), answer, context)
-                placed.append((answer, start, bool(record.get("offset_guessed"))))
+                located.append((answer, start, bool(record.get("offset_guessed"))))
             except RowError as error:
                 first_error = first_error or error
-                unplaced.append(answer)
+                unlocated.append(answer)
                 ignored.append(f"place of an answer ignored: {error.reason}")
-        placed.sort(key=lambda answer_with_offset: answer_with_offset[2])
+        located.sort(key=lambda answer_start_guessed: answer_start_guessed[2])
         if split != "train":
-            placed += [(answer, UNKNOWN_OFFSET, True) for answer in unplaced]
-        if first_error is not None and not placed:
+            located += [(answer, UNKNOWN_OFFSET, True) for answer in unlocated]
+        if first_error is not None and not located:
             raise first_error
-        if split == "train" and placed and placed[0][2]:
+        if split == "train" and located and located[0][2]:
             raise RowError("guessed offset", "the offset of the answer is only a guess")
-        return [(answer, start) for answer, start, _ in placed]
+        return [(answer, start) for answer, start, _ in located]
 
     def label_reader(self, model_classes: list[str] | None = None) -> LabelReader:
         return _AnswerReader(model_classes)
@@ -235,16 +232,14 @@ def _check_offset(start: Any, answer: str, context: str) -> int:
         nearest_offset = min(
             _find_offsets(context, answer), key=lambda offset: abs(offset - start), default=None
         )
-        description = (
-            "it does not occur in the context"
-            if nearest_offset is None
-            else f"the closest occurrence is at {nearest_offset}"
-        )
-        raise RowError(
-            "answer not at its offset",
-            f"the answer {_shorten(answer)} is not at offset {start}"
-            f"{f' (found {_shorten(found_text)} there)' if found_text else ''}; {description}",
-        )
+        problem = f"the answer {_shorten(answer)} is not at offset {start}"
+        if found_text:
+            problem += f" (found {_shorten(found_text)} there)"
+        if nearest_offset is None:
+            problem += "; it does not occur in the context"
+        else:
+            problem += f"; the closest occurrence is at {nearest_offset}"
+        raise RowError("answer not at its offset", problem)
     return start
 
 
@@ -253,11 +248,10 @@ def _find_unique_offset(answer: str, context: str) -> int:
     offsets = _find_offsets(context, answer)
     if len(offsets) == 1:
         return offsets[0]
-    problem = f"occurs {len(offsets)} times in the context. Add its offset as answer_start"
-    raise RowError(
-        "answer without an offset",
-        f"the answer {_shorten(answer)} {problem if offsets else 'does not occur in the context'}",
-    )
+    problem = "does not occur in the context"
+    if offsets:
+        problem = f"occurs {len(offsets)} times in the context. Add its offset as answer_start"
+    raise RowError("answer without an offset", f"the answer {_shorten(answer)} {problem}")
 
 
 def _find_offsets(context: str, answer: str) -> list[int]:

@@ -53,9 +53,9 @@ __all__ = [
 
 def span_loss(logits: Tensor, lengths: Tensor, start: Tensor, end: Tensor) -> Tensor:
     """Σ ℓ over the sequences; ``logits`` [N, 2], ``lengths`` [B], ``start`` and ``end`` [B]."""
-    of_start = F.cross_entropy(pad_sequences(logits[:, 0], lengths), start, reduction="sum")
-    of_end = F.cross_entropy(pad_sequences(logits[:, 1], lengths), end, reduction="sum")
-    return (of_start + of_end) / 2
+    start_loss = F.cross_entropy(pad_sequences(logits[:, 0], lengths), start, reduction="sum")
+    end_loss = F.cross_entropy(pad_sequences(logits[:, 1], lengths), end, reduction="sum")
+    return (start_loss + end_loss) / 2
 
 
 _FEATURE_VERSION = 2  # raise it when the same rows should give other features
@@ -184,11 +184,9 @@ class QuestionAnsweringTask(BaseTask):
     def _is_answered(self, spans: BestSpans) -> np.ndarray:
         """Which questions are predicted to have an answer, bool [questions]."""
         is_answered = spans.start >= 0
-        return (
-            is_answered
-            if self.threshold is None
-            else is_answered & (spans.no_answer_probability() <= self.threshold)
-        )
+        if self.threshold is None:
+            return is_answered
+        return is_answered & (spans.no_answer_probability() <= self.threshold)
 
     def compute_metrics(self, logits: np.ndarray, features: FeatureTable) -> dict[str, float]:
         """Metrics in percent, and the mean loss of the windows."""
@@ -306,8 +304,9 @@ class QuestionAnsweringTask(BaseTask):
         contexts = features.rows.column("context")
         for row, start, end in zip(rows, spans.start, spans.end, strict=True):
             text = "" if start < 0 else contexts[row][start:end]
-            first = int(start) + len(text) - len(text.lstrip())
-            yield text.strip(), first, first + len(text.strip())
+            stripped = text.strip()
+            text_start = int(start) + len(text) - len(text.lstrip())
+            yield stripped, text_start, text_start + len(stripped)
 
 
 def _gold_answers(rows: np.ndarray, features: FeatureTable) -> tuple[list[list[str]], np.ndarray]:
@@ -320,7 +319,7 @@ def _gold_answers(rows: np.ndarray, features: FeatureTable) -> tuple[list[list[s
 def _mean_loss(logits: np.ndarray, features: FeatureTable) -> float:
     """Mean of ℓ over the windows with a target, in fp64; NaN if no window has one."""
     sizes = features.lengths.astype(np.int64)
-    firsts = np.cumsum(sizes) - sizes
+    window_starts = np.cumsum(sizes) - sizes
     total = 0.0
     for column, name in enumerate(_TARGETS):
         values = logits[:, column].astype(np.float64)
@@ -328,9 +327,7 @@ def _mean_loss(logits: np.ndarray, features: FeatureTable) -> float:
         known = targets >= 0
         if not known.any():
             return float("nan")
-        losses = (
-            segment_log_sum_exp(values, firsts, sizes)
-            - values[np.where(known, firsts + targets, 0)]
-        )
+        target_values = values[np.where(known, window_starts + targets, 0)]
+        losses = segment_log_sum_exp(values, window_starts, sizes) - target_values
         total += float(losses[known].mean())
     return total / 2

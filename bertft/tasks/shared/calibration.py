@@ -44,6 +44,7 @@ class ThresholdCurve:
     rows: int
 
     def f1(self) -> np.ndarray:
+        """F1 of the class [m]."""
         return f1_score(
             self.true_positives, np.full_like(self.true_positives, self.positives), self.predicted
         )
@@ -75,23 +76,27 @@ def best_index(values: np.ndarray, thresholds: np.ndarray) -> int:
 
 def best_micro_f1_indices(curves: Sequence[ThresholdCurve]) -> list[int]:
     """Index of the threshold of each label that together give the largest micro F1."""
-    indices = [best_index(-np.abs(label.thresholds - 0.5), label.thresholds) for label in curves]
+    indices = [best_index(-np.abs(curve.thresholds - 0.5), curve.thresholds) for curve in curves]
     value = micro_f1(curves, indices)
+    # F1 is above ``value`` where Σ (2·TP − value·predicted) over the labels is larger; the sum is
+    # maximized per label (Dinkelbach's algorithm for a ratio).
     while True:
-        candidate = [
-            best_index(2 * c.true_positives - value * c.predicted, c.thresholds) for c in curves
+        candidates = [
+            best_index(2 * curve.true_positives - value * curve.predicted, curve.thresholds)
+            for curve in curves
         ]
-        higher = micro_f1(curves, candidate)
-        if not higher > value:
+        candidate_value = micro_f1(curves, candidates)
+        if not candidate_value > value:
             return indices
-        indices, value = candidate, higher
+        indices, value = candidates, candidate_value
 
 
 def micro_f1(curves: Sequence[ThresholdCurve], indices: Sequence[int]) -> float:
     """Micro F1 with one threshold per label, each given by its index in the curve."""
-    true_positives = sum(int(c.true_positives[k]) for c, k in zip(curves, indices, strict=True))
-    predicted = sum(int(c.predicted[k]) for c, k in zip(curves, indices, strict=True))
-    total = predicted + sum(c.positives for c in curves)
+    pairs = list(zip(curves, indices, strict=True))
+    true_positives = sum(int(curve.true_positives[index]) for curve, index in pairs)
+    predicted = sum(int(curve.predicted[index]) for curve, index in pairs)
+    total = predicted + sum(curve.positives for curve in curves)
     return 2 * true_positives / total if total else 0.0
 
 
@@ -104,8 +109,8 @@ def minimize_temperature(logits: Tensor, loss: Callable[[Tensor], Tensor]) -> fl
 
     At least one prediction must be wrong, which the caller checks.
     """
-    inverse = torch.zeros((), dtype=torch.float64, requires_grad=True)
-    (slope,) = torch.autograd.grad(loss(logits * inverse), inverse)
+    inverse_t = torch.zeros((), dtype=torch.float64, requires_grad=True)
+    (slope,) = torch.autograd.grad(loss(logits * inverse_t), inverse_t)
     if slope >= 0:
         return None
     log_t = torch.zeros((), dtype=torch.float64, requires_grad=True)

@@ -69,8 +69,8 @@ def parse_multiple_labels(fields: Sequence[Any], separator: str) -> list[str] | 
         value = _parse_label_list(value.strip())
     if isinstance(value, str):
         value = value.split(separator)
-    parts = value if isinstance(value, (list, tuple)) else [value]
-    return [name for part in parts if (name := to_class_name(part)) is not None]
+    items = value if isinstance(value, (list, tuple)) else [value]
+    return [name for item in items if (name := to_class_name(item)) is not None]
 
 
 def reject_several_labels(value: Any) -> None:
@@ -149,8 +149,6 @@ def are_labels_numeric(table: pa.Table) -> bool:
 def multi_hot_to_names(table: pa.Table, names: Sequence[str]) -> pa.Table:
     """Converts lists of 0 and 1 (one value per name in ``names``) to lists of names."""
     values = table.column("label").combine_chunks()
-    if isinstance(values, pa.ChunkedArray):
-        values = pa.concat_arrays(values.chunks)
     flat = values.flatten().to_pylist()
     bits = np.fromiter((bool(_parse_bit(item)) for item in flat), bool, len(flat))
     valid = values.is_valid().to_numpy(zero_copy_only=False)

@@ -20,6 +20,7 @@ def are_finite(logits: np.ndarray) -> bool:
 
 
 def log_softmax(logits: np.ndarray) -> np.ndarray:
+    """Logarithm of ``softmax``, fp64 [rows, C]."""
     shifted = logits.astype(np.float64) - logits.max(1, keepdims=True)
     return shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
 
@@ -32,12 +33,15 @@ def segment_log_sum_exp(values: np.ndarray, starts: np.ndarray, sizes: np.ndarra
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
+    """Probabilities of classes that exclude each other, fp64 [rows, C]."""
     return np.exp(log_softmax(logits))
 
 
 def log_sigmoid(logits: np.ndarray) -> np.ndarray:
+    """Logarithm of ``sigmoid``, fp64 [rows, C]."""
     return -np.logaddexp(0.0, -logits.astype(np.float64))
 
 
 def sigmoid(logits: np.ndarray) -> np.ndarray:
+    """Probabilities of independent labels, fp64 [rows, C]."""
     return np.exp(log_sigmoid(logits))

@@ -25,7 +25,7 @@ _CONSTANT = 1e-12  # a relative variance up to this is rounding
 
 
 def pearson(a: np.ndarray, b: np.ndarray) -> float:
-    """In [−1, 1]; 0 where either series is constant."""
+    """Pearson's correlation of ``a`` and ``b`` [n], in [−1, 1]; 0 if either is constant."""
     if np.ptp(a) == 0 or np.ptp(b) == 0:
         return 0.0
     a, b = a - a.mean(), b - b.mean()
@@ -33,7 +33,7 @@ def pearson(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def spearman(a: np.ndarray, b: np.ndarray) -> float:
-    """In [−1, 1]; 0 where either series is constant."""
+    """Spearman's correlation of ``a`` and ``b`` [n], in [−1, 1]; 0 if either is constant."""
     return pearson(_ranks(a), _ranks(b))
 
 
@@ -68,6 +68,7 @@ def _weighted_ranks(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
 
 
 def _ranks(values: np.ndarray) -> np.ndarray:
+    """Mean rank [n] of each value, from 1."""
     _, value_indices, counts = np.unique(values, return_inverse=True, return_counts=True)
     return (np.cumsum(counts) - (counts - 1) / 2)[value_indices]
 

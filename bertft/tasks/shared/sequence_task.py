@@ -326,13 +326,13 @@ def encode_texts(
     Raises UsageError if ``max_length`` leaves no room next to the special tokens.
     """
     token_budget = max_length - tokenizer.num_special_tokens_to_add(pair=pairs is not None)
-    needed = 1 if pairs is None else 2
-    if token_budget < needed:
+    min_tokens = 1 if pairs is None else 2
+    if token_budget < min_tokens:
         raise UsageError(
             f"{max_length} tokens are too few: next to the special tokens,"
             f" {max(token_budget, 0)} are left for text",
             where="data.max_length",
-            hint=f"Set data.max_length={max_length - token_budget + needed} or more",
+            hint=f"Set data.max_length={max_length - token_budget + min_tokens} or more",
         )
     has_token_types = "token_type_ids" in tokenizer.model_input_names
     encode = _encode_fast if getattr(tokenizer, "is_fast", False) else _encode_slow
@@ -358,11 +358,12 @@ EncodedRow = tuple[Sequence[int] | np.ndarray, Sequence[int] | np.ndarray, int]
 
 
 def _iter_slices(texts: Sequence[str], pairs: Sequence[str] | None) -> Iterator[slice]:
+    """Slices of the rows with at most ``_SLICE_ROWS`` rows and ``_SLICE_CHARACTERS`` characters."""
     start = characters = 0
     for row, text in enumerate(texts):
         size = len(text) + (len(pairs[row]) if pairs is not None else 0)
-        full = row - start == _SLICE_ROWS or characters + size > _SLICE_CHARACTERS
-        if full and row > start:
+        is_full = row - start == _SLICE_ROWS or characters + size > _SLICE_CHARACTERS
+        if is_full and row > start:
             yield slice(start, row)
             start, characters = row, 0
         characters += size
@@ -422,28 +423,22 @@ def _encode_slow(
 def _truncation_mask(sequence_ids: Sequence[int | None], max_length: int, side: str) -> np.ndarray:
     """Which tokens of a row stay: all special tokens (None); each text is truncated at ``side``."""
     text_numbers = np.asarray([-1 if number is None else number for number in sequence_ids])
-    token_positions = [np.flatnonzero(text_numbers == number) for number in (0, 1)]
-    token_budget = max_length - int((text_numbers == -1).sum())
     mask = text_numbers == -1
-    for text_positions, count in zip(
-        token_positions,
-        keep_longest_first(len(token_positions[0]), len(token_positions[1]), token_budget),
-        strict=True,
-    ):
-        mask[
-            text_positions[:count]
-            if side == "right"
-            else text_positions[len(text_positions) - count :]
-        ] = True
+    positions = [np.flatnonzero(text_numbers == number) for number in (0, 1)]
+    counts = keep_longest_first(len(positions[0]), len(positions[1]), max_length - int(mask.sum()))
+    for text_positions, count in zip(positions, counts, strict=True):
+        start = 0 if side == "right" else len(text_positions) - count
+        mask[text_positions[start : start + count]] = True
     return mask
 
 
 def keep_longest_first(first: int, second: int, budget: int) -> tuple[int, int]:
-    """Tokens of each text that stay; an odd one goes to the longer text, else to the second."""
+    """Tokens of each text that stay; an odd one goes to the longer text, else to the second.
+
+    ``first`` and ``second``: tokens of each text.
+    """
     if first + second <= budget:
         return first, second
-    if first > second:
-        second, first = keep_longest_first(second, first, budget)
-        return first, second
-    first = min(first, budget // 2)
-    return first, min(second, budget - first)
+    shorter = min(first, second, budget // 2)
+    longer = budget - shorter
+    return (longer, shorter) if first > second else (shorter, longer)

@@ -1,1 +1,1 @@
-"""What token classification is made of: entities, windows of words, scores."""
+"""Token classification: the task, its rows, tag schemes, encoding, metrics and report."""

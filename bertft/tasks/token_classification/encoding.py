@@ -34,9 +34,9 @@ __all__ = [
 
 @dataclass(frozen=True)
 class WordWindow:
-    """Words [first, stop) of a sentence; [answer_start, answer_stop) are predicted here."""
+    """Words [start, stop) of a sentence; [answer_start, answer_stop) are predicted here."""
 
-    first: int
+    start: int
     stop: int
     answer_start: int
     answer_stop: int
@@ -49,37 +49,37 @@ def split_into_windows(sizes: Sequence[int], room: int, overlap: int) -> list[Wo
         return [WordWindow(0, len(sizes), 0, len(sizes))]
     ends = np.concatenate([[0], np.cumsum(sizes)])
     context_tokens = np.full((len(bounds), len(sizes)), -1)
-    for number, (first, stop) in enumerate(bounds):
-        words = np.arange(first, stop)
-        before, after = ends[words] - ends[first], ends[stop] - ends[words + 1]
+    for number, (start, stop) in enumerate(bounds):
+        words = np.arange(start, stop)
+        before, after = ends[words] - ends[start], ends[stop] - ends[words + 1]
         context_tokens[number, words] = np.minimum(before, after)
     # The window with the most context on the smaller side, in ascending order of the words.
     window_of_word = np.maximum.accumulate(context_tokens.argmax(0))
     return [
-        WordWindow(first, stop, *np.searchsorted(window_of_word, [number, number + 1]).tolist())
-        for number, (first, stop) in enumerate(bounds)
+        WordWindow(start, stop, *np.searchsorted(window_of_word, [number, number + 1]).tolist())
+        for number, (start, stop) in enumerate(bounds)
     ]
 
 
 def _window_bounds(sizes: Sequence[int], room: int, overlap: int) -> list[tuple[int, int]]:
+    """Start and stop of each window; it starts with words of the one before, if they fit."""
     bounds: list[tuple[int, int]] = []
-    first = 0
+    start = 0
     while True:
-        stop, tokens_used = first, 0
+        stop, tokens_used = start, 0
         while stop < len(sizes) and tokens_used + sizes[stop] <= room:
             tokens_used += sizes[stop]
             stop += 1
-        bounds.append((first, stop))
+        bounds.append((start, stop))
         if stop == len(sizes):
             return bounds
-        next_first, tokens_used = stop, 0
+        next_start, tokens_used = stop, 0
         # The next window must contain a word that this one does not.
-        while next_first - 1 > first and tokens_used + sizes[next_first - 1] <= min(
-            overlap, room - sizes[stop]
-        ):
-            next_first -= 1
-            tokens_used += sizes[next_first]
-        first = next_first
+        max_overlap = min(overlap, room - sizes[stop])
+        while next_start - 1 > start and tokens_used + sizes[next_start - 1] <= max_overlap:
+            next_start -= 1
+            tokens_used += sizes[next_start]
+        start = next_start
 
 
 IGNORE_INDEX = -100
@@ -98,37 +98,34 @@ def encode_words(
     Raises UsageError if ``max_length`` leaves no room for a word.
     """
     before, after, room = reserve_special_tokens(tokenizer, max_length, "words")
-    spaced = _needs_spaces(tokenizer)
+    has_spaces = _needs_spaces(tokenizer)
     words = [
-        list(_word_texts(*row, spaced))
+        list(_word_texts(*row, has_spaces))
         for row in zip(rows["text"], rows["starts"], rows["stops"], strict=True)
     ]
-    pieces = _tokenize_words(tokenizer, words, room)
+    tokens_by_word = _tokenize_words(tokenizer, words, room)
     columns: dict[str, list[Any]] = {"input_ids": [], "word": [], "row": []}
     if labels is not None:
         columns["labels"] = []
     for row, sentence in enumerate(words):
-        tokens = [pieces[word] for word in sentence]
+        tokens = [tokens_by_word[word] for word in sentence]
         sizes = [len(word_tokens) for word_tokens in tokens]
         for window in split_into_windows(sizes, room, room // _OVERLAP_DIVISOR):
-            window_words = range(window.first, window.stop)
+            window_words = range(window.start, window.stop)
             ids = [*before, *(token for word in window_words for token in tokens[word]), *after]
+            word_starts = len(before) + np.cumsum([0, *sizes[window.start : window.stop]])[:-1]
+            answer_words = slice(window.answer_start, window.answer_stop)
+            answer_tokens = word_starts[
+                window.answer_start - window.start : window.answer_stop - window.start
+            ]
             word_numbers = np.full(len(ids), -1, np.int32)
-            firsts = len(before) + np.cumsum([0, *(sizes[word] for word in window_words)])[:-1]
-            answered_words = slice(
-                window.answer_start - window.first, window.answer_stop - window.first
-            )
-            word_numbers[firsts[answered_words]] = np.arange(
-                window.answer_start, window.answer_stop
-            )
+            word_numbers[answer_tokens] = np.arange(len(sizes))[answer_words]
             columns["input_ids"].append(np.asarray(ids, np.int32))
             columns["word"].append(word_numbers)
             columns["row"].append(row)
             if labels is not None:
                 classes = np.full(len(ids), IGNORE_INDEX, np.int32)
-                classes[firsts[answered_words]] = labels[row][
-                    window.answer_start : window.answer_stop
-                ]
+                classes[answer_tokens] = labels[row][answer_words]
                 columns["labels"].append(classes)
     if "token_type_ids" in tokenizer.model_input_names:
         columns["token_type_ids"] = [np.zeros(len(ids), np.int8) for ids in columns["input_ids"]]
@@ -136,14 +133,12 @@ def encode_words(
 
 
 def _word_texts(
-    text: str, starts: Sequence[int], stops: Sequence[int], spaced: bool
+    text: str, starts: Sequence[int], stops: Sequence[int], has_spaces: bool
 ) -> Iterator[str]:
+    """The words of ``text``; ``has_spaces``: with the space before the word, if there is one."""
     for start, stop in zip(starts, stops, strict=True):
-        yield (
-            text[start - 1 : stop]
-            if spaced and text[start - 1 : start] == " "
-            else (text[start:stop])
-        )
+        has_space = has_spaces and text[start - 1 : start] == " "
+        yield text[start - 1 : stop] if has_space else text[start:stop]
 
 
 def _tokenize_words(

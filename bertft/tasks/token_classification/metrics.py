@@ -18,13 +18,11 @@ import numpy as np
 from bertft.tasks.token_classification.tag_schemes import OUTSIDE, Entity, Tag, extract_entities
 
 __all__ = [
-    "Entity",
     "EntityCounts",
     "count_entities",
     "entity_metric_names",
     "entity_metrics",
     "entity_types",
-    "extract_entities",
     "extract_strict_entities",
     "metrics_from_counts",
     "precision_recall_f1",
@@ -87,15 +85,19 @@ def metrics_from_counts(tags: Sequence[Tag], sums: np.ndarray) -> dict[str, np.n
     values: dict[str, np.ndarray] = {}
     for name, group in zip(names, groups, strict=True):
         values |= {
-            f"{name}{n}": v for n, v in zip(_METRICS, _precision_recall_f1(group), strict=True)
+            f"{name}{metric}": value
+            for metric, value in zip(_METRICS, precision_recall_f1(group), strict=True)
         }
         if name not in ("", "strict/"):
             values[f"{name}support"] = group[..., 2]
     return values
 
 
-def _precision_recall_f1(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Precision, recall, F1; 0 where the denominator is 0."""
+def precision_recall_f1(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Precision, recall and F1 [...]; 0 where the denominator is 0.
+
+    ``counts`` [..., 3]: correct, predicted and true entities.
+    """
     correct, predicted, gold = counts[..., 0], counts[..., 1], counts[..., 2]
     return (
         correct / np.maximum(predicted, 1),
@@ -155,13 +157,5 @@ class EntityCounts:
 
     def scores(self, kind: str | None = None) -> tuple[float, float, float]:
         """Precision, recall and F1 of one type (None: of all); 0 where the denominator is 0."""
-        return precision_recall_f1(*self.totals(kind))
-
-
-def precision_recall_f1(correct: int, predicted: int, gold: int) -> tuple[float, float, float]:
-    """Precision, recall and F1 from counts; 0 where the denominator is 0."""
-    return (
-        correct / predicted if predicted else 0.0,
-        correct / gold if gold else 0.0,
-        2 * correct / (predicted + gold) if predicted + gold else 0.0,
-    )
+        precision, recall, f1 = precision_recall_f1(np.array(self.totals(kind)))
+        return float(precision), float(recall), float(f1)

@@ -11,8 +11,8 @@ from bertft.data.rows import Rows
 from bertft.tasks.report_items import ReportItem, TableCell, TableItem, clip_text
 from bertft.tasks.shared.metrics import confusion_matrix
 from bertft.tasks.shared.report import confusion_item, example_tables, format_row_location
-from bertft.tasks.token_classification.metrics import EntityCounts, entity_types, extract_entities
-from bertft.tasks.token_classification.tag_schemes import OUTSIDE, Tag
+from bertft.tasks.token_classification.metrics import EntityCounts, entity_types
+from bertft.tasks.token_classification.tag_schemes import OUTSIDE, Tag, extract_entities
 
 __all__ = ["TagPredictions", "tag_report_items"]
 
@@ -34,9 +34,14 @@ def tag_report_items(predictions: TagPredictions, rows: Rows) -> Iterator[Report
     predicted, confidence = predictions.probabilities.argmax(1), predictions.probabilities.max(1)
     stops = np.cumsum(predictions.sizes)
     starts = stops - predictions.sizes
-    sentences = [slice(a, b) for a, b in zip(starts.tolist(), stops.tolist(), strict=True)]
+    sentences = [
+        slice(start, stop) for start, stop in zip(starts.tolist(), stops.tolist(), strict=True)
+    ]
     entities_by_sentence = [
-        [extract_entities([tags[c] for c in side[words].tolist()]) for side in (targets, predicted)]
+        [
+            extract_entities([tags[class_index] for class_index in classes[words].tolist()])
+            for classes in (targets, predicted)
+        ]
         for words in sentences
     ]
     counts = EntityCounts()
@@ -69,9 +74,11 @@ def tag_report_items(predictions: TagPredictions, rows: Rows) -> Iterator[Report
         row = int(predictions.sentence_rows[sentence])
         text, starts, stops = (rows.value(name, row) for name in ("text", "starts", "stops"))
         entity_texts = [
-            ", ".join(f"{kind}: {text[starts[first] : stops[last]]}" for kind, first, last in side)
+            ", ".join(
+                f"{kind}: {text[starts[first] : stops[last]]}" for kind, first, last in entities
+            )
             or "none"
-            for side in entities_by_sentence[sentence]
+            for entities in entities_by_sentence[sentence]
         ]
         return [format_row_location(rows, row), clip_text(text), *map(clip_text, entity_texts)]
 

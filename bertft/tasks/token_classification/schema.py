@@ -40,7 +40,6 @@ from bertft.data.schema import (
 )
 from bertft.errors import DataError, UsageError
 from bertft.tasks.shared.label_lists import parse_list
-from bertft.tasks.token_classification import word_splitting as split_into
 from bertft.tasks.token_classification.scheme_detection import (
     TagConverter,
     count_tag_pairs,
@@ -48,6 +47,13 @@ from bertft.tasks.token_classification.scheme_detection import (
     make_tag_converter,
 )
 from bertft.tasks.token_classification.tag_schemes import OUTSIDE, parse_tag, tags_of_type
+from bertft.tasks.token_classification.word_splitting import (
+    WordBounds,
+    join_words,
+    split_at_spaces,
+    split_characters,
+    split_words,
+)
 from bertft.utils.messages import quote_value
 
 __all__ = ["TokenClassificationRowSchema"]
@@ -154,12 +160,12 @@ class _TagReader(LabelReader):
             return table.drop_columns("step")  # placeholders are reported with the rows
         if names is None and self.target_scheme is None:
             _check_count(table, bad.source)
-        pieces = [
+        chunks = [
             table.slice(start, _CHUNK_ROWS)
             for start in range(0, max(1, table.num_rows), _CHUNK_ROWS)
         ]
         pairs = count_tag_pairs(
-            tags for piece in pieces for tags in piece.column("label").to_pylist()
+            tags for chunk in chunks for tags in chunk.column("label").to_pylist()
         )
         if (
             names is declared_classes
@@ -171,15 +177,15 @@ class _TagReader(LabelReader):
         if names is None and self.target_scheme is None and self.scheme is None:
             if converter.scheme == "io":
                 _check_outside(observed_classes(table), bad.source)
-            elif remark := format_similar_names(observed_classes(table)):
-                self.notes.append(remark)
+            elif note := format_similar_names(observed_classes(table)):
+                self.notes.append(note)
         if self.target_scheme is None and self.scheme is None:
             self.notes.append(f"the tags are {converter.scheme} (detected)")
         self.target_scheme = converter.target_scheme
         self.notes += converter.notes(bad.source)
         if converter.is_identity and is_valid_in_scheme(pairs, converter.scheme):
             return table.drop_columns("step")
-        return pa.concat_tables([_convert_tags(piece, converter, bad) for piece in pieces])
+        return pa.concat_tables([_convert_tags(chunk, converter, bad) for chunk in chunks])
 
     def _tags_to_names(self, table: pa.Table, names: list[str] | None, bad: BadRows) -> pa.Table:
         """Convert tags that are numbers or keys of data.labels to names."""
@@ -202,10 +208,10 @@ class _TagReader(LabelReader):
             isinstance(self.configured_classes, Mapping) or len(numbers) == len(observed)
         ):
             return table
-        table, faulty = map_labels_to_classes(
+        table, masked_errors = map_labels_to_classes(
             table, names, self.configured_classes, source=bad.source, applied=self.label_mapping
         )
-        return drop_rows(table, faulty, bad)
+        return drop_rows(table, masked_errors, bad)
 
     def class_names(self, table: pa.Table, declared_classes: list[str] | None) -> list[str]:
         """O, then all tags of each type: validation may have tags that are not in this split.
@@ -237,21 +243,17 @@ class _TagReader(LabelReader):
         """The classes of the model, the configuration or the source; None if none has any."""
         if self.model_classes is not None:
             return self.model_classes
-        return (
-            declared_classes
-            if self.configured_classes is None
-            else configured_class_names(self.configured_classes)
-        )
+        if self.configured_classes is not None:
+            return configured_class_names(self.configured_classes)
+        return declared_classes
 
     def nothing_to_learn(self, table: pa.Table) -> str:
         observed = observed_classes(table)
         if not set(observed) - {OUTSIDE}:
             return "all words have the tag O"
-        return (
-            f"every word has the tag {observed[0]!r}"
-            if (len(observed) == 1 and self.target_scheme == "io")
-            else ""
-        )
+        if len(observed) == 1 and self.target_scheme == "io":
+            return f"every word has the tag {observed[0]!r}"
+        return ""
 
 
 def _check_count(table: pa.Table, source: str) -> None:
@@ -308,17 +310,13 @@ def _convert_tags(rows: pa.Table, converter: TagConverter, bad: BadRows) -> pa.T
     for row, tags in enumerate(labels):
         try:
             converted.append(converter.convert(tags))
-        except RowError as fault:
+        except RowError as error:
             valid_mask[row] = False
-            row_values, word_index = rows.slice(row, 1).to_pylist()[0], fault.line_offset
-            word = row_values["text"][
-                row_values["starts"][word_index] : row_values["stops"][word_index]
-            ]
-            detail = fault.detail.replace("{word!r}", repr(word))
-            bad.add(
-                row_values["line"] + word_index * (row_values["step"] == _AS_LINES),
-                RowError(fault.reason, detail),
-            )
+            values, word_index = rows.slice(row, 1).to_pylist()[0], error.line_offset
+            word = values["text"][values["starts"][word_index] : values["stops"][word_index]]
+            detail = error.detail.replace("{word!r}", repr(word))
+            line_offset = word_index if values["step"] == _AS_LINES else 0
+            bad.add(values["line"] + line_offset, RowError(error.reason, detail))
     rows = rows if valid_mask.all() else rows.filter(pa.array(valid_mask))
     if not converter.is_identity:
         column_index = rows.schema.get_field_index("label")
@@ -350,7 +348,7 @@ def _parse_tags(value: Any) -> list[str] | None:
     return tags
 
 
-def _parse_words(value: Any, tags: list[str] | None) -> tuple[str, split_into.WordBounds]:
+def _parse_words(value: Any, tags: list[str] | None) -> tuple[str, WordBounds]:
     """The text of a row and its words; a string is split into as many words as ``tags``."""
     if isinstance(value, str) and (content := _parse_word_list(value, tags)) is not None:
         value = content
@@ -358,12 +356,12 @@ def _parse_words(value: Any, tags: list[str] | None) -> tuple[str, split_into.Wo
         words = [_check_word(item, position, value) for position, item in enumerate(value)]
         if not words:
             raise RowError("empty text")
-        return split_into.join_words(words)
+        return join_words(words)
     text = require_text(value)
     if tags is None:
-        return text, split_into.split_words(text)
-    bounds = split_into.split_at_spaces(text, ascii_only=True)
-    for candidate in (split_into.split_at_spaces(text), split_into.split_characters(text)):
+        return text, split_words(text)
+    bounds = split_at_spaces(text, ascii_only=True)
+    for candidate in (split_at_spaces(text), split_characters(text)):
         if len(bounds) != len(tags) == len(candidate):
             bounds = candidate
     return text, bounds
@@ -374,12 +372,10 @@ def _parse_word_list(text: str, tags: list[str] | None) -> list[str] | None:
     words = parse_list(text)
     if not words or not all(isinstance(word, str) and word for word in words):
         return None
-    may_be_text = tags is not None and len(tags) != len(words)
-    return (
-        None
-        if may_be_text and len(tags or ()) == len(split_into.split_at_spaces(text, True))
-        else words
-    )
+    if tags is None or len(tags) == len(words):
+        return words
+    is_text = len(tags) == len(split_at_spaces(text, ascii_only=True))
+    return None if is_text else words
 
 
 def _check_word(value: Any, position: int, words: list[Any]) -> str:
@@ -388,5 +384,5 @@ def _check_word(value: Any, position: int, words: list[Any]) -> str:
         raise RowError("empty word", f"word {position + 1} is {value!r}", line_offset)
     try:
         return check_characters(value, "word")
-    except RowError as fault:
-        raise RowError(fault.reason, fault.detail, line_offset) from None
+    except RowError as error:
+        raise RowError(error.reason, error.detail, line_offset) from None

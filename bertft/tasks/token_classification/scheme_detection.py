@@ -45,13 +45,15 @@ __all__ = [
 ]
 
 
-TARGET_SCHEMES = {
-    "iob1": "bio",
-    "bios": "bio",
-    "biluo": "bioes",
-}  # the scheme that a model learns; the other schemes are not converted
+TagPairs = Counter[tuple[str, str]]  # (tag, next tag), with O before and after each sentence
+
+# The scheme that a model learns; the other schemes are not converted.
+TARGET_SCHEMES = {"iob1": "bio", "bios": "bio", "biluo": "bioes"}
 
 _MAX_NAMED_TAGS = 5  # unknown tags that are counted as separate reasons
+_TOLERANT_SCHEMES = ("bio", "iob1", "bios")  # entities are unambiguous with a wrong first tag
+_ENTITIES_PER_INVALID_START = 20  # one in 20 entities may begin with a wrong tag
+_MAX_SHOWN = 5
 
 
 @dataclass(frozen=True)
@@ -184,13 +186,6 @@ def _is_already_converted(
     return target_scheme != "io" and is_valid_in_scheme(pairs, target_scheme)
 
 
-TagPairs = Counter[tuple[str, str]]  # (tag, next tag), with O before and after each sentence
-
-_TOLERANT_SCHEMES = ("bio", "iob1", "bios")  # entities are unambiguous with a wrong first tag
-_ENTITIES_PER_INVALID_START = 20  # one in 20 entities may begin with a wrong tag
-_MAX_SHOWN = 5
-
-
 @dataclass(frozen=True)
 class DetectedScheme:
     """``unknown_tags``: tags that the scheme does not have. ``invalid_starts``: entities that begin
@@ -250,20 +245,15 @@ def detect_scheme(pairs: TagPairs, source: str) -> DetectedScheme:
     del counts[OUTSIDE]
     if not counts:
         return DetectedScheme("bio")
-    options = []
-    for notation in NOTATIONS:
-        if not (
-            _uses_prefixes(counts, notation, all_of=False) or _have_all_prefixes(counts, notation)
-        ):
-            continue
-        for scheme in PREFIXES:  # on a tie the first is chosen
-            options.append((count_violations(pairs, scheme, notation), notation, scheme))
-            if options[-1][0] == (0, 0):
-                break
-        if options[-1][0] == (0, 0):
-            break
+    options = [
+        (count_violations(pairs, scheme, notation), notation, scheme)
+        for notation in NOTATIONS
+        if _uses_prefixes(counts, notation, all_of=False) or _have_all_prefixes(counts, notation)
+        for scheme in PREFIXES
+    ]
     if not options:
         return _types_without_prefix(counts, source)
+    # On a tie the first is chosen.
     (unknown_count, forbidden), notation, scheme = min(options, key=lambda option: sum(option[0]))
     parsed = _parse_tags(pairs, scheme, notation)
     unknown_tags = Counter({tag: n for tag, n in counts.items() if parsed[tag] is None})

@@ -39,8 +39,24 @@ __all__ = [
 ]
 
 
-Entity = tuple[str, int, int]
+Entity = tuple[str, int, int]  # type, first word, last word
+Tag = tuple[str, str]  # prefix, type; of a word outside: ("O", "")
 
+OUTSIDE = "O"
+PREFIXES = {
+    "bio": "BI",
+    "iob1": "BI",
+    "bioes": "BIES",
+    "bios": "BIS",
+    "biluo": "BILU",
+    "bmes": "BMES",
+}
+_PREFIX_LETTERS = "BIMESLU"
+_BILUO_TO_BIOES = {"L": "E", "U": "S"}  # letters of biluo → letters of bioes
+_PREFIXED = re.compile(rf"([{_PREFIX_LETTERS}])(?:-(.+))?", re.DOTALL)
+_INSIDE_PREFIXES = "IM"
+# Classes of special tokens and of further tokens of a word.
+_SPECIAL_CLASSES = ("[CLS]", "[SEP]", "[PAD]", "<s>", "</s>", "<pad>", "PAD", "X")
 _END_PREFIXES = frozenset("ES")  # an entity ends after these
 _START_PREFIXES = frozenset("BS")  # an entity begins at these
 
@@ -89,25 +105,6 @@ def entities_to_tags(spans: Iterable[Entity], words: int, scheme: str) -> list[s
     return tags
 
 
-OUTSIDE = "O"
-PREFIXES = {
-    "bio": "BI",
-    "iob1": "BI",
-    "bioes": "BIES",
-    "bios": "BIS",
-    "biluo": "BILU",
-    "bmes": "BMES",
-}
-_PREFIX_LETTERS = "BIMESLU"
-_BILUO_TO_BIOES = {"L": "E", "U": "S"}  # letters of biluo → letters of bioes
-_PREFIXED = re.compile(rf"([{_PREFIX_LETTERS}])(?:-(.+))?", re.DOTALL)
-_INSIDE_PREFIXES = "IM"
-# Classes of special tokens and of further tokens of a word.
-_SPECIAL_CLASSES = ("[CLS]", "[SEP]", "[PAD]", "<s>", "</s>", "<pad>", "PAD", "X")
-
-Tag = tuple[str, str]  # prefix, type; of a word outside: ("O", "")
-
-
 @dataclass(frozen=True)
 class Notation:
     """How a tag is written: B-PER is the standard; others are B_PER, PER-B and b-PER.
@@ -141,14 +138,17 @@ class Notation:
         return tag if prefix_and_type is None else "-".join(filter(None, prefix_and_type))
 
     def __str__(self) -> str:
-        pieces = ("B", self.separator, "X")
-        return "".join(pieces if self.prefix_first else pieces[::-1])
+        return f"B{self.separator}X" if self.prefix_first else f"X{self.separator}B"
 
 
 STANDARD_NOTATION = Notation(any_case=False)
 NOTATIONS = (
     STANDARD_NOTATION,
-    *(Notation(mark, first) for first in (True, False) for mark in ("-", "_", ".", ":", "/", "|")),
+    *(
+        Notation(separator, prefix_first)
+        for prefix_first in (True, False)
+        for separator in ("-", "_", ".", ":", "/", "|")
+    ),
 )
 
 

@@ -38,11 +38,14 @@ from bertft.tasks.token_classification.metrics import (
     entity_metric_names,
     entity_metrics,
     entity_types,
-    extract_entities,
     metrics_from_counts,
 )
 from bertft.tasks.token_classification.report import TagPredictions, tag_report_items
-from bertft.tasks.token_classification.tag_schemes import OUTSIDE, parse_class_tags
+from bertft.tasks.token_classification.tag_schemes import (
+    OUTSIDE,
+    extract_entities,
+    parse_class_tags,
+)
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -133,10 +136,10 @@ class TokenClassificationTask(BaseTask):
         targets = features.read_column("labels")[is_word]
         predicted, words = logits.argmax(1), np.arange(len(targets))
         counts = count_entities(self.tags, self.scheme, sizes, targets, predicted)
-        firsts = np.cumsum(sizes) - sizes
+        sentence_starts = np.cumsum(sizes) - sizes
         losses = -log_softmax(logits)[words, targets]
         sums = [
-            np.add.reduceat(per_word, firsts)
+            np.add.reduceat(per_word, sentence_starts)
             for per_word in ((targets == predicted).astype(int), losses)
         ]
         return np.asarray(rows), np.concatenate([counts, np.stack([sizes, *sums], 1)], 1)

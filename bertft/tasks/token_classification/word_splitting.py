@@ -24,19 +24,19 @@ _CLOSING = re.compile(r"(?:['\u2019]s|[^\w\s])$", re.IGNORECASE)
 
 def join_words(words: Sequence[str]) -> tuple[str, WordBounds]:
     """Join words with spaces, except between two words of a script without spaces."""
-    parts: list[str] = []
+    pieces: list[str] = []
     bounds: WordBounds = []
     position = 0
     for number, word in enumerate(words):
         if number and not (
             _is_unspaced_script(words[number - 1][-1]) and _is_unspaced_script(word[0])
         ):
-            parts.append(" ")
+            pieces.append(" ")
             position += 1
-        parts.append(word)
+        pieces.append(word)
         bounds.append((position, position + len(word)))
         position += len(word)
-    return "".join(parts), bounds
+    return "".join(pieces), bounds
 
 
 def split_at_spaces(text: str, ascii_only: bool = False) -> WordBounds:

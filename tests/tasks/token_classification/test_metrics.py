@@ -15,11 +15,15 @@ from seqeval.metrics.sequence_labeling import get_entities
 from bertft.tasks.token_classification.metrics import (
     entity_metric_names,
     entity_metrics,
-    extract_entities,
     extract_strict_entities,
     precision_recall_f1,
 )
-from bertft.tasks.token_classification.tag_schemes import find_invalid_tag, parse_tag, tags_of_type
+from bertft.tasks.token_classification.tag_schemes import (
+    extract_entities,
+    find_invalid_tag,
+    parse_tag,
+    tags_of_type,
+)
 
 KINDS = ("person", "creative-work")
 STRICT = {
@@ -117,5 +121,5 @@ def test_touching_types_without_a_scheme():
 
 
 def test_nothing_counted_is_zero():
-    assert precision_recall_f1(0, 0, 0) == (0.0, 0.0, 0.0)
-    assert precision_recall_f1(1, 2, 4) == (0.5, 0.25, 1 / 3)
+    assert precision_recall_f1(np.array([0, 0, 0])) == (0.0, 0.0, 0.0)
+    assert precision_recall_f1(np.array([1, 2, 4])) == (0.5, 0.25, 1 / 3)

@@ -17,13 +17,13 @@ def test_every_word_is_owned_once_where_its_context_is_widest(data):
     assert owned == list(range(len(sizes)))
 
     def context(window, word):
-        before, after = sizes[window.first : word], sizes[word + 1 : window.stop]
+        before, after = sizes[window.start : word], sizes[word + 1 : window.stop]
         return min(sum(before), sum(after))
 
     for each in actual:
-        assert sum(sizes[each.first : each.stop]) <= room
+        assert sum(sizes[each.start : each.stop]) <= room
         for word in range(each.answer_start, each.answer_stop):
-            holding = [other for other in actual if other.first <= word < other.stop]
+            holding = [other for other in actual if other.start <= word < other.stop]
             assert context(each, word) == max(context(other, word) for other in holding)
 
 
