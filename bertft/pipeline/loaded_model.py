@@ -12,7 +12,8 @@ import torch
 
 from bertft.config.command_configs import TrainConfig
 from bertft.config.data import DataConfig
-from bertft.data.features import FeatureTable, cache_folder
+from bertft.data.cache import cache_folder
+from bertft.data.features import FeatureTable
 from bertft.data.labels import are_placeholder_names
 from bertft.data.rows import Rows
 from bertft.errors import DataError, UsageError
