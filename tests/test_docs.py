@@ -12,8 +12,15 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from doc_commands import bertft_commands, check_command
 
 from bertft.config.compose import ComposeRequest
+from bertft.config.foreign_names import (
+    NO_SETTING,
+    PEFT_NAMES,
+    SCRIPT_NAMES,
+    TRAINING_ARGUMENTS,
+)
 from bertft.config.sweep_plan import plan_sweep
 
 ROOT = Path(__file__).parents[1]
@@ -128,3 +135,53 @@ def test_the_method_of_a_package_trains_merges_and_is_in_the_help(tmp_path):
     config = json.loads((tmp_path / "run" / "base" / "config.json").read_text())
     norms = 2 * config["num_hidden_layers"] + 1
     assert counts["method"] == 2 * norms * config["hidden_size"]
+
+
+def names_table(title: str, answers: dict[str, str]) -> str:
+    """A table of names of other libraries, with code in backticks."""
+    code = r"hf upload <\w+> <\w+>|(?:\w+[./])+\w+(?:=(?:<[^>]+>|\w+))?|\w+=(?:<[^>]+>|\w+)|^\w+$"
+    rows = [
+        f"| `{name}` | {re.sub(code, lambda match: f'`{match[0]}`', answer)} |"
+        for name, answer in answers.items()
+    ]
+    return "\n".join([f"## {title}", "", "| name | in bertft |", "|---|---|", *rows, ""])
+
+
+@pytest.mark.parametrize(
+    ("title", "answers"),
+    [
+        ("TrainingArguments", TRAINING_ARGUMENTS),
+        ("peft", PEFT_NAMES),
+        ("Scripts of transformers", SCRIPT_NAMES),
+        ("Names without a setting", NO_SETTING),
+    ],
+)
+def test_the_tables_of_foreign_names_are_those_of_the_messages(title, answers):
+    page = (ROOT / "docs" / "coming_from.md").read_text(encoding="utf-8")
+    assert names_table(title, answers) in page
+
+
+COMMANDS = [
+    (name, line)
+    for name in ("faq.md", "coming_from.md")
+    for line in bertft_commands((ROOT / "docs" / name).read_text(encoding="utf-8"))
+]
+
+
+@pytest.mark.parametrize(("name", "line"), COMMANDS)
+def test_the_commands_of_the_pages_are_right(name, line, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.yaml").touch()  # config=RUN
+    check_command(line, tmp_path)
+
+
+def test_the_faq_has_the_words_that_people_search():
+    page = (ROOT / "docs" / "faq.md").read_text(encoding="utf-8").casefold()
+    titles = " ".join(re.findall(r"^## (.*)", page, re.MULTILINE))
+    for words in (
+        "early stopping", "class weights", "learning rate", "k-fold", "push to the hub",
+        "512 tokens", "freeze", "checkpoint", "resum", "cuda out of memory", "imbalanced",
+        "reproducible", "seed", "predict on a cpu", "chinese", "multi-label", "onnx",
+    ):  # fmt: skip
+        assert words in titles, words

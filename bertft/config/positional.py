@@ -62,7 +62,11 @@ def expand_positional(command: str, words: Sequence[str]) -> list[str]:
     explicit = {word.partition("=")[0].lstrip("+") for word in settings}
     has_training_file = command == "train" and (positional or "data.train" in explicit)
     # A training file implies data=files, unless an experiment, a run or a file selects the data.
-    if has_training_file and not explicit & {"data", "experiment", "resume", "config"}:
+    # resume=auto may start a new run, and a resumed one has the same data.
+    selecting = {"data", "experiment", "resume", "config"} - (
+        {"resume"} if "resume=auto" in settings else set()
+    )
+    if has_training_file and not explicit & selecting:
         settings.insert(0, "data=files")
     if not positional:
         return settings

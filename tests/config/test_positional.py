@@ -17,6 +17,7 @@ from bertft.errors import UsageError
         ("train", ["data=squad", "data.train=a.json"], ["data=squad", "data.train=a.json"]),
         ("train", ["experiment=e", "data.train=a"], ["experiment=e", "data.train=a"]),
         ("train", ["resume=run", "data.train=a"], ["resume=run", "data.train=a"]),
+        ("train", ["a.csv", "resume=auto"], ["data.train=a.csv", "data=files", "resume=auto"]),
         ("train", ["method=lora", "~loss"], ["method=lora", "~loss"]),
         ("train", ["method", "trainer.epochs"], ["method", "trainer.epochs"]),
         ("eval", ["run"], ["run=run"]),
