@@ -69,7 +69,10 @@ def test_runs_of_one_folder(runs, work_dir):
     for value in values:
         assert f"{value:.4f}" in page.cells
     assert str(runs / "头 <b>") in page.cells  # escaped, and so one text again
-    assert text.count("<svg") == 1
+    assert text.count("<svg") == 3, "the trade-off, the metric and the loss"
+    for section in ('id="curves"', 'id="changes"'):
+        assert section in text
+    assert "right → wrong" in text or "0 rows that" in text
 
     again = run_bertft("compare", f"runs={runs}", "draws=500")
     assert again.status == 0 and "computes" not in again.err, "kept beside the runs"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import fmean
 
@@ -57,16 +57,33 @@ class ComparedRow:
     difference: Difference | None = None
     reason: str = ""
 
+    @property
+    def is_tie(self) -> bool:
+        """Whether the interval of the difference contains 0."""
+        difference = self.difference
+        return difference is not None and difference.low <= 0 <= difference.high
+
 
 @dataclass(frozen=True)
 class Comparison:
-    """``rows``, best first, with ``draws`` resamples each; ``notes`` on how to read the numbers."""
+    """``rows``, best first, with ``draws`` resamples each; ``notes`` on how to read the numbers.
+
+    ``statistics``: name of a row → the statistics of the validation rows, per run.
+    """
 
     metric: str
     lower_is_better: bool
     rows: list[ComparedRow]
     draws: int
     notes: list[str]
+    statistics: Mapping[str, Sequence[RowStatistics]] = field(default_factory=dict)
+
+    def _repr_html_(self) -> str:
+        """The table of results, in Jupyter."""
+        from bertft.report.compare.table import comparison_notes, results_table
+        from bertft.report.html_table import html_table
+
+        return html_table(results_table(self), comparison_notes(self))
 
 
 def compare_runs(
@@ -106,10 +123,10 @@ def compare_runs(
         for name, result in zip(name_rows(results), results, strict=True)
     ]
     baseline = _find_baseline(rows, against)
-    values, notes = _bootstrap_values(rows, runs_by_folder, draws, load_statistics)
+    values, statistics, notes = _bootstrap_values(rows, runs_by_folder, draws, load_statistics)
     rows = [_with_difference(row, baseline or _best_row(rows, row), values, rows) for row in rows]
     notes += [*_accounting_notes(runs), *_hardware_notes(runs)]
-    return Comparison(metric, lower_is_better, rows, draws, notes)
+    return Comparison(metric, lower_is_better, rows, draws, notes, statistics)
 
 
 def name_rows(results: Sequence[ResultRow]) -> list[str]:
@@ -177,8 +194,8 @@ def _bootstrap_values(
     runs_by_folder: Mapping[Path, FinishedRun],
     draws: int,
     load_statistics: Callable[[FinishedRun], RowStatistics],
-) -> tuple[dict[str, _BootstrapValues | str], list[str]]:
-    """Row name → values of its runs, or why it has none; and notes."""
+) -> tuple[dict[str, _BootstrapValues | str], dict[str, list[RowStatistics]], list[str]]:
+    """Row name → values of its runs, or why it has none; row name → statistics; and notes."""
     values: dict[str, _BootstrapValues | str] = {}
     notes: list[str] = []
     # Rows are comparable if they have the same validation rows and use the same ones of them.
@@ -208,7 +225,8 @@ def _bootstrap_values(
         values_by_row = np.split(bootstrap_metrics(metrics, row_count, draws), ends[:-1])
         for (name, _), row_values in zip(members, values_by_row, strict=True):
             values[name] = _BootstrapValues(used, row_values)
-    return values, notes
+    members_by_name = {name: group for members in groups.values() for name, group in members}
+    return values, members_by_name, notes
 
 
 def _rescore_notes(

@@ -7,12 +7,16 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 
 import bertft
-from bertft.report.compare.comparison import ComparedRow, Comparison
+from bertft.errors import BertftError
+from bertft.report.compare.changed_rows import changed_row_tables
+from bertft.report.compare.comparison import Comparison
+from bertft.report.compare.curves import learning_curves
 from bertft.report.compare.table import comparison_notes, differing_settings_table, results_table
 from bertft.report.page.render import FailedItem, Picture, RenderedItem, render_page
 from bertft.report.plots.draw import draw_item
 from bertft.report.result_rows import format_mean
-from bertft.tasks.report_items import ScatterPlot, TableItem
+from bertft.tasks.report_items import LineChart, ScatterPlot, TableItem
+from bertft.utils.messages import format_list
 
 __all__ = ["pareto_front", "render_comparison"]
 
@@ -32,6 +36,8 @@ def render_comparison(comparison: Comparison) -> str:
         runs=results_table(comparison),
         notes=comparison_notes(comparison),
         pictures=[_render_plot(plot) for plot in _trade_off_plots(comparison)],
+        curves=_render_curves(comparison),
+        changes=_changed_rows(comparison),
         settings=dict(zip(("head", "rows"), differing_settings_table(comparison), strict=True)),
         folders=_folders_table(comparison),
     )
@@ -59,20 +65,30 @@ def _leaders(comparison: Comparison) -> list[str]:
     for best in comparison.rows:
         if not best.result.best:
             continue
+        ties = [row for row in comparison.rows if row.is_tie and row.baseline == best.name]
         text = f"{best.name} is the best: {comparison.metric} {format_mean(best.result)}"
-        smaller = [row.name for row in comparison.rows if _is_smaller_and_equal(row, best)]
+        if ties:
+            names = format_list([row.name for row in ties], 4)
+            text = (
+                f"{best.name} and {names} tie: {comparison.metric} {format_mean(best.result)} and"
+                f" {', '.join(format_mean(row.result) for row in ties[:4])}"
+            )
+        smaller = [row.name for row in ties if row.kept_parameters < best.kept_parameters]
         if smaller:
-            text += f"; {smaller[0]} has fewer parameters and does not differ significantly"
+            text += f"; {smaller[0]} has fewer parameters"
         leaders.append(f"{text}.")
     return leaders
 
 
-def _is_smaller_and_equal(row: ComparedRow, best: ComparedRow) -> bool:
-    """Whether ``row`` has fewer parameters and its interval contains a difference of zero."""
-    difference = row.difference
-    if difference is None or row.baseline != best.name:
-        return False
-    return row.kept_parameters < best.kept_parameters and difference.low <= 0 <= difference.high
+def _render_curves(comparison: Comparison) -> list[RenderedItem]:
+    return [_render_plot(chart) for chart in learning_curves(comparison)]
+
+
+def _changed_rows(comparison: Comparison) -> list[RenderedItem]:
+    try:
+        return [*changed_row_tables(comparison)]
+    except BertftError as error:  # the rows have changed or cannot be read
+        return [FailedItem("Rows with another answer", str(error))]
 
 
 def _folders_table(comparison: Comparison) -> TableItem:
@@ -85,11 +101,8 @@ def _folders_table(comparison: Comparison) -> TableItem:
                 [row.name, seed, f"{best['value']:.4f}", f"{best['step']:,}", str(job.folder)]
             )
     head = ["name", "seed", comparison.metric, "step", "folder"]
-    return TableItem("folders", "Run folders", head=head, rows=rows, kinds=_column_kinds(head))
-
-
-def _column_kinds(head: Sequence[str]) -> list[str]:
-    return ["word", *["number"] * (len(head) - 1)]
+    kinds = ["word", "number", "number", "number", "text"]
+    return TableItem("folders", "Run folders", head=head, rows=rows, kinds=kinds)
 
 
 def _trade_off_plots(comparison: Comparison) -> Iterator[ScatterPlot]:
@@ -123,7 +136,7 @@ def _trade_off_plots(comparison: Comparison) -> Iterator[ScatterPlot]:
         )
 
 
-def _render_plot(plot: ScatterPlot) -> RenderedItem:
+def _render_plot(plot: ScatterPlot | LineChart) -> RenderedItem:
     try:
         return Picture(plot, draw_item(plot).svg)
     except Exception as error:  # the page is useful without the plot

@@ -19,6 +19,7 @@ __all__ = [
     "results_table",
 ]
 
+_LONG_NAME = 28  # a longer name wraps in the page
 # Columns that a narrow terminal does not show, the least important one first.
 _DROPPABLE = ("peak memory", "checkpoint", "seconds", "after pruning", "runs")
 
@@ -44,7 +45,8 @@ def results_table(comparison: Comparison) -> TableItem:
         head = [*head[:kept], *head[kept + 1 :]]
         rows = [[*row[:kept], *row[kept + 1 :]] for row in rows]
     strong = [index for index, row in enumerate(comparison.rows) if row.result.best]
-    kinds = ["word", *["number"] * (len(head) - 1)]
+    has_long_name = any(len(row.name) > _LONG_NAME for row in comparison.rows)
+    kinds = ["text" if has_long_name else "word", *["number"] * (len(head) - 1)]
     table = TableItem("results", "Results", head=head, rows=rows, strong=strong, kinds=kinds)
     return move_constant_columns(table, ("p", *COST_COLUMNS))
 
@@ -64,11 +66,13 @@ def comparison_cells(comparison: Comparison) -> tuple[list[str], list[list[str]]
 
 
 def _difference_cells(row: ComparedRow) -> tuple[str, str]:
-    """``-0.0123 [-0.0300, +0.0050]`` and p; dashes if there is no difference."""
+    """``tie -0.0123 [-0.0300, +0.0050]`` and p; dashes if there is no difference."""
     difference = row.difference
     if difference is None:
         return ("best" if row.result.best else "–"), "–"
     text = f"{difference.value:+.4f} [{difference.low:+.4f}, {difference.high:+.4f}]"
+    if row.is_tie:
+        text = f"tie {text}"
     return text, "< 0.001" if difference.p < 0.001 else f"{difference.p:.3f}"
 
 
@@ -100,7 +104,7 @@ def comparison_notes(comparison: Comparison) -> list[str]:
         notes.append(
             f"difference to {', '.join(map(str, baselines))}: mean over the seeds, with a 95 %"
             f" confidence interval from a paired bootstrap of the validation rows"
-            f" ({comparison.draws:,} resamples); p: two-sided p value"
+            f" ({comparison.draws:,} resamples); p: two-sided p value; tie: the interval contains 0"
         )
     notes += [f"{row.name}: no difference: {row.reason}" for row in rows if row.reason]
     return [*notes, *comparison.notes]
