@@ -136,7 +136,7 @@ NO_SETTING = {
     "eval_use_gather_object": _PADDING,
     "prediction_loss_only": "Evaluation always computes the metrics of the task",
     "eval_delay": _FIRST_EVALUATION,
-    "eval_on_start": _FIRST_EVALUATION,
+    "eval_on_start": "trainer.max_steps=0 evaluates the base without training",
     "load_best_model_at_end": "Always done: eval, predict and merge use the best checkpoint",
     "greater_is_better": "The metric defines it (data.metric)",
     "lr_scheduler_kwargs": "The schedules of trainer.schedule have no options but trainer.warmup",

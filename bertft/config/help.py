@@ -30,7 +30,7 @@ from bertft.config.schema import Leaf, Node, find_setting, iter_leaves, iter_nod
 from bertft.config.values import format_bounds
 from bertft.utils.messages import Problem, suggest, usage_error
 
-__all__ = ["command_page", "main_page"]
+__all__ = ["MOST_USED", "command_page", "main_page"]
 
 _WIDTH = 100
 _SHORT_WIDTH = 80
@@ -49,12 +49,16 @@ _EXAMPLES = {
         "bertft train tickets.csv method=svd_lora model=bert_base trainer.epochs=5",
     ),
     "eval": ("bertft eval RUN", "bertft eval RUN new.csv"),
-    "predict": ("bertft predict RUN new.csv output=predictions.jsonl",),
+    "predict": (
+        "bertft predict RUN new.csv output=predictions.csv",
+        "bertft predict RUN text='A film to remember.'",
+    ),
     "merge": ("bertft merge RUN merged",),
     "export": ("bertft export RUN adapter", "bertft export RUN graph format=onnx"),
 }
-# The settings on the short page of train, in this order; for other commands all of the first level.
-_MOST_USED = {
+# The settings on the short page, in this order; for other commands those of the first level. An
+# empty text stands for the first sentence of the setting's help.
+MOST_USED = {
     "train": {
         "data.text": "text column, or [first,second] for pairs; null: text",
         "data.label": "label column; null: label",
@@ -74,7 +78,27 @@ _MOST_USED = {
         "config": "YAML file of settings; see bertft init",
         "resume": "run folder to resume",
         "check": "true: memory, time and data, without training",
-    }
+    },
+    "predict": {
+        "run": "",
+        "adapter": "",
+        "base": "base model of the adapter; null: as recorded",
+        "input": "file, or - for standard input",
+        "output": "",
+        "keep": "input columns to copy to the output, or all",
+        "text": "text to predict, or a list of texts",
+        "question": "",
+        "context": "",
+        "columns": "",
+        "separator": "",
+        "encoding": "",
+        "on_bad_row": "error or skip",
+        "threshold": "decision threshold; null: that of the run",
+        "checkpoint": "best, last or a step number",
+        "precision": "",
+        "device": "cpu, cuda, cuda:1 or auto",
+        "trust_remote_code": "",
+    },
 }
 _GENERAL, _OPTIONS_TOPIC, _ALL = "general", "options", "all"
 
@@ -95,6 +119,7 @@ def main_page() -> str:
         "  bertft train",
         "  bertft train reviews.csv method=svd_lora",
         "  bertft train -m method=lora,svd_lora method.rank=2,8 seed=0,1,2",
+        "  bertft init reviews.csv",
         "",
         "Settings of a command: bertft <command> --help",
         'Completion in bash:    eval "$(bertft -sc install=bash)"',
@@ -150,7 +175,7 @@ def _short_page(command: str) -> list[str]:
     head = [f"bertft {command}: {root.help}", "", f"  {format_usage(command)}"]
     head += [f"  {example}" for example in _EXAMPLES.get(command, ())]
     topics = [name for name in _topics(root) if name != _ALL]
-    helps = _MOST_USED.get(command) or {
+    helps = MOST_USED.get(command) or {
         child.path: "" for child in root.children.values() if isinstance(child, Leaf)
     }
     foot = [

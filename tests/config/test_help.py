@@ -4,9 +4,9 @@ import pytest
 
 from bertft.cli.app import main
 from bertft.config.command_configs import COMMAND_CONFIGS
-from bertft.config.help import command_page, main_page
+from bertft.config.help import MOST_USED, command_page, main_page
 from bertft.config.presets import find_presets, preset_summary
-from bertft.config.schema import find_setting, iter_leaves, iter_nodes, settings_tree
+from bertft.config.schema import Leaf, find_setting, iter_leaves, iter_nodes, settings_tree
 from bertft.errors import UsageError
 
 
@@ -28,6 +28,19 @@ def test_the_short_page_of_train_shows_the_settings_that_are_used_most():
     for text in ("data.text=null", "method=lora", "model=minilm", "trainer.batch_size=32"):
         assert f"  {text} " in page
     assert "bertft train tickets.csv" in page
+
+
+@pytest.mark.parametrize("command", [*COMMAND_CONFIGS])
+def test_the_short_page_names_settings_that_exist_and_hides_none_by_accident(command):
+    lines = command_page(command).splitlines()
+    if "Settings with their defaults" not in lines:
+        return
+    start = lines.index("Settings with their defaults") + 1
+    shown = [line.split("=")[0].strip() for line in lines[start : lines.index("", start)]]
+    root = settings_tree(command)
+    assert all(find_setting(root, path)[0] is not None for path in shown)
+    expected = [path for path, child in root.children.items() if isinstance(child, Leaf)]
+    assert shown == list(MOST_USED.get(command, expected))
 
 
 TOPICS = [node for node in iter_nodes(settings_tree("train")) if node.path]

@@ -140,7 +140,7 @@ def test_a_recipe_of_one_s_own(run_bertft, calls, recipe):
 
 def test_mistakes_in_a_file_are_named_with_its_line(run_bertft, recipe):
     words = recipe(
-        "trainer:\n  learing_rate: 1\n  epochs: three\n  steps: 0\n"
+        "trainer:\n  learing_rate: 1\n  epochs: three\n  steps: -1\n"
         "method:\n  low_rank:\n    alfa: 1\n"
     )
     result = run_bertft("train", *words, "seed=x")
@@ -148,7 +148,7 @@ def test_mistakes_in_a_file_are_named_with_its_line(run_bertft, recipe):
     for part in (
         "own/experiment/mine.yaml:3: trainer.learing_rate: unknown setting",
         "mine.yaml:4: trainer.epochs: 'three' is not a number",
-        "mine.yaml:5: trainer.max_steps: 0 is out of range",
+        "mine.yaml:5: trainer.max_steps: -1 is out of range",
         "mine.yaml:8: method.low_rank.alfa: unknown setting. Did you mean 'method.low_rank.alpha'?",
         "seed: 'x' is not a whole number",
     ):
