@@ -70,7 +70,7 @@ TEXTS = st.lists(TEXT.filter(str.strip), min_size=1, max_size=20)
 
 
 @pytest.mark.parametrize("count", COUNTS)
-def test_csv_and_json_lines_give_back_what_was_written(count):
+def test_csv_and_json_lines_round_trip(count):
     settings(max_examples=count, deadline=None)(written_and_read)()
 
 

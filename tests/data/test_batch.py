@@ -32,7 +32,7 @@ def table():
     return featurize(rows, encode, [], None)
 
 
-def test_sequences_lie_end_to_end_in_the_order_asked_for(table):
+def test_sequences_are_concatenated_in_the_requested_order(table):
     batch = collate(table, np.array([2, 0]), ["labels", "several", "tags"])
     assert batch.input_ids.tolist() == [8, 9, 10, 5, 6]
     assert batch.token_type_ids.tolist() == [0, 0, 1, 0, 1]
@@ -63,7 +63,7 @@ def test_lengths_stay_on_the_cpu(table):
     assert batch.to("cpu") is batch
 
 
-def test_a_tokenizer_without_types_gives_none():
+def test_a_tokenizer_without_token_types_gives_none():
     rows = Rows(
         pa.table({"text": pa.array(["a"], pa.large_string()), "line": pa.array([1])}), BadRows("")
     )
@@ -73,7 +73,7 @@ def test_a_tokenizer_without_types_gives_none():
     assert batch.to("meta").token_type_ids is None
 
 
-def test_what_a_gpu_fetches_is_page_locked_under_that_gpu(table, monkeypatch):
+def test_batches_are_pinned_in_the_context_of_their_gpu(table, monkeypatch):
     batch = collate(table, np.array([0, 1]), ("labels",))
     assert batch.pin_memory(torch.device("cpu")) is batch
     entered, locked = [], []
@@ -94,6 +94,8 @@ def test_what_a_gpu_fetches_is_page_locked_under_that_gpu(table, monkeypatch):
     staged = batch.pin_memory(torch.device("cuda:1"))
     assert entered[1:] == ["left"]
     tensors = [batch.input_ids, batch.token_type_ids, batch.labels["labels"]]
-    assert {id(each) for each in locked} == {id(each) for each in tensors if each is not None}
+    assert {id(tensor) for tensor in locked} == {
+        id(tensor) for tensor in tensors if tensor is not None
+    }
     assert torch.equal(staged.input_ids, batch.input_ids)
     assert staged.input_ids is not batch.input_ids and staged.lengths is batch.lengths

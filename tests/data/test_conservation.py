@@ -1,4 +1,4 @@
-"""No reader loses a row, adds one or moves one: each row carries its number from file to answer."""
+"""No reader loses, adds or moves a row: each text contains its number, from file to prediction."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_every_row_to_predict_is_read_once(tmp_path, monkeypatch, ending, count)
         name = "-"
     else:
         path = tmp_path / f"rows{ending}"
-        content = "".join(f"{each}\n" for each in texts).encode()
+        content = "".join(f"{text}\n" for text in texts).encode()
         path.write_bytes(content if ending == ".txt" else WRITERS[ending](range(count)))
         name = str(path)
     if count == 0 and ending in (".jsonl", "stdin"):

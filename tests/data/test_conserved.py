@@ -46,7 +46,7 @@ def _jsonl(texts: Texts) -> str:
 
 
 def _squad(texts: Texts) -> str:
-    """A paragraph for each three questions; the number is in the question."""
+    """One paragraph per three questions; the number is in the question."""
     paragraphs = [
         {
             "context": "here",
@@ -142,7 +142,7 @@ def test_bad_rows_are_skipped_and_no_others(tmp_path, kind):
         good = [text for text in texts if text]
         rows = to_answer(path, task, **skip)
         check(rows, column, good, len(bad))
-        # What is predicted knows each bad row, so that it has an answer too.
+        # The output of predict has an entry for every invalid row.
         assert rows.bad.all_errors is not None
         lines = sorted([*rows.column("line"), *(line for line, _ in rows.bad.all_errors)])
         assert len(set(lines)) == count and [line for line, _ in sorted(rows.bad.all_errors)] == [
@@ -199,7 +199,7 @@ def test_around_the_real_block(tmp_path, kind):
     check(to_answer(path, task), column, texts, 0)
 
 
-def test_around_the_size_from_which_a_file_is_kept(tmp_path, monkeypatch):
+def test_files_around_the_minimum_cached_size(tmp_path, monkeypatch):
     monkeypatch.setenv("BERTFT_CACHE", str(tmp_path / "cache"))
     limit = data_sources.MIN_CACHED_BYTES
     for size in (limit - 1, limit, limit + 1):
@@ -212,7 +212,7 @@ def test_around_the_size_from_which_a_file_is_kept(tmp_path, monkeypatch):
             check(to_learn(path, task), column, texts, 0)
 
 
-def test_what_is_held_out_or_not_drawn_is_counted(tmp_path):
+def test_held_out_and_unsampled_rows_are_counted(tmp_path):
     path, task, _ = written(tmp_path, "csv", numbered(1_000))
     data = DataConfig(name="x", task=task, train=str(path), max_train_rows=50)
     splits = load_splits(data)
@@ -236,12 +236,12 @@ def test_more_than_a_share_of_bad_rows_is_an_error(tmp_path, split):
     with pytest.raises(DataError) as raised:
         load_splits(data)
     content = str(raised.value)
-    for part in (
+    for expected in (
         f"{files[split]}: 11 of 1,000 rows cannot be used (11 × empty text)",
         "more than data.max_skipped=0.01 allows", f"{files[split]}:2: empty text",
         "data.max_skipped=0.02",
     ):  # fmt: skip
-        assert part in content
+        assert expected in content
     assert load_splits(DataConfig(name="x", on_bad_row="skip", max_skipped=0.02, **files))
 
 
@@ -250,7 +250,7 @@ def test_a_row_lost_on_its_way_is_a_bug(tmp_path, monkeypatch):
     whole = json_lines._read_objects
 
     def lossy(*args):
-        yield from (each for number, each in enumerate(whole(*args)) if number != 100)
+        yield from (record for number, record in enumerate(whole(*args)) if number != 100)
 
     monkeypatch.setattr(json_lines, "_read_objects", lossy)
     with pytest.raises(RuntimeError, match="120 rows read, but 119 used and 0 skipped"):

@@ -1,4 +1,4 @@
-"""CSV and TSV: every line is counted, quotes are read as asked, and what looks wrong is said."""
+"""CSV and TSV: every line is counted, quoting is configurable, suspicious content is reported."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ QUOTED = 'text\tlabel\n"a tab"\tx\n"two ""quotes"""\ty\n""\tx\nz\ty\n'
 
 
 def rows(path, content: str, **settings):
-    """(text, label) of each row read, and what the reader reported."""
+    """(text, label) of each row read, and the accounting of the reader."""
     path.write_bytes(content.encode())
     config = DataConfig(name="files", train=str(path), **settings)
     bad = BadRows("it")
@@ -30,7 +30,7 @@ def rows(path, content: str, **settings):
 
 @pytest.mark.parametrize("name", ["a.tsv", "a.txt", "a.csv", "a.data"])
 @pytest.mark.parametrize("mark", ["\t", "\\t", "tab", "TAB"])
-def test_tabs_are_read_alike_whatever_names_them(tmp_path, name, mark):
+def test_every_name_of_the_tab_separator_is_accepted(tmp_path, name, mark):
     """A quote at the beginning of a field swallowed the lines up to the next one."""
     lines = [f'"open {row}\tx\nclosed" {row}\ty' for row in range(4)]
     actual, bad = rows(tmp_path / name, "\n".join(["text\tlabel", *lines]), separator=mark)
@@ -41,7 +41,7 @@ def test_tabs_are_read_alike_whatever_names_them(tmp_path, name, mark):
 
 
 @pytest.mark.parametrize("name", ["a.tsv", "a.csv", "a.txt"])
-def test_quoting_of_tabs_is_as_asked(tmp_path, name):
+def test_quoting_of_tsv_files_is_configurable(tmp_path, name):
     plain, bad = rows(tmp_path / name, QUOTED, separator="tab")
     assert [text for text, _ in plain] == ['"a tab"', '"two ""quotes"""', '""', "z"]
     (note,) = bad.notes
@@ -58,7 +58,7 @@ def test_a_quoted_header_of_tsv_names_the_setting(tmp_path):
         rows(tmp_path / "a.tsv", '"text"\t"label"\n"a"\t"b"\n')
 
 
-def test_parts_of_a_quoted_field_are_noted(tmp_path):
+def test_unclosed_quotes_are_reported(tmp_path):
     content = 'label\ttext\nx\t"one\ntwo"\ny\t"three\nfour"\nx\tfive\n'
     actual, bad = rows(tmp_path / "a.tsv", content, text="text")
     assert len(actual) == 3 and bad.counts == {"wrong number of columns": 2}
@@ -69,13 +69,13 @@ def test_parts_of_a_quoted_field_are_noted(tmp_path):
     assert [text for text, _ in whole] == ["one\ntwo", "three\nfour", "five"] and not len(bad)
 
 
-def test_quotes_of_prose_are_not_noted(tmp_path):
+def test_quotes_within_prose_are_not_reported(tmp_path):
     content = 'text\tlabel\n"It is," he said.\tx\n"Why?" she asked. "And how?\ty\nso "said"\ty\n'
     _, bad = rows(tmp_path / "a.tsv", content)
     assert not bad.notes
 
 
-def test_line_breaks_in_quotes_are_noted(tmp_path):
+def test_line_breaks_in_quotes_are_reported(tmp_path):
     content = 'text,label\n"one\ntwo",x\n"three\r\n\r\nfour, five",y\nsix,x\n'
     actual, bad = rows(tmp_path / "a.csv", content)
     assert [text for text, _ in actual] == ["one\ntwo", "three\r\n\r\nfour, five", "six"]
@@ -83,14 +83,14 @@ def test_line_breaks_in_quotes_are_noted(tmp_path):
     assert (bad.read, bad.other_lines["continued"]) == (3, 3)
 
 
-def test_rows_inside_quotes_are_noted(tmp_path):
+def test_rows_inside_quotes_are_reported(tmp_path):
     lines = ["text,label", '"stray,x', *(f"row {row},y" for row in range(5)), 'end",x']
     _, bad = rows(tmp_path / "a.csv", "\n".join(lines))
     (note,) = bad.notes
     assert "5 lines inside look like rows: set data.quoting=false" in note
 
 
-def test_a_row_that_is_no_csv_takes_no_other_with_it(tmp_path):
+def test_an_invalid_csv_row_does_not_affect_others(tmp_path):
     lines = ["text,label", "a,x", '"stray,x', "b,y", "c,x", '"d" stray,y', "e,x"]
     actual, bad = rows(tmp_path / "a.csv", "\n".join(lines))
     assert [text for text, _ in actual] == ["a", "b", "c", "e"]
@@ -114,7 +114,7 @@ def test_a_row_that_is_no_csv_takes_no_other_with_it(tmp_path):
         ("sep=;\na;x\nb, c;y\n", {"text": 0, "label": 1}),
     ],
 )
-def test_the_line_that_tells_excel_the_separator(tmp_path, content, settings):
+def test_a_separator_line_for_excel_is_read(tmp_path, content, settings):
     actual, bad = rows(tmp_path / "a.csv", content, **settings)
     assert actual == [["a", "x"], ["b, c", "y"]]
     assert bad.read == 2 and bad.other_lines["sep= line"] == 1
@@ -137,20 +137,20 @@ def test_the_line_that_tells_excel_the_separator(tmp_path, content, settings):
     ],
 )
 @pytest.mark.parametrize("last", [True, False])
-def test_lines_end_as_on_any_system(tmp_path, name, lines, end, last):
+def test_every_line_end_is_supported(tmp_path, name, lines, end, last):
     actual, bad = rows(tmp_path / name, end.join(lines) + end * last)
     assert actual == [["a", "x"], ["b, c", "y"], ["d", "x"]] and not len(bad)
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "gb18030"])
-def test_texts_of_an_old_mac(tmp_path, encoding):
+def test_files_with_carriage_returns_alone_are_read(tmp_path, encoding):
     path = tmp_path / "a.txt"
     path.write_bytes("one\rtwo\rthree\r".encode(encoding))
     read = load_inputs(str(path), DataConfig(name="files", encoding=encoding))
     assert read.column("text") == ["one", "two", "three"]
 
 
-def test_a_return_inside_a_line_is_text(tmp_path):
+def test_a_carriage_return_inside_a_line_is_text(tmp_path):
     actual, _ = rows(tmp_path / "a.tsv", "text\tlabel\na\rb\tx\nc\ty\n")
     assert actual == [["a\rb", "x"], ["c", "y"]]
 
@@ -196,7 +196,7 @@ FIELD = st.text(st.sampled_from('ab ",\n\t;'), max_size=6)
     fields=st.lists(st.tuples(st.integers(0, 9).map(str), FIELD), max_size=10),
     mark=st.sampled_from([",", ";", "\t"]),
 )
-def test_what_python_writes_is_read_back(fields, mark):
+def test_files_of_the_csv_module_round_trip(fields, mark):
     file = io.StringIO(newline="")
     csv.writer(file, delimiter=mark, lineterminator="\n").writerows([("id", "text"), *fields])
     file.seek(0)
@@ -214,7 +214,7 @@ def test_what_python_writes_is_read_back(fields, mark):
     assert bad.read == len(fields) and not len(bad)
 
 
-def test_what_a_reader_noticed_is_kept_with_the_rows(tmp_path, monkeypatch):
+def test_notes_of_the_reader_are_cached(tmp_path, monkeypatch):
     monkeypatch.setenv("BERTFT_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr("bertft.data.data_sources.MIN_CACHED_BYTES", 0)
     path = tmp_path / "a.tsv"
@@ -231,7 +231,7 @@ def test_what_a_reader_noticed_is_kept_with_the_rows(tmp_path, monkeypatch):
     assert len(states[0][5]) == 1
 
 
-def test_the_report_shows_what_a_reader_noticed(tmp_path):
+def test_notes_of_the_reader_are_in_the_report(tmp_path):
     path = tmp_path / "a.csv"
     path.write_text("text,label\n" + '"one\ntwo",x\nthree,y\n' * 20)
     splits = load_splits(DataConfig(name="files", train=str(path)))

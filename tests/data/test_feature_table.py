@@ -12,9 +12,9 @@ def features(count: int, first: int, generator: np.random.Generator) -> dict[str
     ids = [generator.integers(0, 30_000, size).tolist() for size in sizes]
     return {
         "input_ids": ids,
-        "token_type_ids": [[1] * len(each) for each in ids],
+        "token_type_ids": [[1] * len(row) for row in ids],
         "row": np.arange(first, first + count),
-        "labels": [float(each) / 2 for each in range(count)],
+        "labels": [float(number) / 2 for number in range(count)],
         "several": generator.random((count, 3)).astype(np.float32),
         "one": np.arange(count, dtype=np.int8)[:, None],
         "spans": RaggedColumn(np.arange(2 * count, dtype=np.int64), np.full(count, 2)),
@@ -90,24 +90,24 @@ def test_types_are_those_that_models_use(chunks):
     assert mapped.lengths.sum() == len(mapped.gather("input_ids", np.arange(74)))
 
 
-def test_nothing_gathered_is_empty(chunks):
+def test_gathering_no_index_returns_an_empty_array(chunks):
     mapped = table(chunks)
     assert mapped.gather("input_ids", np.array([], dtype=np.int64)).shape == (0,)
     assert mapped.gather("several", np.array([], dtype=np.int64)).shape == (0, 3)
 
 
 @pytest.mark.parametrize("index", [-1, 74])
-def test_an_index_outside_is_an_error_and_not_another_row(chunks, index):
+def test_an_index_out_of_range_is_an_error(chunks, index):
     with pytest.raises(IndexError, match="0 to 73"):
         table(chunks).gather("row", np.array([index]))
 
 
-def test_a_chunk_with_other_columns_is_refused(chunks):
+def test_a_chunk_with_other_columns_is_rejected(chunks):
     del chunks[1]["several"]
     with pytest.raises(ValueError, match="several"):
         table(chunks)
 
 
-def test_bytes_that_are_no_arrow_file_are_refused():
+def test_bytes_of_another_format_are_rejected():
     with pytest.raises(pa.ArrowInvalid):
         FeatureTable(pa.py_buffer(b"ARROW1\0\0 but not really"))

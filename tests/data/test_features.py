@@ -22,7 +22,7 @@ def rows(texts: list[str]) -> Rows:
 
 
 class Encode:
-    """Two features for a text with a comma, one for any other; counts how often it is asked."""
+    """Two features for a text with a comma, one for any other; counts its calls."""
 
     def __init__(self) -> None:
         self.chunks = 0
@@ -30,10 +30,10 @@ class Encode:
     def __call__(self, columns):
         self.chunks += 1
         pieces = [
-            (row, part) for row, text in enumerate(columns["text"]) for part in text.split(",")
+            (row, piece) for row, text in enumerate(columns["text"]) for piece in text.split(",")
         ]
         return {
-            "input_ids": [[ord(letter) for letter in part] for _, part in pieces],
+            "input_ids": [[ord(letter) for letter in piece] for _, piece in pieces],
             "row": [row for row, _ in pieces],
         }
 
@@ -52,7 +52,7 @@ def contents(table) -> list[tuple[int, str]]:
     return list(zip(table.gather("row", every).tolist(), texts, strict=True))
 
 
-EXPECTED = [(row, part) for row, text in enumerate(TEXTS) for part in text.split(",")]
+EXPECTED = [(row, piece) for row, text in enumerate(TEXTS) for piece in text.split(",")]
 
 
 @pytest.mark.parametrize("chunk", [1, 2, 100])
@@ -66,7 +66,7 @@ def test_rows_are_counted_through_all_chunks(tmp_path, chunk, kept):
     assert sum(content) == len(TEXTS)
 
 
-def test_a_second_time_is_read_from_the_cache(tmp_path):
+def test_features_are_read_from_the_cache(tmp_path):
     encode = Encode()
     featurize(rows(TEXTS), encode, ["bert", 128], tmp_path)
     again = featurize(rows(TEXTS), encode, ["bert", 128], tmp_path)
@@ -75,17 +75,17 @@ def test_a_second_time_is_read_from_the_cache(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("texts", "parts"),
+    ("texts", "key_parts"),
     [([*TEXTS[:-1], "m"], ["bert", 128]), (TEXTS, ["bert", 64]), (TEXTS, ["bert"])],
 )
-def test_other_rows_or_settings_are_built_afresh(tmp_path, texts, parts):
+def test_other_rows_or_settings_invalidate_the_cache(tmp_path, texts, key_parts):
     encode = Encode()
     featurize(rows(TEXTS), encode, ["bert", 128], tmp_path)
-    featurize(rows(texts), encode, parts, tmp_path)
+    featurize(rows(texts), encode, key_parts, tmp_path)
     assert encode.chunks == 2
 
 
-def test_where_rows_stand_does_not_matter_to_the_key(tmp_path):
+def test_the_location_of_rows_is_not_part_of_the_key(tmp_path):
     encode = Encode()
     featurize(rows(TEXTS), encode, [], tmp_path)
     moved = rows(["x", *TEXTS]).select(np.arange(6) > 0)
@@ -112,7 +112,7 @@ def test_a_damaged_file_is_found_out_and_built_again(tmp_path, damage):
     damage(path)
     assert contents(featurize(rows(TEXTS), encode, [], tmp_path)) == EXPECTED
     assert encode.chunks == 2
-    assert [each.name for each in (tmp_path / "features").iterdir()] == [path.name]
+    assert [file.name for file in (tmp_path / "features").iterdir()] == [path.name]
 
 
 def test_an_encoder_that_fails_leaves_nothing_behind(tmp_path):
@@ -162,7 +162,7 @@ def test_a_chunk_without_features_is_passed_over(tmp_path):
         return {"input_ids": [], "row": []} if columns["text"] == ["def"] else full
 
     table = featurize(rows(TEXTS), encode, [], tmp_path, chunk=1)
-    assert contents(table) == [each for each in EXPECTED if each[0] != 1]
+    assert contents(table) == [feature for feature in EXPECTED if feature[0] != 1]
 
 
 def test_a_cache_that_cannot_be_written_names_the_setting(tmp_path):

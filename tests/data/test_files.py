@@ -83,12 +83,12 @@ def test_parquet_with_two_columns_of_one_name(tmp_path):
         read(path)
 
 
-def test_what_claims_to_be_parquet(tmp_path):
+def test_invalid_parquet_files_are_rejected(tmp_path):
     with pytest.raises(DataError, match=r"not a valid Parquet file"):
         read(tmp_path / "a.parquet", b"text,label")
 
 
-def test_quotes_of_csv_hold_quotes_and_line_breaks(tmp_path):
+def test_quoted_fields_can_contain_quotes_and_line_breaks(tmp_path):
     rows = read(tmp_path / "a.csv", 'text,label\n"say ""hi""\nthere",a\n\n6\' 2",b\nc,a\n')
     assert rows.column("text") == ['say "hi"\nthere', "6' 2\"", "c"]
     assert rows.column("line") == [2, 5, 6]
@@ -127,7 +127,7 @@ def test_two_texts_and_a_number(tmp_path):
     assert rows.column("label") == [1.5, 4.0]
 
 
-def test_a_text_stays_as_it_is(tmp_path):
+def test_texts_are_not_changed(tmp_path):
     rows = read(tmp_path / "a.tsv", "text\tlabel\n  spaced out \t a \nb\tb\n")
     assert pairs(rows)[0] == ("  spaced out ", "a")
 
@@ -201,7 +201,7 @@ def test_endings_of_words_with_tags(tmp_path, name):
 
 
 @pytest.mark.parametrize(("name", "content", "settings", "message"), BAD_FILES)
-def test_files_that_cannot_be_read_as_told(tmp_path, name, content, settings, message):
+def test_files_unlike_their_settings_are_rejected(tmp_path, name, content, settings, message):
     with pytest.raises(DataError, match=message) as caught:
         read(tmp_path / name, content, **settings)
     assert caught.value.status == 2
@@ -220,7 +220,7 @@ def test_a_missing_file_names_the_nearest(tmp_path):
         read(tmp_path / "trian.tsv")
 
 
-def test_a_folder_is_no_file(tmp_path):
+def test_a_folder_is_rejected(tmp_path):
     with pytest.raises(DataError, match="is a folder"):
         read(tmp_path)
     with pytest.raises(DataError, match="there is no folder"):
@@ -238,7 +238,7 @@ def test_a_folder_is_no_file(tmp_path):
         ({"label": ["a", "b"]}, "data.task=multi_label"),
     ],
 )
-def test_columns_asked_for_wrongly(tmp_path, settings, message):
+def test_invalid_columns_are_rejected(tmp_path, settings, message):
     with pytest.raises(UsageError, match=message):
         read(tmp_path / "a.csv", "text,label\na,b\n", **settings)
 
@@ -284,7 +284,7 @@ def test_a_header_without_end_is_not_printed(tmp_path, name, settings):
     names = [f"column {number}" for number in range(5_000)] + ["x" * 100_000]
     if name.endswith("parquet"):
         sink = io.BytesIO()
-        pa.parquet.write_table(pa.table({each: pa.array(["a"]) for each in names}), sink)
+        pa.parquet.write_table(pa.table({name: pa.array(["a"]) for name in names}), sink)
         content = sink.getvalue()
     elif name.endswith("jsonl"):
         content = json.dumps(dict.fromkeys(names, "a")).encode()
@@ -302,7 +302,7 @@ def test_a_label_as_long_as_a_review_is_not_printed(tmp_path):
     assert len(str(caught.value)) < 4_000
 
 
-def test_several_files_are_no_file(tmp_path):
+def test_a_list_of_files_is_rejected(tmp_path):
     for name in ("a.csv", "b.csv"):
         (tmp_path / name).write_text("text,label\na,b\n")
     for given in (f"[{tmp_path}/a.csv,{tmp_path}/b.csv]", f"{tmp_path}/a.csv,{tmp_path}/b.csv"):
@@ -310,7 +310,7 @@ def test_several_files_are_no_file(tmp_path):
             load_splits(DataConfig(name="files", train=given))
 
 
-def test_what_is_checked_is_what_is_read(tmp_path, monkeypatch):
+def test_the_bytes_that_are_checked_are_read(tmp_path, monkeypatch):
     """One look at the beginning of a file: between two it could be replaced."""
     file = tmp_path / "a.csv"
     file.write_bytes(b"\n\ntext,label\na,b\n")
@@ -330,7 +330,7 @@ def test_what_is_checked_is_what_is_read(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["idna", "punycode", "undefined", "base64"])
-def test_an_encoding_that_is_none_of_files_is_refused_by_name(tmp_path, name):
+def test_codecs_that_are_not_for_files_are_rejected(tmp_path, name):
     (tmp_path / "a.csv").write_bytes(b"text,label\na,b\n")
     with pytest.raises(DataError, match=f"unknown encoding '{name}'"):
         checked_first_line(tmp_path / "a.csv", name, "a.csv")

@@ -171,11 +171,11 @@ def test_the_proposed_command_trains(name, capsys):
         (["id", "text"], [[n, text] for n, text in enumerate(TEXTS)]),
     ],
 )
-def test_nothing_is_proposed_where_nothing_is_clear(names, rows):
+def test_no_hint_without_a_likely_cause(names, rows):
     assert propose_settings(names, rows, "classification") == []
 
 
-def test_the_task_of_the_command_line_is_kept():
+def test_proposals_fit_the_task_of_the_command_line():
     rows = [[text, n % 5] for n, text in enumerate(TEXTS)]
     assert propose_settings(["a", "b"], rows, "regression") == ["data.text=a", "data.label=b"]
     assert propose_settings(["a", "b"], rows, "masked_lm") == ["data.text=a"]

@@ -38,26 +38,26 @@ def drawn(rows):
         ({"stratified": False, "group_column": "context"}, "272b0c3b533f", "ab71a388e3e1"),
     ],
 )
-def test_what_is_cut(rows, how, train, validation):
+def test_held_out_rows_are_random_and_complete(rows, how, train, validation):
     first, second = hold_out_validation(rows, 0.1, 3, **how)
     assert (len(first), len(second)) == (897, 100)
     assert (drawn(first), drawn(second)) == (train, validation)
     assert sorted(first.column("line") + second.column("line")) == rows.column("line")
 
 
-def test_each_class_gives_its_share(rows):
+def test_each_class_has_its_share_of_the_held_out_rows(rows):
     _, validation = hold_out_validation(rows, 0.1, 3, stratified=True)
     for name in "abcd":
         wanted = rows.column("label").count(name) / 10
         assert abs(validation.column("label").count(name) - wanted) < 1
 
 
-def test_contexts_stay_whole(rows):
+def test_rows_of_a_group_are_held_out_together(rows):
     train, validation = hold_out_validation(rows, 0.1, 3, stratified=False, group_column="context")
     assert not set(train.column("context")) & set(validation.column("context"))
 
 
-def test_what_is_sampled(rows):
+def test_a_sample_is_random_and_in_order(rows):
     assert (len(sample_rows(rows, 100, 5)), drawn(sample_rows(rows, 100, 5))) == (
         100,
         "0819f6cb0cfd",
@@ -65,7 +65,7 @@ def test_what_is_sampled(rows):
     assert sample_rows(rows, COUNT, 5) is rows and sample_rows(rows, None, 5) is rows
 
 
-def test_a_sample_of_what_was_cut(rows):
+def test_held_out_rows_can_be_sampled(rows):
     train, _ = hold_out_validation(rows, 0.5, 0, stratified=True)
     some = sample_rows(train, 50, 0)
     assert len(some) == 50 and set(some.column("line")) < set(train.column("line"))

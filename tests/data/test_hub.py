@@ -60,7 +60,7 @@ def test_the_same_names_in_another_order_are_an_order(folder):
     assert splits.validation.column("label") == ["negative", "positive"]
 
 
-def test_without_a_validation_split_it_is_cut(folder):
+def test_validation_is_held_out_if_it_is_missing(folder):
     splits = load_splits(config(folder, validation=None))
     assert splits.validation_from_train
     assert (len(splits.train), len(splits.validation)) == (36, 4)
@@ -121,17 +121,17 @@ def test_questions_with_nested_answers(tmp_path):
 def test_next_to_a_file_of_the_user_s_own_nothing_is_fetched(folder, tmp_path, monkeypatch):
     """A preset names the Hub's splits: what the user did not give is cut from train, or absent."""
     monkeypatch.setattr("bertft.data.hub.open_hub_split", None)
-    own = tmp_path / "own.csv"
+    local = tmp_path / "local.csv"
     lines = [f"text {number},{'negative' if number % 2 else 'positive'}" for number in range(40)]
-    own.write_text("\n".join(["sentence,label", *lines]), encoding="utf-8")
-    actual = load_splits(config(folder, label="label", train=str(own), test="test"))
+    local.write_text("\n".join(["sentence,label", *lines]), encoding="utf-8")
+    actual = load_splits(config(folder, label="label", train=str(local), test="test"))
     assert actual.validation_from_train and actual.test is None
     assert len(actual.train) + len(actual.validation) == 40
-    assert {actual.train.source, actual.validation.source} == {str(own)}
-    only = load_splits(config(folder, label="label", validation=str(own)), ("validation",))
+    assert {actual.train.source, actual.validation.source} == {str(local)}
+    only = load_splits(config(folder, label="label", validation=str(local)), ("validation",))
     assert len(only.validation) == 40 and only.train is None
     with pytest.raises(UsageError, match="no training file"):
-        load_splits(config(folder, label="label", validation=str(own)))
+        load_splits(config(folder, label="label", validation=str(local)))
 
 
 @pytest.mark.parametrize("name", ["pandas", "../reviews", "nobody/nothing", "https://a.b/c", "own"])

@@ -17,7 +17,7 @@ def tokenizer(words=WORDS, lower: bool = False) -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="[UNK]", pad_token="[PAD]")
 
 
-def test_calls_do_not_change_it():
+def test_calls_do_not_change_the_hash():
     one = tokenizer()
     before = tokenizer_hash(one)
     one(["a b", "a"], padding="max_length", truncation=True, max_length=5)
@@ -26,7 +26,7 @@ def test_calls_do_not_change_it():
     assert one.backend_tokenizer.truncation is not None, "looking must not touch"
 
 
-def test_padding_and_truncation_that_files_carry_do_not_count(tmp_path):
+def test_stored_padding_and_truncation_do_not_change_the_hash(tmp_path):
     one = tokenizer()
     one.backend_tokenizer.enable_padding(length=128)
     one.backend_tokenizer.enable_truncation(128)
@@ -39,11 +39,11 @@ def test_padding_and_truncation_that_files_carry_do_not_count(tmp_path):
     "other",
     [tokenizer({**WORDS, "c": 4}), tokenizer({**WORDS, "a": 3, "b": 2}), tokenizer(lower=True)],
 )
-def test_another_vocabulary_order_or_normalizer_is_another_one(other):
+def test_vocabulary_and_normalizer_change_the_hash(other):
     assert tokenizer_hash(other) != tokenizer_hash(tokenizer())
 
 
-def test_added_tokens_count():
+def test_added_tokens_change_the_hash():
     other = tokenizer()
     other.add_tokens(["new"])
     assert tokenizer_hash(other) != tokenizer_hash(tokenizer())

@@ -43,7 +43,7 @@ def labels(splits: Splits) -> tuple[list, list]:
     ],
 )
 def test_a_number_is_the_class_of_the_same_number(tmp_path, train, validation, expected):
-    assert labels(read(tmp_path, train, validation)) == ([str(each) for each in train], expected)
+    assert labels(read(tmp_path, train, validation)) == ([str(label) for label in train], expected)
 
 
 def test_spellings_of_one_number_are_one_class(tmp_path):
@@ -88,7 +88,7 @@ def test_numbers_from_1_are_not_shifted(tmp_path, numbers):
     mapping = dict(enumerate(names, start=1))
     splits = read(tmp_path, numbers, ["1.0", "3"], labels=mapping)
     assert splits.class_names == names
-    assert labels(splits) == ([mapping[each] for each in numbers], ["World", "Business"])
+    assert labels(splits) == ([mapping[number] for number in numbers], ["World", "Business"])
 
 
 def test_a_mapping_may_join_classes(tmp_path):
@@ -129,14 +129,14 @@ def test_columns_of_labels_are_matched_by_name(tmp_path):
 
 
 @pytest.mark.parametrize("label", ["['sport', 'politics']", '["sport"]', "[0, 1, 1]", ["sport"]])
-def test_a_list_is_no_class(tmp_path, label):
+def test_a_list_is_not_a_class(tmp_path, label):
     with pytest.raises(DataError, match=r"most labels are lists .*Set data.task=multi_label"):
         read(tmp_path, [label] * 3, [label], on_bad_row="skip", max_skipped=1.0)
     with pytest.raises(DataError, match=r"train.jsonl:3: the label .* is a list"):
         read(tmp_path, ["a", "b", label], ["a"])
 
 
-def test_what_looks_like_a_list_may_be_a_name(tmp_path):
+def test_a_name_can_look_like_a_list(tmp_path):
     assert read(tmp_path, ["[1]", "b"], ["b"], labels=["[1]", "b"]).class_names == ["[1]", "b"]
     assert read(tmp_path, ["[PER]", "[LOC]"], ["[PER]"]).class_names == ["[LOC]", "[PER]"]
 
@@ -170,7 +170,7 @@ def test_a_list_without_commas_is_not_guessed(tmp_path, label):
         [[1.0, 0.0, 1.0], [0.0, 0.0, 0.0], [False, True, False]],
     ],
 )
-def test_lists_of_0_and_1_are_places(tmp_path, rows):
+def test_lists_of_0_and_1_are_multi_hot_labels(tmp_path, rows):
     with pytest.raises(
         DataError, match=r"a list of 3 values 0 or 1, and the classes have no names"
     ):
@@ -182,17 +182,17 @@ def test_lists_of_0_and_1_are_places(tmp_path, rows):
         read(tmp_path, rows, rows, "multi_label", labels=["a", "b"])
 
 
-def test_two_places_are_two_places(tmp_path):
+def test_lists_of_two_bits_are_multi_hot_labels(tmp_path):
     with pytest.raises(DataError, match=r"a list of 2 values 0 or 1"):
         read(tmp_path, [[1, 0], [0, 1]], [[1, 0]], "multi_label")
 
 
-def test_lists_of_class_numbers_are_none(tmp_path):
+def test_lists_of_class_numbers_are_not_multi_hot_labels(tmp_path):
     splits = read(tmp_path, [[0], [1, 2], [2]], [[1]], "multi_label", labels=["a", "b", "c"])
     assert labels(splits) == ([["a"], ["b", "c"], ["c"]], [["b"]])
 
 
-def test_a_wrong_separator_is_noticed(tmp_path):
+def test_a_wrong_label_separator_is_detected(tmp_path):
     rows = ["a;b", "b;c", "a;c", "a", "b;a"]
     with pytest.raises(DataError, match=r"never two per row.*'data.label_separator=;'"):
         read(tmp_path, rows, rows, "multi_label")
@@ -207,19 +207,19 @@ def test_a_wrong_separator_is_noticed(tmp_path):
     assert any("label_separator=;" in note for note in some.notes)
 
 
-def test_names_with_commas_are_no_wrong_separator(tmp_path):
+def test_names_with_commas_are_accepted(tmp_path):
     names = ["Food, drink", "Arts, culture", "Sport"]
     splits = read(tmp_path, [*names, "Sport|Food, drink"], names, "multi_label")
     assert splits.class_names == sorted(names) and splits.notes == []
 
 
-def test_many_labels_in_as_many_rows_are_refused(tmp_path):
+def test_too_many_distinct_labels_are_rejected(tmp_path):
     rows = [f"label {row}#other {row}" for row in range(30)]
     with pytest.raises(DataError, match=r"30 different labels in 30 rows.*label_separator"):
         read(tmp_path, rows, rows[:2], "multi_label")
 
 
-def test_several_labels_under_classification_are_remarked(tmp_path):
+def test_joined_labels_in_classification_are_reported(tmp_path):
     splits = read(tmp_path, ["a|b", "b|c", "a|c", "b|a", "c"], ["c"])
     assert ["data.task=multi_label" in note for note in splits.notes] == [True]
 
@@ -240,12 +240,12 @@ def test_a_long_label_is_shortened_in_messages(tmp_path):
         ({0: "a", 1: None}, r"None is not a class name"),
     ],
 )
-def test_what_is_wrong_with_the_names_given(tmp_path, given, message):
+def test_invalid_class_names_are_rejected(tmp_path, given, message):
     with pytest.raises(UsageError, match=message):
         read(tmp_path, [0, 1], [0, 1], labels=given)
 
 
-def test_a_number_that_two_names_are_is_neither(tmp_path):
+def test_a_number_that_matches_two_names_is_unknown(tmp_path):
     names = ["1.1", "1.10"]
     assert labels(read(tmp_path, names, names, labels=names)) == (names, names)
     with pytest.raises(DataError, match=r"the label '1.100' is not one of"):
@@ -253,7 +253,7 @@ def test_a_number_that_two_names_are_is_neither(tmp_path):
 
 
 @pytest.mark.parametrize("label", ["('a', 'b')", "('b',)", "{'a', 'b'}", "set()", "[a, b]"])
-def test_tuples_sets_and_lists_without_quotes_are_no_class(tmp_path, label):
+def test_tuples_sets_and_lists_without_quotes_are_not_classes(tmp_path, label):
     with pytest.raises(DataError, match=r"train.jsonl:3: the label .* is a list"):
         read(tmp_path, ["(a)", "b", label], ["b"])
     assert read(tmp_path, ["a", label], [label], labels=["a", label]).class_names == ["a", label]
@@ -269,12 +269,12 @@ def test_tuples_and_sets_of_labels_are_lists(tmp_path):
 
 @pytest.mark.parametrize("task", ["classification", "multi_label"])
 @pytest.mark.parametrize("label", [{"a": 1, "b": 0}, "{'a': 1, 'b': 0}"])
-def test_a_mapping_is_no_class(tmp_path, task, label):
+def test_a_mapping_is_not_a_class(tmp_path, task, label):
     with pytest.raises(DataError, match=r"train.jsonl:3: the label .* is a mapping"):
         read(tmp_path, ["a", "b", label], ["a"], task)
 
 
-def test_one_value_that_is_no_text_is_one_label(tmp_path):
+def test_a_single_value_that_is_not_text_is_one_label(tmp_path):
     splits = read(tmp_path, [True, [False], 1.0], [[True], [1]], "multi_label")
     assert labels(splits) == ([["true"], ["false"], ["1"]], [["true"], ["1"]])
 
@@ -291,7 +291,7 @@ def test_the_first_split_decides_what_lists_of_numbers_mean(tmp_path):
 @pytest.mark.parametrize(
     "pair", [("Pos", "pos"), ("caf\u00e9", "cafe\u0301"), ("new york", "new\u00a0york")]
 )
-def test_classes_that_look_alike_are_remarked(tmp_path, pair):
+def test_similar_class_names_are_reported(tmp_path, pair):
     splits = read(tmp_path, [*pair, "x"], ["x"])
     assert len(splits.class_names) == 3
     assert [ascii(pair[0]) in note for note in splits.notes] == [True]
@@ -316,12 +316,12 @@ def test_names_of_columns(tmp_path):
         rows(["Rude", "Loud"])
 
 
-def test_an_underscore_makes_no_number(tmp_path):
+def test_text_with_an_underscore_is_not_a_number(tmp_path):
     with pytest.raises(DataError, match=r"the label '1_000' is not a finite number"):
         read(tmp_path, [1, "1_000", 3], [1], "regression")
 
 
-def test_train_without_a_usable_label_says_so(tmp_path):
+def test_train_without_a_valid_label_is_an_error(tmp_path):
     with pytest.raises(DataError, match=r"train.jsonl:1: the label .* is a mapping"):
         read(tmp_path, [{"a": 1}, {"b": 1}], [1])
 

@@ -44,7 +44,7 @@ def test_numbers(value, expected):
 @pytest.mark.parametrize(
     "value", ["a", "nan", "inf", "-Infinity", math.nan, math.inf, True, [1], 10**400, "1,5"]
 )
-def test_what_is_no_number(value):
+def test_values_that_are_not_numbers_are_rejected(value):
     with pytest.raises(RowError, match="not a finite number"):
         parse_number(value)
 
@@ -70,25 +70,25 @@ def test_numbers_sort_as_numbers(names, expected):
 
 
 def test_classes_are_those_of_train(tmp_path):
-    assert splits(tmp_path / "a.jsonl", [{"label": each} for each in (10, 9, 9)]).class_names == [
+    assert splits(tmp_path / "a.jsonl", [{"label": label} for label in (10, 9, 9)]).class_names == [
         "9",
         "10",
     ]
-    truths = [{"label": each} for each in (True, False)]
+    truths = [{"label": label} for label in (True, False)]
     assert splits(tmp_path / "a.jsonl", truths).class_names == ["false", "true"]
 
 
-def test_given_classes_keep_their_order(tmp_path):
+def test_configured_classes_keep_their_order(tmp_path):
     loaded = splits(tmp_path / "a.jsonl", [{"label": "a"}, {"label": "b"}], labels=["b", "a"])
     assert loaded.class_names == ["b", "a"]
 
 
-def test_given_names_stand_for_counted_classes(tmp_path):
+def test_configured_names_are_assigned_to_class_numbers(tmp_path):
     loaded = splits(tmp_path / "a.jsonl", [{"label": 0}, {"label": 1}], labels=["no", "yes"])
     assert loaded.train.column("label") == ["no", "yes"]
 
 
-def test_given_numbers_do_not(tmp_path):
+def test_configured_numbers_are_not_positions(tmp_path):
     with pytest.raises(DataError, match="the label '0' is not one of '1', '2'"):
         splits(tmp_path / "a.jsonl", [{"label": 0}, {"label": 1}], labels=[1, 2])
 
@@ -103,7 +103,7 @@ def test_a_test_split_without_labels_is_unlabelled(tmp_path):
 
 
 def test_minus_one_among_others_is_a_class(tmp_path):
-    loaded = splits(tmp_path / "a.jsonl", [{"label": each} for each in (-1, 0, 1)])
+    loaded = splits(tmp_path / "a.jsonl", [{"label": label} for label in (-1, 0, 1)])
     assert loaded.class_names == ["-1", "0", "1"]
 
 
@@ -121,7 +121,7 @@ def test_several_labels_joined_or_listed(tmp_path):
     assert loaded.train.column("label") == [["b", "a"]]
 
 
-def test_an_unknown_one_of_several_is_bad(tmp_path):
+def test_an_unknown_label_of_several_is_invalid(tmp_path):
     rows = [{"label": "a|b"}, {"label": "a|x"}, {"label": ""}, {"label": "0|1"}]
     with pytest.raises(DataError, match=r"a.jsonl:2: the label 'x' is not one of 'a', 'b'"):
         splits(tmp_path / "a.jsonl", rows, "multi_label", labels=["a", "b"])
@@ -137,7 +137,7 @@ def test_an_unknown_one_of_several_is_bad(tmp_path):
 
 
 @pytest.mark.parametrize(("labels", "names"), [(None, ["rude", "loud"]), (["R", "L"], ["R", "L"])])
-def test_a_column_for_each_label(tmp_path, labels, names):
+def test_one_column_per_label(tmp_path, labels, names):
     rows = [{"rude": 1, "loud": 0}, {"rude": True, "loud": "1.0"}, {"rude": 0, "loud": 0}]
     loaded = splits(
         tmp_path / "a.jsonl", rows, "multi_label", label=["rude", "loud"], labels=labels
@@ -146,13 +146,13 @@ def test_a_column_for_each_label(tmp_path, labels, names):
     assert loaded.train.column("label") == [names[:1], names, []]
 
 
-def test_a_single_column_in_a_list_is_a_label_of_its_own(tmp_path):
+def test_a_list_of_one_label_column_is_one_class(tmp_path):
     loaded = splits(tmp_path / "a.jsonl", [{"rude": 1}, {"rude": 0}], "multi_label", label=["rude"])
     assert loaded.class_names == ["rude"]
     assert loaded.train.column("label") == [["rude"], []]
 
 
-def test_a_column_must_hold_zeros_and_ones(tmp_path):
+def test_a_label_column_must_contain_zeros_and_ones(tmp_path):
     rows = [{"rude": 1, "loud": 0}, {"rude": 2, "loud": 0}]
     with pytest.raises(DataError, match="2: the label 2 is not 0 or 1"):
         splits(tmp_path / "a.jsonl", rows, "multi_label", label=["rude", "loud"])
@@ -181,13 +181,13 @@ def test_regression_has_no_classes(tmp_path):
         ([""] * 3, "multi_label", "no row has a label"),
     ],
 )
-def test_a_task_that_the_data_cannot_serve(tmp_path, labels, task, message):
+def test_labels_of_the_wrong_kind_are_rejected(tmp_path, labels, task, message):
     with pytest.raises(DataError, match=message):
-        splits(tmp_path / "a.jsonl", [{"label": each} for each in labels], task)
+        splits(tmp_path / "a.jsonl", [{"label": label} for label in labels], task)
 
 
 def test_named_numbers_are_classes(tmp_path):
-    rows = [{"label": each} for each in (0.5, 1.0, 1.5)]
+    rows = [{"label": label} for label in (0.5, 1.0, 1.5)]
     loaded = splits(tmp_path / "a.jsonl", rows, labels=["0.5", "1", "1.5"])
     assert loaded.class_names == ["0.5", "1", "1.5"]
 

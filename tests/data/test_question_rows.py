@@ -1,4 +1,4 @@
-"""Questions from files of every kind; what is wrong with them is told by file and place."""
+"""Rows of question answering from every file format; errors name the file and the question."""
 
 from __future__ import annotations
 
@@ -89,14 +89,14 @@ def test_flat_answers(tmp_path):
     path = write(tmp_path / "a.csv", "id,question,context,answer,answer_start\n" + "\n".join(lines))
     rows = read(path)
     assert rows.column("label") == [["Ada"], []] and rows.column("start") == [[25], []]
-    own = path.read_text().replace("answer,", "gold,").replace("question", "q")
-    rows = read(write(tmp_path / "b.csv", own), text=["q", "context"], label="gold")
+    renamed = path.read_text().replace("answer,", "gold,").replace("question", "q")
+    rows = read(write(tmp_path / "b.csv", renamed), text=["q", "context"], label="gold")
     assert rows.column("label") == [["Ada"], []]
     with pytest.raises(DataError, match=r"no row has a label.*answer and answer_start"):
         read(write(tmp_path / "c.csv", path.read_text().replace(",answer,", ",gold,")))
 
 
-def test_rows_to_answer_need_no_answers(tmp_path):
+def test_rows_to_predict_need_no_answers(tmp_path):
     content = nested(*ROWS)
     for question in content["data"][0]["paragraphs"][0]["qas"]:
         del question["answers"]
@@ -122,7 +122,7 @@ def test_a_test_split_without_answers(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("change", "reason", "part"),
+    ("change", "reason", "message"),
     [
         ({"answers": [{"text": "Ada", "answer_start": 22}]}, "answer not at its offset",
          "question 'c': the answer 'Ada' is not at offset 22 (found '.  ' there);"
@@ -149,13 +149,13 @@ def test_a_test_split_without_answers(tmp_path):
         ({"question": "a\0b"}, "NUL byte", "the question contains a NUL byte"),
     ],
 )  # fmt: skip
-def test_a_bad_question_is_named_or_counted(tmp_path, change, reason, part):
+def test_an_invalid_question_is_reported_or_counted(tmp_path, change, reason, message):
     content = nested(*ROWS)
     content["data"][0]["paragraphs"][0]["qas"][2] |= change
     path = write(tmp_path / "a.json", content)
     with pytest.raises(DataError) as raised:
         read_train(path)
-    assert f"{path}, question 3: " in str(raised.value) and part in str(raised.value)
+    assert f"{path}, question 3: " in str(raised.value) and message in str(raised.value)
     assert "data.on_bad_row=skip" in str(raised.value)
     rows = read_train(path, on_bad_row="skip", max_skipped=1.0)
     assert rows.column("id") == ["a", "b"] and rows.bad.counts == {reason: 1}
@@ -200,7 +200,7 @@ def test_one_misplaced_answer_does_not_discard_the_question(
     assert rows.accounting()["dropped"] == dropped
 
 
-def test_keys_that_are_missing(tmp_path):
+def test_missing_keys_are_reported(tmp_path):
     content = nested(*ROWS)
     paragraph = content["data"][0]["paragraphs"][0]
     del paragraph["qas"][1]["id"], paragraph["qas"][1]["question"]
@@ -212,7 +212,7 @@ def test_keys_that_are_missing(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("content", "part"),
+    ("content", "message"),
     [
         ("[]", "the file has no list 'data'"),
         ('{"data": [{}]}', r"data\[0\] has no list 'paragraphs'"),
@@ -222,12 +222,12 @@ def test_keys_that_are_missing(tmp_path):
         ('{"data": []}', "there are no rows"),
     ],
 )
-def test_files_of_another_form(tmp_path, content, part):
-    with pytest.raises(DataError, match=part):
+def test_files_with_another_structure_are_rejected(tmp_path, content, message):
+    with pytest.raises(DataError, match=message):
         read(write(tmp_path / "a.json", content))
 
 
-def test_every_question_must_have_an_answer_where_none_may_lack(tmp_path):
+def test_questions_without_answers_need_data_unanswerable(tmp_path):
     path = write(tmp_path / "a.json", nested(*ROWS))
     with pytest.raises(
         DataError, match=r"question 'b': the question has no answer. Set data\.unan"
@@ -235,7 +235,7 @@ def test_every_question_must_have_an_answer_where_none_may_lack(tmp_path):
         read(path, unanswerable=False)
 
 
-def test_guessed_offsets_are_scored_and_not_learnt(tmp_path):
+def test_answers_with_guessed_offsets_are_only_scored(tmp_path):
     content = nested(*ROWS)
     questions = content["data"][0]["paragraphs"][0]["qas"]
     questions[0]["answers"][0]["offset_guessed"] = True
@@ -279,7 +279,7 @@ def test_nothing_to_learn(tmp_path):
         load_splits(DataConfig(name="x", task="question_answering", train=str(path)))
 
 
-def test_a_file_in_the_place_of_a_hub_split(tmp_path):
+def test_a_local_file_replaces_a_hub_split(tmp_path):
     path = write(tmp_path / "a.json", nested(*ROWS))
     rows = load_splits(
         config(path, source="hub", hub="rajpurkar/squad_v2"), ("validation",)

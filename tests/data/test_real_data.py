@@ -1,4 +1,4 @@
-"""Public data sets as a user's own files; BERTFT_DATA names the folder that holds them."""
+"""Public data sets read as files; the environment variable BERTFT_DATA is their folder."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_sst2():
     assert splits.train.bad.counts == {}
 
 
-def test_sst2_sample_is_of_the_size_asked_for():
+def test_sst2_sample_has_the_requested_size():
     splits = load_splits(files("sst2", "tsv", text="sentence", max_train_rows=8000))
     assert len(splits.train) == 8000
 

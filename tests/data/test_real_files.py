@@ -29,21 +29,23 @@ def texts(path, content: bytes, **settings):
 
 @pytest.mark.parametrize(("ending", "mark"), [(".csv", ","), (".tsv", "\t")])
 @pytest.mark.parametrize("bom", ["", "\ufeff"])
-def test_the_header_of_a_joined_file_is_no_row(tmp_path, ending, mark, bom):
-    part = f"text{mark}label\nrow 0{mark}a\nrow 1{mark}b\n"
+def test_a_repeated_header_is_not_a_row(tmp_path, ending, mark, bom):
+    content = f"text{mark}label\nrow 0{mark}a\nrow 1{mark}b\n"
     with pytest.raises(DataError, match=r"a\.[ct]sv:4: the header is repeated"):
-        train(tmp_path / f"a{ending}", bom + part + bom + part)
-    rows = train(tmp_path / f"a{ending}", bom + part + bom + part, on_bad_row="skip", max_skipped=1)
+        train(tmp_path / f"a{ending}", bom + content + bom + content)
+    rows = train(
+        tmp_path / f"a{ending}", bom + content + bom + content, on_bad_row="skip", max_skipped=1
+    )
     assert rows.column("text") == ["row 0", "row 1"] * 2
     assert (rows.bad.read, rows.bad.counts) == (5, {"repeated header": 1})
 
 
-def test_a_text_may_be_the_name_of_its_only_column(tmp_path):
+def test_a_text_can_equal_the_name_of_its_only_column(tmp_path):
     assert texts(tmp_path / "a.csv", b"text\nrow\ntext\n").column("text") == ["row", "text"]
 
 
 @pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be", "utf-32-le", "gb18030", "utf-8"])
-def test_a_bom_is_no_part_of_the_first_column(tmp_path, encoding):
+def test_a_bom_is_not_part_of_the_first_column_name(tmp_path, encoding):
     content = "\ufefftext,label\nrow 0,a\nrow 1,b\n".encode(encoding)
     rows = train(tmp_path / "a.csv", content, encoding=encoding)
     assert rows.column("text") == ["row 0", "row 1"]
@@ -52,19 +54,19 @@ def test_a_bom_is_no_part_of_the_first_column(tmp_path, encoding):
 
 
 @pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r", b""])
-def test_returns_end_lines_where_only_the_file_ends_otherwise(tmp_path, end):
+def test_carriage_returns_end_lines_if_there_are_no_line_feeds(tmp_path, end):
     rows = texts(tmp_path / "a.txt", b"one\rtwo\rthree" + end)
     assert rows.column("text") == ["one", "two", "three"] and not rows.bad.notes
 
 
-def test_returns_inside_lines_are_noted(tmp_path):
+def test_carriage_returns_inside_lines_are_reported(tmp_path):
     rows = texts(tmp_path / "a.txt", b"one\r\ntwo\rthree\r\nfour\n")
     assert rows.column("text") == ["one", "two\rthree", "four"]
     assert rows.bad.notes[0].startswith("1 line has a carriage return inside")
 
 
 @pytest.mark.parametrize("first", ["sep=;", "sep=;;;", "sep=; ", '"sep=;";;'])
-def test_the_separator_line_may_be_filled_up(tmp_path, first):
+def test_a_separator_line_can_be_padded(tmp_path, first):
     rows = train(tmp_path / "a.csv", f"{first}\ntext;label\na;x\nb, c;y\n")
     assert rows.column("text") == ["a", "b, c"] and rows.bad.other_lines["sep= line"] == 1
 
@@ -82,24 +84,24 @@ def test_the_separator_line_may_be_filled_up(tmp_path, first):
         (b'{\n  "text": "a"\n}\n', "a JSON document"),
     ],
 )
-def test_another_format_is_no_lines_of_text(tmp_path, content, what):
+def test_files_of_other_formats_are_rejected(tmp_path, content, what):
     with pytest.raises(DataError, match=what):
         texts(tmp_path / "a.txt", content)
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes on this system")
-def test_a_pipe_is_called_one(tmp_path):
+def test_a_named_pipe_is_rejected(tmp_path):
     os.mkfifo(tmp_path / "a.jsonl")
     with pytest.raises(DataError, match=r"is a pipe or a device.*input=-"):
         load_inputs(str(tmp_path / "a.jsonl"), DataConfig(name="files"))
 
 
-def test_an_unknown_ending_names_text_where_it_is_read(tmp_path):
+def test_an_unknown_extension_lists_the_supported_ones(tmp_path):
     with pytest.raises(DataError, match=r"\.pq, \.txt\."):
         texts(tmp_path / "a.dat", b"one\n")
 
 
-def test_a_key_that_is_repeated_loses_no_value(tmp_path):
+def test_a_repeated_key_is_an_error(tmp_path):
     """json keeps the last one."""
     good = '{"text": "x", "label": "a"}\n{"text": "y", "label": "b"}\n'
     with pytest.raises(DataError, match=r"a\.jsonl:3: the key 'label' occurs 2 times"):
@@ -111,7 +113,7 @@ def test_a_key_that_is_repeated_loses_no_value(tmp_path):
         train(tmp_path / "a.json", content, task="question_answering")
 
 
-def test_labels_that_are_no_names(tmp_path):
+def test_labels_of_invalid_types_are_rejected(tmp_path):
     good = '{"text": "x", "label": "a"}\n{"text": "y", "label": "b"}\n'
     with pytest.raises(DataError, match="the label is inf, not a finite number"):
         train(tmp_path / "a.jsonl", good + '{"text": "z", "label": 1e999}\n')
@@ -124,7 +126,7 @@ def test_labels_that_are_no_names(tmp_path):
     [pa.binary_view(), pa.binary(5), pa.dictionary(pa.int32(), pa.binary())],
     ids=["view", "fixed", "dictionary"],
 )
-def test_text_that_a_parquet_file_holds_as_bytes(tmp_path, kind):
+def test_binary_columns_of_parquet_files_are_decoded(tmp_path, kind):
     values = pa.array([b"row 0", None, b"row 1"])
     values = values.dictionary_encode() if pa.types.is_dictionary(kind) else values.cast(kind)
     pa.parquet.write_table(pa.table({"text": values}), tmp_path / "a.parquet")
@@ -134,7 +136,7 @@ def test_text_that_a_parquet_file_holds_as_bytes(tmp_path, kind):
 
 
 @pytest.mark.parametrize("index", [False, True])
-def test_parquet_files_that_were_joined(tmp_path, index):
+def test_concatenated_parquet_files_are_rejected(tmp_path, index):
     """Only the last footer was read, and with it the pages of the first file."""
     path = tmp_path / "a.parquet"
     table = pa.table({"text": [f"row {n}" for n in range(9)]})
@@ -145,7 +147,7 @@ def test_parquet_files_that_were_joined(tmp_path, index):
         texts(path, content + content)
 
 
-def test_questions_keep_their_numbers_as_ids(tmp_path):
+def test_numeric_ids_of_questions_become_text(tmp_path):
     """A column of numbers with gaps holds 7.0, which was no id."""
     rows = [{"id": name, "question": "Who?", "context": "Ada"} for name in (7.0, 8, "9 ", None)]
     (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -153,7 +155,7 @@ def test_questions_keep_their_numbers_as_ids(tmp_path):
     assert load_inputs(str(tmp_path / "a.jsonl"), config).column("id") == ["7", "8", "9 ", None]
 
 
-def test_answers_written_as_text_are_no_answer(tmp_path):
+def test_answers_as_serialized_text_are_rejected(tmp_path):
     """A cell of CSV that pandas wrote was scored as if it were the answer."""
     path = tmp_path / "a.csv"
     path.write_text(
@@ -169,7 +171,7 @@ NUMBERED = "# source\n1\tAnn\tB-PER\n2\tsaid\tO\n3\tno\tO\n\n1\tBo\tB-PER\n"
 
 
 @pytest.mark.parametrize("name", ["a.conll", "a.tsv", "a.conllu"])
-def test_numbers_of_words_are_not_the_words(tmp_path, name):
+def test_a_column_of_word_numbers_is_rejected(tmp_path, name):
     settings = {"task": "token_classification"}
     with pytest.raises(DataError, match=r"numbers the words.*data\.text=1"):
         train(tmp_path / name, NUMBERED, **settings)
@@ -185,7 +187,7 @@ def test_numbers_of_words_are_not_the_words(tmp_path, name):
     ]  # of a run that was trained on column 1
 
 
-def test_words_of_conllu_come_once(tmp_path):
+def test_multiword_tokens_of_conllu_are_read_once(tmp_path):
     content = "# text = al\n1-2\tal\t_\n1\ta\tADP\n2\tel\tDET\n2.1\tx\tX\n\n1\tmar\tNOUN\n"
     rows = train(tmp_path / "a.conllu", content, task="token_classification", text=1)
     assert rows.column("text") == ["a el", "mar"]

@@ -1,4 +1,4 @@
-"""Large files are read once: what was read is found again, and never where it would be another."""
+"""The cache of parsed rows: used for the same file and settings, never for others."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def cache(tmp_path, monkeypatch) -> Path:
 
 @pytest.fixture
 def reads(monkeypatch) -> list[str]:
-    """The sources whose records were asked for, in turn."""
+    """The splits whose records were parsed, in order."""
     requested: list[str] = []
     real = data_sources.records_to_batches
 
@@ -51,7 +51,7 @@ def rows(path: Path, **settings):
     return load_splits(DataConfig(name="files", train=str(path), **settings), ("train",)).train
 
 
-def test_it_is_read_once(path, reads, cache):
+def test_a_large_file_is_parsed_once(path, reads, cache):
     first, again = rows(path), rows(path)
     assert reads == ["train"] and len(list(cache.iterdir())) == 1
     assert first.table.equals(again.table) and first.fingerprint == again.fingerprint
@@ -59,7 +59,7 @@ def test_it_is_read_once(path, reads, cache):
     assert first.column("line")[:2] == [2, 3]
 
 
-def test_moved_or_touched_it_is_the_same(path, reads):
+def test_the_cache_ignores_path_and_modification_time(path, reads):
     rows(path)
     os.utime(path)
     moved = path.rename(path.with_name("elsewhere.csv"))
@@ -67,7 +67,7 @@ def test_moved_or_touched_it_is_the_same(path, reads):
     assert reads == ["train"]
 
 
-def test_one_other_byte_is_read_afresh_whatever_its_time(path, reads):
+def test_a_changed_byte_invalidates_the_cache(path, reads):
     rows(path)
     before = path.stat()
     path.write_text(CONTENT.replace("a text 39", "a text 38"))
@@ -84,7 +84,7 @@ def test_one_other_byte_is_read_afresh_whatever_its_time(path, reads):
         {"task": "multi_label"}, {"encoding": "latin-1"},
     ],
 )  # fmt: skip
-def test_read_in_another_way_it_is_read_afresh(path, reads, settings):
+def test_parsing_settings_invalidate_the_cache(path, reads, settings):
     rows(path)
     other = rows(path, **settings)
     assert len(reads) == 2
@@ -92,7 +92,7 @@ def test_read_in_another_way_it_is_read_afresh(path, reads, settings):
     assert len(reads) == 2
 
 
-def test_what_is_done_with_the_rows_does_not_matter(path, reads):
+def test_settings_after_parsing_do_not_invalidate_the_cache(path, reads):
     rows(path)
     rows(
         path, seed=1, max_train_rows=5, on_bad_row="skip", max_skipped=1.0, max_length=16, stride=3
@@ -100,7 +100,7 @@ def test_what_is_done_with_the_rows_does_not_matter(path, reads):
     assert reads == ["train"]
 
 
-def test_bad_rows_are_told_each_time(path, reads):
+def test_invalid_rows_are_reported_from_the_cache(path, reads):
     path.write_text(CONTENT + " ,a,c\n" * 7)
     with pytest.raises(DataError) as first:
         rows(path)
@@ -119,7 +119,7 @@ def damage_middle(path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [damage_middle, lambda path: path.write_bytes(b"")])
-def test_what_is_damaged_is_read_afresh(path, reads, cache, damage):
+def test_a_damaged_cache_file_is_replaced(path, reads, cache, damage):
     first = rows(path)
     (remaining,) = cache.iterdir()
     expected = first.table.to_pydict()
@@ -128,7 +128,7 @@ def test_what_is_damaged_is_read_afresh(path, reads, cache, damage):
     assert len(reads) == 2 and len(list(cache.iterdir())) == 1
 
 
-def test_a_file_that_is_written_to_meanwhile_is_told_and_not_kept(path, cache, monkeypatch):
+def test_a_file_that_changes_while_it_is_read_is_an_error(path, cache, monkeypatch):
     real = data_sources.records_to_batches
 
     def meddling(*args):
@@ -142,7 +142,7 @@ def test_a_file_that_is_written_to_meanwhile_is_told_and_not_kept(path, cache, m
     assert list(cache.iterdir()) == []
 
 
-def test_a_file_that_may_not_be_read_is_told(path, monkeypatch):
+def test_an_unreadable_file_is_an_error(path, monkeypatch):
     def refused(*_):
         raise PermissionError(13, "Permission denied")
 
@@ -151,14 +151,14 @@ def test_a_file_that_may_not_be_read_is_told(path, monkeypatch):
         rows(path)
 
 
-def test_a_file_of_bad_rows_alone_says_so_each_time(path):
+def test_a_file_without_valid_rows_is_an_error_each_time(path):
     path.write_text("text,label,other\n" + " ,a,c\n" * 200)
     for _ in range(2):
         with pytest.raises(DataError, match="no row can be used \\(200 × empty text\\)"):
             rows(path, on_bad_row="skip", max_skipped=1.0)
 
 
-def test_what_another_process_took_away_meanwhile_is_read_again(path, reads, monkeypatch):
+def test_a_cache_file_that_disappears_is_written_again(path, reads, monkeypatch):
     real = data_sources.store_cached
 
     def robbed(*args):
@@ -170,25 +170,25 @@ def test_what_another_process_took_away_meanwhile_is_read_again(path, reads, mon
     assert len(rows(path)) == 40 and len(reads) == 2
 
 
-def test_settings_of_any_kind_make_a_key(path):
+def test_the_cache_key_supports_every_type_of_setting(path):
     assert set(rows(path, labels={0: "a", "b": "c"}).column("label")) == {"a", "c"}
 
 
-def test_without_a_place_to_keep_them_they_are_in_memory(path, tmp_path, reads):
+def test_rows_stay_in_memory_if_the_cache_cannot_be_written(path, tmp_path, reads):
     path.write_text(CONTENT + " ,a,c\n")
     (tmp_path / "cache").write_text("a file where the folder would be")
     actual = rows(path, on_bad_row="skip", max_skipped=1.0)
     assert (len(actual), dict(actual.bad.counts)) == (40, {"empty text": 1})
 
 
-def test_small_files_and_what_is_to_be_answered_are_not_kept(path, cache):
+def test_small_files_and_rows_to_predict_are_not_cached(path, cache):
     path.with_name("small.csv").write_text(CONTENT[:200])
     rows(path.with_name("small.csv"), on_bad_row="skip", max_skipped=1.0)
     load_inputs(str(path), DataConfig(name="files"))
     assert not cache.exists()
 
 
-def test_its_texts_take_no_memory(path, monkeypatch):
+def test_cached_rows_are_memory_mapped(path, monkeypatch):
     path.write_text("text,label,other\n" + f"{'word ' * 200},a,c\nshort,b,c\n" * 2000)
     monkeypatch.setattr("bertft.data.data_sources._CHUNK_ROWS", 100)
     before, peak = pa.total_allocated_bytes(), 0
@@ -207,7 +207,7 @@ def test_its_texts_take_no_memory(path, monkeypatch):
     assert held < 100_000 and peak < 1_000_000, (held, peak)
 
 
-def test_another_table_under_the_key_is_not_believed(path, reads, cache):
+def test_a_cache_file_with_another_schema_is_replaced(path, reads, cache):
     first = rows(path)
     remaining = next(cache.iterdir())
     remaining.unlink()  # what is mapped of it stays
@@ -242,7 +242,7 @@ def test_temporary_files_of_killed_processes_are_removed(path, cache):
     ],
     ids=str,
 )  # fmt: skip
-def test_a_whole_file_of_somebody_else_is_read_afresh(path, reads, cache, facts):
+def test_a_cache_file_with_invalid_metadata_is_replaced(path, reads, cache, facts):
     """In a shared cache anybody may have written one, its key and its checksum as they must be."""
     first = rows(path)
     (file,) = cache.iterdir()

@@ -49,7 +49,7 @@ def test_chosen_rows_are_those_of_a_copy(seed, pieces, monkeypatch):
         assert chosen.location(row) == f"a.csv:{line}"
         assert chosen.value("text", row) == copied.column("text")[row].as_py()
     for size in (1, 7, 1000):
-        actual = [each for piece in chosen.iter_chunks(size) for each in piece.to_pylist()]
+        actual = [row for chunk in chosen.iter_chunks(size) for row in chunk.to_pylist()]
         assert actual == copied.to_pylist()
         assert max(piece.num_rows for piece in chosen.iter_chunks(size)) <= size
     assert (
@@ -58,7 +58,7 @@ def test_chosen_rows_are_those_of_a_copy(seed, pieces, monkeypatch):
     assert chosen.slice(len(chosen), 4).num_rows == 0
 
 
-def test_a_few_hold_no_large_table():
+def test_a_small_selection_does_not_keep_the_table():
     rows = Rows(table(20_000), BadRows("a.csv"))
     few = rows.select(np.arange(len(rows)) % 100 == 0)
     assert few.row_indices is None and few.column("line") == list(range(10, 20_010, 100))

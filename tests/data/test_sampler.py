@@ -36,7 +36,7 @@ def test_seed_and_epoch_alone_decide():
     assert all(one != other for i, one in enumerate(different) for other in different[:i])
 
 
-def test_any_batch_can_be_asked_for_alone():
+def test_any_batch_can_be_computed_alone():
     order = LengthGroupedSampler(LENGTHS, 8, 3, 10)
     whole = list(order.epoch_batches(2))
     fresh = order.epoch_batches(2)
@@ -74,7 +74,7 @@ def test_ten_million_rows_are_cheap_to_start_in_the_middle_of():
     assert epoch._shuffled_rows.nbytes == 40_000_000
 
 
-def test_micro_batches_cut_in_order():
+def test_micro_batches_keep_the_order():
     pieces = split_into_micro_batches(np.arange(10), 4)
     assert [piece.tolist() for piece in pieces] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
 
@@ -122,7 +122,7 @@ def test_prefetch_works_ahead_but_not_further_than_its_depth():
     assert prefetch_threads() == []
 
 
-def test_prefetch_raises_in_its_place():
+def test_prefetch_raises_at_the_same_position():
     def items():
         yield 1
         raise KeyError("broken")

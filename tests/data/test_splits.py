@@ -27,7 +27,7 @@ def config(train: str, **settings) -> DataConfig:
     return DataConfig(name="files", train=train, **settings)
 
 
-def test_validation_is_cut_from_train_and_nothing_is_lost(train):
+def test_validation_is_held_out_from_train_without_loss(train):
     splits = load_splits(config(train))
     assert (len(splits.train), len(splits.validation), splits.test) == (900, 100, None)
     assert splits.validation_from_train
@@ -37,7 +37,7 @@ def test_validation_is_cut_from_train_and_nothing_is_lost(train):
     assert splits.validation.column("line") == sorted(splits.validation.column("line"))
 
 
-def test_what_was_left_out_is_counted_once(tmp_path):
+def test_skipped_rows_are_counted_once(tmp_path):
     path = tmp_path / "train.tsv"
     write(path, 100)
     path.write_text(path.read_text() + "\n\t a\n \tb\n")
@@ -47,7 +47,7 @@ def test_what_was_left_out_is_counted_once(tmp_path):
     assert splits.train.bad.counts.total() == 2
 
 
-def test_the_cut_is_stratified(train):
+def test_held_out_rows_are_stratified(train):
     splits = load_splits(config(train, validation_fraction=0.15))
     whole = Counter(splits.train.column("label") + splits.validation.column("label"))
     held = Counter(splits.validation.column("label"))
@@ -64,7 +64,7 @@ def test_a_class_of_one_row_stays_in_train(tmp_path):
         ).train.column("label")
 
 
-def test_the_cut_depends_on_its_seed_alone(train):
+def test_held_out_rows_depend_on_the_seed_alone(train):
     def held(**settings):
         return load_splits(config(train, **settings)).validation.column("line")
 
@@ -72,14 +72,14 @@ def test_the_cut_depends_on_its_seed_alone(train):
     assert held() != held(seed=1)
 
 
-def test_regression_is_cut_at_random(tmp_path):
+def test_regression_rows_are_held_out_at_random(tmp_path):
     path = tmp_path / "a.tsv"
     path.write_text("text\tlabel\n" + "".join(f"{row}\t{row / 7}\n" for row in range(100)))
     splits = load_splits(config(str(path), task="regression"))
     assert (len(splits.train), len(splits.validation)) == (90, 10)
 
 
-def test_too_few_rows_to_cut(tmp_path):
+def test_too_few_rows_to_hold_out_are_an_error(tmp_path):
     path = tmp_path / "a.tsv"
     path.write_text("text\tlabel\nx\ta\n")
     with pytest.raises(DataError, match="too few to hold out"):
@@ -89,7 +89,7 @@ def test_too_few_rows_to_cut(tmp_path):
         load_splits(config(str(path)))
 
 
-def test_samples_are_drawn_after_the_cut_and_keep_their_order(train):
+def test_samples_are_drawn_after_holding_out_and_keep_their_order(train):
     whole, drawn = (
         load_splits(config(train)),
         load_splits(config(train, max_train_rows=50, max_validation_rows=20)),
@@ -104,11 +104,11 @@ def test_samples_are_drawn_after_the_cut_and_keep_their_order(train):
     assert other.train.fingerprint != drawn.train.fingerprint
 
 
-def test_more_than_there_are_is_all(train):
+def test_a_sample_size_above_the_rows_selects_all(train):
     assert len(load_splits(config(train, max_train_rows=10_000)).train) == 900
 
 
-def test_only_what_is_needed_is_given(train, tmp_path):
+def test_only_requested_splits_are_loaded(train, tmp_path):
     dev = write(tmp_path / "dev.tsv", 30)
     splits = load_splits(config(train, validation=dev), needed=("validation",))
     assert splits.train is None
@@ -120,7 +120,7 @@ def test_only_what_is_needed_is_given(train, tmp_path):
     assert len(cut.validation) == 100
 
 
-def test_train_is_not_even_opened_where_classes_are_known(tmp_path):
+def test_train_is_not_opened_if_the_classes_are_known(tmp_path):
     dev = write(tmp_path / "dev.tsv", 30)
     gone = config(str(tmp_path / "gone.tsv"), validation=dev, labels=list("abcd"))
     assert len(load_splits(gone, needed=("validation",)).validation) == 30
@@ -139,7 +139,7 @@ def test_without_files_there_is_nothing_to_load(need):
         load_splits(DataConfig(name="files"), needed=need)
 
 
-def test_rows_know_their_file_and_their_content(train, tmp_path):
+def test_rows_have_files_and_a_fingerprint(train, tmp_path):
     splits = load_splits(config(train))
     assert splits.train.files == (train,)
     assert splits.train.location(0) == f"{train}:{splits.train.column('line')[0]}"
@@ -149,7 +149,7 @@ def test_rows_know_their_file_and_their_content(train, tmp_path):
     assert load_splits(config(more)).train.fingerprint != splits.train.fingerprint
 
 
-def test_the_fingerprint_sees_where_texts_end(tmp_path):
+def test_the_fingerprint_depends_on_text_boundaries(tmp_path):
     (tmp_path / "a.csv").write_text("ab,c,x\nd,e,y\n")
     (tmp_path / "b.csv").write_text("a,bc,x\nd,e,y\n")
     prints = {
@@ -164,7 +164,7 @@ def test_the_fingerprint_sees_where_texts_end(tmp_path):
     assert len(prints) == 2
 
 
-def test_the_fingerprint_does_not_see_how_arrow_cut_the_rows(train):
+def test_the_fingerprint_does_not_depend_on_arrow_chunks(train):
     rows = load_splits(config(train)).train
     pieces = [rows.slice(0, 7), rows.slice(7, 500), rows.slice(507, len(rows))]
     cut = Rows(pa.concat_tables(pieces), BadRows("elsewhere"))
@@ -193,7 +193,7 @@ def test_a_bundled_sample(monkeypatch):
 
 
 @pytest.mark.parametrize("task", ["classification", "regression"])
-def test_minus_one_is_a_class_where_train_has_it(tmp_path, task):
+def test_minus_one_is_a_class_if_train_has_it(tmp_path, task):
     (tmp_path / "train.tsv").write_text("text\tlabel\na\t-1\nb\t1\nc\t-1\n")
     (tmp_path / "test.tsv").write_text("text\tlabel\nd\t-1\ne\t-1\n")
     names = {name: str(tmp_path / f"{name}.tsv") for name in ("train", "test")}
@@ -202,23 +202,27 @@ def test_minus_one_is_a_class_where_train_has_it(tmp_path, task):
     assert not test.bad.notes
 
 
-def test_minus_one_is_a_class_where_it_is_named(tmp_path):
+def test_minus_one_is_a_class_if_it_is_configured(tmp_path):
     (tmp_path / "test.tsv").write_text("text\tlabel\nd\t-1\ne\t-1\n")
     named = DataConfig(name="files", test=str(tmp_path / "test.tsv"), labels=[-1, 1])
     assert load_splits(named, ("test",)).test.has_labels
 
 
-@pytest.mark.parametrize(("label", "told"), [("-1", "−1, as in public test sets"), ("", "empty")])
-def test_a_test_split_taken_as_unlabelled_is_noted(tmp_path, label, told):
+@pytest.mark.parametrize(
+    ("label", "description"), [("-1", "−1, as in public test sets"), ("", "empty")]
+)
+def test_an_unlabelled_test_split_is_reported(tmp_path, label, description):
     (tmp_path / "train.tsv").write_text("text\tlabel\na\t0\nb\t1\nc\t1\n")
     (tmp_path / "test.tsv").write_text(f"text\tlabel\nd\t{label}\ne\t{label}\n")
     names = {name: str(tmp_path / f"{name}.tsv") for name in ("train", "test")}
     splits = load_splits(DataConfig(name="files", validation=names["train"], **names))
     assert not splits.test.has_labels and len(splits.test) == 2
-    assert splits.test.bad.notes == [f"all labels are {told}: the split is treated as unlabelled"]
+    assert splits.test.bad.notes == [
+        f"all labels are {description}: the split is treated as unlabelled"
+    ]
 
 
-def test_a_file_without_labels_is_not_told_to_name_them_alone(tmp_path):
+def test_the_error_for_missing_labels_suggests_predict(tmp_path):
     (tmp_path / "train.csv").write_text("text,label\na,0\nb,1\nc,1\n")
     (tmp_path / "bare.csv").write_text("text\nd\n")
     train, bare = str(tmp_path / "train.csv"), str(tmp_path / "bare.csv")

@@ -63,11 +63,11 @@ def report_on(path, rows, special=NONE, **settings):
         )
     )
     return summarize_splits(
-        splits, {name: featurize(each, encode, [], None) for name, each in splits.items()}, special
+        splits, {name: featurize(rows, encode, [], None) for name, rows in splits.items()}, special
     )
 
 
-def test_what_it_says(tmp_path):
+def test_the_report_counts_rows_tokens_and_labels(tmp_path):
     report = report_on(tmp_path / "a.jsonl", ROWS)
     train = report.splits["train"]
     assert (train.rows, train.features) == (4, 4)
@@ -115,7 +115,7 @@ def test_the_share_of_unknown_tokens(tmp_path, unknown, train, validation):
     assert {7: "100.0%", 1: "0.0%", None: "none"}[unknown] in out.getvalue()
 
 
-def test_special_tokens_are_no_texts(tmp_path):
+def test_special_tokens_do_not_lower_the_unknown_share(tmp_path):
     """[CLS] and [SEP] would make short rows of unknown words look known."""
     file = write(tmp_path / "a.csv")
     rows = load_splits(DataConfig(name="x", train=file, validation=file)).train
@@ -129,12 +129,12 @@ def test_the_table_shows_every_split_and_the_overlap(tmp_path):
     made = report_on(tmp_path / "a.jsonl", ROWS)
     Console(file=out, width=160).print(make_data_table(made))
     text = out.getvalue()
-    for part in (
+    for expected in (
         "train", "validation", "2, 2, 2", "25.0%", "a 50.0%",
         "1 of 2 validation rows are also in train",
     ):  # fmt: skip
-        assert part in text
-    (line,) = [each for each in format_split_accounting(made) if each.startswith("train")]
+        assert expected in text
+    (line,) = [line for line in format_split_accounting(made) if line.startswith("train")]
     assert "1 × empty text" in line
 
 
@@ -143,7 +143,7 @@ def test_pairs_overlap_only_as_pairs(tmp_path):
         (tmp_path / name).write_text("\n".join(lines))
         config = DataConfig(
             name="x", train=str(tmp_path / name), validation=str(tmp_path / name),
-            text=[0, 1], label=2,
+            text=[0, 1], label=2, header=False,
         )  # fmt: skip
         return load_splits(config).train
 
@@ -155,7 +155,7 @@ def test_pairs_overlap_only_as_pairs(tmp_path):
 def test_overlap_is_counted_in_pieces(monkeypatch):
     def rows(seed, count):
         words = np.random.default_rng(seed).choice(200, count)
-        texts = pa.array([f" word {each} " for each in words], pa.large_string())
+        texts = pa.array([f" word {word} " for word in words], pa.large_string())
         return Rows(pa.table({"text": texts, "line": list(range(count))}), BadRows("here"))
 
     train, validation = rows(0, 120), rows(1, 90)

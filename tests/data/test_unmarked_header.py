@@ -1,4 +1,4 @@
-"""A header is not read as a row where columns are asked for by position."""
+"""A header is not read as a row where columns are requested by position."""
 
 from __future__ import annotations
 
@@ -61,11 +61,11 @@ def test_of_several_columns(tmp_path):
 @pytest.mark.parametrize(
     "first", ["A text of its own\tneg", "a rare one indeed\tneutral", "text\tneg", "bad\tneg"]
 )
-def test_a_first_row_is_no_header(tmp_path, first):
+def test_a_first_row_is_not_mistaken_for_a_header(tmp_path, first):
     assert len(read(tmp_path / "a.tsv", [first, *rows(["neg", "pos"])]).train) == 13
 
 
-def test_a_bad_first_row_is_no_header(tmp_path):
+def test_an_invalid_first_row_is_not_mistaken_for_a_header(tmp_path):
     lines = ["x\tno number", "y\tnone", *rows(["1.5"])]
     with pytest.raises(DataError, match="4 bad rows"):
         read(tmp_path / "a.tsv", lines, "regression")

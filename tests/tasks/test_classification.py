@@ -42,7 +42,7 @@ def test_rows_without_labels_have_no_label_column(task, bert_tokenizer, features
     assert "labels" not in features(task, bert_tokenizer, text=TEXTS).columns
 
 
-def test_loss_is_the_sum_that_transformers_takes_the_mean_of(
+def test_the_loss_is_the_sum_of_the_terms_of_transformers(
     task, bert_tokenizer, tiny_bert, batch_of
 ):
     labels = ["good", "bad", "一般", "bad"]
@@ -171,7 +171,7 @@ def test_unknown_label(task):
 
 
 @pytest.mark.parametrize("labels", [None, [], ["a", "b", "a"]])
-def test_class_names_stand_once(labels, settings):
+def test_class_names_must_be_unique(labels, settings):
     with pytest.raises(UsageError, match=r"data\.labels"):
         ClassificationTask(settings(), labels)
 
@@ -184,6 +184,6 @@ def test_binary_f1_only_of_two_classes(settings):
         ClassificationTask(settings(metric="f1"), ["no", "maybe", "yes"])
 
 
-def test_whose_f1_it_is_is_said(settings):
+def test_the_metric_note_names_the_positive_class(settings):
     assert ClassificationTask(settings(), ["no", "yes"]).metric_note == "f1: positive class yes"
     assert ClassificationTask(settings(), ["no", "maybe", "yes"]).metric_note == ""

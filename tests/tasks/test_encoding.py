@@ -55,7 +55,7 @@ def test_random_pairs_equal_transformers(bert_tokenizer):
         assert_equal_to_transformers(bert_tokenizer, texts, pairs, draw.randrange(5, 40))
 
 
-def test_token_types_only_where_the_tokenizer_names_them(bert_tokenizer, roberta_tokenizer):
+def test_token_types_exist_only_if_the_tokenizer_has_them(bert_tokenizer, roberta_tokenizer):
     columns = encode_texts(bert_tokenizer, ["good"], ["bad plot"], 16)
     assert columns["token_type_ids"][0].tolist() == [0, 0, 0, 1, 1, 1]
     assert "token_type_ids" not in encode_texts(roberta_tokenizer, ["good"], ["bad"], 16)

@@ -54,14 +54,14 @@ def whole(task, table):
 
 def test_every_token_is_in_one_feature(task, table, bert_tokenizer):
     ids = table.gather("input_ids", np.arange(len(table)))
-    own = ids[~np.isin(ids, bert_tokenizer.all_special_ids)]
+    content = ids[~np.isin(ids, bert_tokenizer.all_special_ids)]
     texts = [token for text in TEXTS for token in bert_tokenizer(text)["input_ids"][1:-1]]
-    assert own.tolist() == texts
+    assert content.tolist() == texts
     assert max(table.lengths) <= 9
     assert table.gather("row", np.arange(len(table))).tolist() == [0, 0, 1, 2, 2, 2, 3]
 
 
-def test_what_is_hidden_depends_on_seed_epoch_and_feature_alone(task, table):
+def test_masked_tokens_depend_on_seed_epoch_and_feature_alone(task, table):
     batch, draw = whole(task, table), BatchSeed(3, 1)
     one = task.train_transform(batch, draw)
     assert torch.equal(one.input_ids, task.train_transform(batch, draw).input_ids)
@@ -82,7 +82,7 @@ def test_what_is_hidden_depends_on_seed_epoch_and_feature_alone(task, table):
     assert not any(torch.equal(one.selected_tokens, other.selected_tokens) for other in others)
 
 
-def test_shares_of_the_hidden_tokens():
+def test_shares_of_masked_random_and_unchanged_tokens():
     vocabulary = MaskingVocabulary(4, np.arange(5), np.arange(5, 1000))
     ids, words = np.arange(5, 1000).repeat(20), np.arange(995 * 20)
     generator = np.random.default_rng(0)
@@ -97,7 +97,7 @@ def test_shares_of_the_hidden_tokens():
     assert set(swapped) <= set(range(5, 1000))
 
 
-def test_whole_words_are_hidden_whole():
+def test_whole_words_are_masked():
     vocabulary = MaskingVocabulary(4, np.arange(5), np.arange(5, 99))
     words = np.array([-1, 0, 0, 0, 1, 2, 2, 3, 4, 4, -1])
     ids = np.array([2, *range(10, 19), 3])
@@ -112,29 +112,27 @@ def test_whole_words_are_hidden_whole():
     )
 
 
-def test_layouts_agree_and_the_head_at_chosen_places_gives_what_it_gives_everywhere(
-    task, table, model
-):
+def test_layouts_agree_and_the_head_on_selected_tokens_equals_the_full_head(task, table, model):
     model.double()
     batch = task.train_transform(whole(task, table), BatchSeed(0, 0))
     actual = {}
     for layout in LAYOUTS:
-        own = copy.deepcopy(model)  # a runner leaves its hook on the model
-        runner = EncoderRunner(own, "token", layout)
+        model_copy = copy.deepcopy(model)  # a runner leaves its hook on the model
+        runner = EncoderRunner(model_copy, "token", layout)
         logits = runner(batch)
         everywhere = runner(replace(batch, selected_tokens=None))
         assert logits.shape == (task.count_loss_terms(batch), model.config.vocab_size)
         torch.testing.assert_close(logits, everywhere[batch.selected_tokens], atol=1e-12, rtol=0)
         loss = task.loss(logits, batch)
         loss.backward()
-        actual[layout] = loss.detach(), [p.grad for p in own.parameters()]
+        actual[layout] = loss.detach(), [p.grad for p in model_copy.parameters()]
     for layout in ("unpadded", "packed"):
         assert abs(actual[layout][0] - actual["padded"][0]) < 1e-10
         for one, other in zip(actual[layout][1], actual["padded"][1], strict=True):
             torch.testing.assert_close(one, other, atol=1e-10, rtol=1e-10)
 
 
-def test_perplexity_is_that_of_transformers_loss_and_is_the_same_again(task, table, model):
+def test_perplexity_equals_the_loss_of_transformers_and_is_reproducible(task, table, model):
     runner = EncoderRunner(copy.deepcopy(model), "token")
     actual = evaluate(runner, task, table, CPU)
     assert actual == evaluate(runner, task, table, CPU)
@@ -153,7 +151,7 @@ def test_perplexity_is_that_of_transformers_loss_and_is_the_same_again(task, tab
     assert task.is_better(actual["perplexity"], actual["perplexity"] + 1)
 
 
-def test_rows_without_a_token_to_guess_have_no_perplexity(task, model, bert_tokenizer):
+def test_rows_without_maskable_tokens_are_an_error(task, model, bert_tokenizer):
     unknown = Rows(pa.table({"text": ["😀 😎", "😀"], "line": [1, 2]}), BadRows("smileys.txt"))
     table = featurize(unknown, task.make_encoder(bert_tokenizer, 9), [], None)
     with pytest.raises(DataError, match="no tokens to mask") as content:
@@ -161,13 +159,13 @@ def test_rows_without_a_token_to_guess_have_no_perplexity(task, model, bert_toke
     assert content.value.where == "smileys.txt"
 
 
-def test_a_teacher_is_learnt_from_at_the_chosen_places(task, table, model):
+def test_distillation_uses_the_masked_positions(task, table, model):
     batch = task.train_transform(whole(task, table), BatchSeed(0, 0))
     logits = EncoderRunner(model, "token")(batch).detach()
     assert task.count_distillation_terms(batch) == len(logits) == len(batch.selected_tokens)
     assert float(task.distillation_loss(logits, logits, batch, 2.0)) == pytest.approx(0, abs=1e-4)
     other = logits.flip(-1)
-    p, q = ((each / 2).double().softmax(-1) for each in (other, logits))
+    p, q = ((values / 2).double().softmax(-1) for values in (other, logits))
     wanted = 4 * (p * (p / q).log()).sum()
     assert float(task.distillation_loss(logits, other, batch, 2.0)) == pytest.approx(float(wanted))
 
@@ -188,28 +186,30 @@ def test_a_trained_head_over_a_frozen_half_precision_decoder(task, table, model)
     assert all(p.grad is not None for n, p in model.named_parameters() if n.startswith("cls."))
 
 
-def test_answers_tell_the_likeliest_tokens_of_each_mask(task, model, bert_tokenizer):
+def test_predictions_list_the_most_probable_tokens_per_mask(task, model, bert_tokenizer):
     texts = ["the [MASK] film", "no mask", "[MASK] [MASK]"]
     rows = Rows(pa.table({"text": texts, "line": [1, 2, 3]}), BadRows("here"))
     table = featurize(rows, task.make_encoder(bert_tokenizer, 9), [], None)
     runner = EncoderRunner(copy.deepcopy(model), "token")
     logits = predict_logits(runner, table, CPU, transform=task.predict_transform)
     answers = list(task.decode_predictions(logits, table))
-    assert [len(each["masks"]) for each in answers] == [1, 0, 2]
+    assert [len(answer["masks"]) for answer in answers] == [1, 0, 2]
     model.set_attn_implementation("eager")
     inputs = bert_tokenizer(texts[0], return_tensors="pt", return_token_type_ids=False)
     scores = model(**inputs).logits[0, 2].softmax(-1)
     (best,) = answers[0]["masks"]
     assert best[0]["token"] == bert_tokenizer.decode([int(scores.argmax())]).strip()
     assert best[0]["score"] == pytest.approx(float(scores.max()), abs=1e-6)
-    assert [each["score"] for each in best] == sorted((e["score"] for e in best), reverse=True)
+    assert [guess["score"] for guess in best] == sorted(
+        (guess["score"] for guess in best), reverse=True
+    )
 
 
-def test_a_folder_with_this_head_is_recognised():
+def test_a_folder_with_this_head_is_detected():
     assert detect_task({"architectures": ["RobertaForMaskedLM"]}) == ("masked_lm", None)
 
 
-def test_what_is_shown_is_what_was_hidden(task, table, model, bert_tokenizer):
+def test_the_report_shows_the_masked_tokens(task, table, model, bert_tokenizer):
     """The draw is that of the evaluation: counts, hits and losses add up to the metrics."""
     remaining = []
     metrics = evaluate(
@@ -227,7 +227,7 @@ def test_what_is_shown_is_what_was_hidden(task, table, model, bert_tokenizer):
     labels = batch.labels["labels"].numpy()
     owner = np.repeat(np.arange(len(table)), batch.lengths)[batch.selected_tokens]
     last = int(table.gather("row", np.arange(len(table)))[owner[-1]])
-    own = [
+    masked_tokens = [
         bert_tokenizer.decode([label]).strip() for label in np.asarray(labels)[owner == owner[-1]]
     ]
-    assert content[TEXTS[last]] == " ".join(own)
+    assert content[TEXTS[last]] == " ".join(masked_tokens)

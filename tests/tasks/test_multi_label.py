@@ -36,7 +36,7 @@ def test_unknown_label(task):
         task.encode_labels([["film", "plott"]])
 
 
-def test_loss_is_the_sum_that_transformers_takes_the_mean_of(
+def test_the_loss_is_the_sum_of_the_terms_of_transformers(
     task, bert_tokenizer, tiny_bert, batch_of
 ):
     batch = batch_of(task, bert_tokenizer, text=TEXTS, label=LABELS)
@@ -93,7 +93,7 @@ def test_metrics_by_hand(task, labelled):
     assert values["accuracy"] == pytest.approx(1 / 3)
 
 
-def test_nothing_true_and_nothing_given(task, labelled):
+def test_metrics_without_true_or_predicted_labels(task, labelled):
     values = task.compute_metrics(np.full((2, 3), -3, np.float32), labelled(np.zeros((2, 3))))
     assert (values["f1_micro"], values["f1_macro"]) == (0.0, 0.0)
     assert (values["f1_samples"], values["accuracy"]) == (1.0, 1.0)

@@ -38,7 +38,7 @@ def task(settings) -> QuestionAnsweringTask:
 def rows_of(*rows) -> Rows:
     """(id, question, context, answers) → Rows; an answer stands at its first match."""
     columns = list(zip(*rows, strict=True))
-    starts = [[row[2].index(each) for each in row[3]] for row in rows]
+    starts = [[row[2].index(answer) for answer in row[3]] for row in rows]
     table = {
         "id": pa.array(columns[0], pa.string()), "question": columns[1], "context": columns[2],
         "label": pa.array(columns[3], pa.list_(pa.string())),
@@ -90,18 +90,18 @@ def test_right_answers_score_everything(task, table):
     loss = values.pop("loss")
     thresholds = {values.pop(f"best_{name}_thresh") for name in ("exact", "f1")}
     assert set(values.values()) == {100.0}
-    assert all(0 < each < 1 for each in thresholds) and 0 < loss < 1e-1
+    assert all(0 < threshold < 1 for threshold in thresholds) and 0 < loss < 1e-1
     actual = list(task.decode_predictions(logits, table))
-    assert [each["answer"] for each in actual] == ["very bad", "", "film"]
-    assert [each.get("id", "none") for each in actual] == ["x", "y", "none"]
+    assert [answer["answer"] for answer in actual] == ["very bad", "", "film"]
+    assert [answer.get("id", "none") for answer in actual] == ["x", "y", "none"]
     assert (actual[0]["start"], actual[0]["end"]) == (LONG.index("very"), len(LONG))
     assert (actual[1]["start"], actual[1]["end"]) == (0, 0)
-    assert all(each["score"] > 0.99 for each in actual)
+    assert all(answer["score"] > 0.99 for answer in actual)
 
 
-def test_no_answer_only_where_every_window_says_so(task, table):
+def test_no_answer_needs_every_window(task, table):
     logits = pointing(table, (0, 0), (3, 3), (0, 0), (0, 0), (0, 0))
-    assert [bool(each["answer"]) for each in task.decode_predictions(logits, table)] == [
+    assert [bool(answer["answer"]) for answer in task.decode_predictions(logits, table)] == [
         True,
         False,
         False,
@@ -115,17 +115,20 @@ def test_the_threshold(settings, table):
         task = QuestionAnsweringTask(
             settings(task="question_answering", stride=3, no_answer_threshold=threshold), None
         )
-        given[threshold] = [bool(each["answer"]) for each in task.decode_predictions(logits, table)]
+        given[threshold] = [
+            bool(answer["answer"]) for answer in task.decode_predictions(logits, table)
+        ]
     assert given == {0.5: [False] * 3, 1 - 1e-9: [True] * 3}
 
 
-def test_every_question_gets_an_answer_where_none_is_without(settings, table):
+def test_every_question_has_an_answer_without_unanswerable(settings, table):
     task = QuestionAnsweringTask(
         settings(task="question_answering", stride=3, unanswerable=False), None
     )
     assert task.metric_names == ("f1", "exact", "loss") and task.threshold is None
     assert all(
-        each["answer"] for each in task.decode_predictions(pointing(table, *[(0, 0)] * 5), table)
+        answer["answer"]
+        for answer in task.decode_predictions(pointing(table, *[(0, 0)] * 5), table)
     )
 
 
@@ -134,7 +137,9 @@ def test_an_answer_is_at_most_so_long(settings, table):
         settings(task="question_answering", stride=3, max_answer_length=2), None
     )
     logits = pointing(table, (3, 12), (3, 12), (3, 9), (3, 4), (3, 4))
-    assert all(len(each["answer"].split()) <= 2 for each in task.decode_predictions(logits, table))
+    assert all(
+        len(answer["answer"].split()) <= 2 for answer in task.decode_predictions(logits, table)
+    )
 
 
 def test_groups_that_are_not_there_have_no_metric(task, bert_tokenizer, settings):
@@ -211,5 +216,5 @@ def test_the_features_of_the_official_dev_set(settings):
     assert len(read) > 5_900
     others = {pair for pair in read if pair[0] != pair[1]}
     assert others == WITHIN_A_WORD
-    answerable = {row for row, each in enumerate(answers) if each}
+    answerable = {row for row, texts in enumerate(answers) if texts}
     assert answerable == set(table.gather("row", every)[start > 0].tolist())

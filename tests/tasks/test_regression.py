@@ -25,7 +25,7 @@ def test_features(task, bert_tokenizer, features):
     assert column == pytest.approx(LABELS)
 
 
-def test_loss_is_the_sum_that_transformers_takes_the_mean_of(
+def test_the_loss_is_the_sum_of_the_terms_of_transformers(
     task, bert_tokenizer, tiny_bert, batch_of
 ):
     batch = batch_of(task, bert_tokenizer, text=TEXTS, label=LABELS)
@@ -70,7 +70,7 @@ def test_metrics_by_hand(task, labelled):
 @pytest.mark.parametrize(
     ("answers", "truth"), [([2, 2, 2], [0, 1, 2]), ([0, 1, 2], [2, 2, 2]), ([1], [1])]
 )
-def test_a_constant_correlates_with_nothing(task, answers, truth, labelled):
+def test_a_constant_has_correlation_zero(task, answers, truth, labelled):
     values = task.compute_metrics(np.array(answers, np.float32)[:, None], labelled(truth))
     assert (values["pearson"], values["spearman"]) == (0.0, 0.0)
 
@@ -101,7 +101,7 @@ def test_answers_equal_the_pipeline(task, bert_tokenizer, tiny_bert, logits_of):
         assert entry["label"] == "score"
 
 
-def test_the_head_begins_at_the_mean(task, labelled):
+def test_the_head_is_initialized_with_the_mean(task, labelled):
     head = {"classifier.weight": torch.ones(1, 4), "classifier.bias": torch.zeros(1)}
     task.init_head(head, labelled([1.0, 2.0, 6.0]))
     assert head["classifier.bias"].item() == 3.0

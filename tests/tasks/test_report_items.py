@@ -34,14 +34,14 @@ def test_scores_by_class():
 def test_rows_to_look_at():
     worst = np.array([0.1, -np.inf, 0.9])
     tables = list(example_tables(("n",), lambda n: [n], (worst, ""), (np.arange(20.0), "")))
-    assert [each.name for each in tables] == ["worst", "uncertain"]
+    assert [table.name for table in tables] == ["worst", "uncertain"]
     assert tables[0].rows == [[2], [0]]
     assert tables[1].rows == [[19 - n] for n in range(MAX_EXAMPLES)]
     none = np.full(3, -np.inf)
     assert list(example_tables(("n",), lambda n: [n], (none, ""), None)) == []
 
 
-def test_what_no_page_may_hold():
+def test_unprintable_characters_are_replaced():
     assert replace_unprintable("a\x00\x1b\ud800b\n中") == "a���b\n中"
     assert clip_text("  one \n two ") == "one two"
     assert clip_text("x" * 400, 10) == "xxxxxxxxx…"

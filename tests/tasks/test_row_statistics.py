@@ -16,7 +16,7 @@ TEXTS = ["a good film", "dull", "the plot is bad", "good good plot", "a bad film
 
 
 class Table:
-    """Stands for a feature table whose rows are a feature each."""
+    """A minimal feature table with one feature per row."""
 
     def __init__(self, labels):
         self.columns = {"labels": np.asarray(labels), "row": np.arange(len(labels))}
@@ -48,7 +48,7 @@ CASES = [
 
 
 @pytest.mark.parametrize(("name", "threshold"), CASES)
-def test_one_answer_a_row(name, threshold, settings):
+def test_statistics_of_one_prediction_per_row(name, threshold, settings):
     labels, targets, logits = SEQUENCES[name]
     targets = np.minimum(targets, 1) if name == "multi_label" else np.asarray(targets)
     task = build_task(settings(task="classification" if name == "binary" else name), labels)
@@ -67,7 +67,7 @@ def test_one_answer_a_row(name, threshold, settings):
 
 
 @pytest.mark.parametrize("name", SEQUENCES)
-def test_what_is_not_finite_tells_nothing(name, settings):
+def test_statistics_of_non_finite_logits_are_none(name, settings):
     labels, targets, logits = SEQUENCES[name]
     task = build_task(settings(task="classification" if name == "binary" else name), labels)
     assert task.per_row_statistics(np.full_like(logits, np.nan), Table(targets)) is None
@@ -97,16 +97,16 @@ def check_tokens(task, tokenizer, rows, classes, without=()):
         table = featurize(Rows(rows.take(drawn), BadRows("x")), encode, [], None)
         content = task.compute_metrics(np.concatenate([logits[n] for n in drawn]), table)
         expected = {name: value for name, value in content.items() if name not in without}
-        own = {name: v[folder] for name, v in actual.items() if not np.isnan(v[folder])}
-        assert own == pytest.approx(expected, abs=1e-9), draw
+        sampled = {name: v[folder] for name, v in actual.items() if not np.isnan(v[folder])}
+        assert sampled == pytest.approx(expected, abs=1e-9), draw
 
 
 def test_entities(settings, bert_tokenizer):
     labels = ["O", "B-film", "I-film", "B-plot", "I-plot"]
     words = [text.split() for text in TEXTS[:5]]
     texts, bounds = zip(*map(join_words, words), strict=True)
-    starts, stops = ([[pair[side] for pair in each] for each in bounds] for side in (0, 1))
-    tags = [[labels[(n + k) % 5] for k in range(len(each))] for n, each in enumerate(words)]
+    starts, stops = ([[pair[side] for pair in words] for words in bounds] for side in (0, 1))
+    tags = [[labels[(n + k) % 5] for k in range(len(sentence))] for n, sentence in enumerate(words)]
     rows = pa.table({
         "text": texts, "starts": starts, "stops": stops, "label": tags, "line": [1, 2, 3, 4, 5],
     })  # fmt: skip
@@ -120,7 +120,7 @@ def test_questions_in_windows(settings, bert_tokenizer, unanswerable):
     answers = [["very bad", "bad"], ["good film"], ["dull"], ["plot"], ["plot", "good"]]
     if unanswerable:
         answers[2] = []
-    starts = [[c.index(a) for a in each] for c, each in zip(contexts, answers, strict=True)]
+    starts = [[c.index(a) for a in texts] for c, texts in zip(contexts, answers, strict=True)]
     rows = pa.table({
         "id": ["1", "2", "3", "4", "5"], "question": ["bad"] * 5, "context": contexts,
         "label": pa.array(answers, pa.list_(pa.string())),
@@ -133,6 +133,6 @@ def test_questions_in_windows(settings, bert_tokenizer, unanswerable):
     check_tokens(task, bert_tokenizer, rows, 2, without=names)
 
 
-def test_masked_words_tell_nothing_row_by_row(settings):
+def test_masked_lm_has_no_row_statistics(settings):
     task = build_task(settings(task="masked_lm"), None)
     assert task.per_row_statistics(np.ones((3, 2)), Table([0, 0, 0])) is None

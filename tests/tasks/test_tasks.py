@@ -54,7 +54,7 @@ def test_the_schema_admits_the_tasks_without_torch():
 
 
 @pytest.mark.parametrize("name", ["classification", "multi_label", "regression"])
-def test_a_saved_model_is_recognised(name, tiny_bert, tmp_path, settings):
+def test_a_saved_model_is_detected(name, tiny_bert, tmp_path, settings):
     labels = None if name == "regression" else [f"类{number}" for number in range(12)]
     tiny_bert(build_task(settings(task=name), labels)).save_pretrained(tmp_path)
     config = json.loads((tmp_path / "config.json").read_text(encoding="utf-8"))
@@ -69,7 +69,7 @@ def test_a_saved_model_is_recognised(name, tiny_bert, tmp_path, settings):
         ({"0": "LABEL_0"}, ("regression", None)),
     ],
 )
-def test_a_folder_that_does_not_say_its_problem(id2label, expected):
+def test_a_folder_without_a_problem_type_is_detected(id2label, expected):
     heads = ["RobertaForSequenceClassification"]
     assert detect_task({"architectures": heads, "id2label": id2label}) == expected
 

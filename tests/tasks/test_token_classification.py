@@ -75,17 +75,17 @@ def test_layouts_agree_in_loss_and_gradients(task, model, table):
     assert abs(actual["unpadded"][0] - actual["padded"][0]) < 1e-10
     for one, other in zip(actual["unpadded"][1], actual["padded"][1], strict=True):
         torch.testing.assert_close(one, other, atol=1e-10, rtol=1e-10)
-    own = torch.tensor(0.0, dtype=torch.float64)
+    total = torch.tensor(0.0, dtype=torch.float64)
     model.set_attn_implementation("eager")
     for number in range(len(table)):
-        each = collate(table, np.array([number]), task.label_columns)
-        labels = each.labels["labels"]
-        logits = model(input_ids=each.input_ids[None]).logits[0]
+        batch = collate(table, np.array([number]), task.label_columns)
+        labels = batch.labels["labels"]
+        logits = model(input_ids=batch.input_ids[None]).logits[0]
         remaining = labels != -100
-        own += torch.nn.functional.cross_entropy(
+        total += torch.nn.functional.cross_entropy(
             logits[remaining], labels[remaining], reduction="sum"
         )
-    assert abs(own - actual["padded"][0]) < 1e-10
+    assert abs(total - actual["padded"][0]) < 1e-10
 
 
 def test_every_word_is_one_term(task, table):
@@ -139,8 +139,8 @@ def test_no_finite_logits_never_win(task, table):
 
 def test_spans_have_the_characters_of_the_text(task, table):
     answers = list(task.decode_predictions(perfect(task, table), table))
-    assert [each["text"] for each in answers] == table.rows.column("text")
-    spans = [[(s["label"], s["text"]) for s in each["spans"]] for each in answers]
+    assert [answer["text"] for answer in answers] == table.rows.column("text")
+    spans = [[(s["label"], s["text"]) for s in answer["spans"]] for answer in answers]
     assert spans == [
         [("film", "good film")], [("plot", "plots")],
         [("plot", "bad plot"), ("film", "the film")], [("film", "好 film")],
@@ -162,7 +162,7 @@ def test_the_evaluation_does_not_depend_on_layout_or_budget(task, model, table):
     np.testing.assert_allclose(small, predict_logits(runner, table, precision), atol=1e-5)
 
 
-def test_a_saved_folder_is_recognised_and_a_pipeline_gives_the_same_entities(
+def test_a_saved_folder_is_detected_and_a_pipeline_predicts_the_same_entities(
     task, model, bert_tokenizer, tmp_path
 ):
     model.float().save_pretrained(tmp_path)
@@ -177,8 +177,8 @@ def test_a_saved_folder_is_recognised_and_a_pipeline_gives_the_same_entities(
     theirs = pipeline("token-classification", str(tmp_path), aggregation_strategy="first")
     seen = 0
     for answer in ours:
-        actual = {(each["start"], each["end"]) for each in theirs(answer["text"])}
-        # The pipeline parts two entities only at B, and calls a change of type a new one too.
+        actual = {(entity["start"], entity["end"]) for entity in theirs(answer["text"])}
+        # The pipeline separates two entities only at B, and calls a change of type a new one too.
         for span in answer["spans"]:
             assert (span["start"], span["end"]) in actual
             seen += 1

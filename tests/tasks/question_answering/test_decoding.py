@@ -45,7 +45,7 @@ def naive(logits, lengths, begins, ends, rows, longest):
     result = []
     for row in sorted(actual):
         spans, nulls = actual[row]
-        best = sorted(spans.items(), key=lambda each: -each[1])[:N_BEST]
+        best = sorted(spans.items(), key=lambda span_score: -span_score[1])[:N_BEST]
         (start, end), score = best[0]
         result.append((start, end, score, min(nulls), np.logaddexp.reduce([s for _, s in best])))
     return result

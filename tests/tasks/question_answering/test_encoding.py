@@ -72,7 +72,7 @@ def test_a_question_that_leaves_no_step_has_no_window(bert_tokenizer):
     assert set(encode_windows(bert_tokenizer, [question], [long], 32, 8).row) == {0}
 
 
-def test_the_tokenizer_is_left_as_it_was(bert_tokenizer):
+def test_the_tokenizer_is_not_changed(bert_tokenizer):
     bert_tokenizer.backend_tokenizer.enable_truncation(5)
     bert_tokenizer.backend_tokenizer.enable_padding(length=7)
     made = encode_windows(bert_tokenizer, ["good"], ["a film " * 9], 64, 8)
@@ -95,7 +95,7 @@ def test_targets(bert_tokenizer):
     """[CLS] good [SEP] a film ! the plot is … : the answer lies in one, both or no window."""
     context = "a film , the plot bad bad bad bad bad good"
     answers = [["the plot"], ["film"], [], ["good"], ["the plot bad bad bad bad bad good"], ["lot"]]
-    offsets = [[context.index(each[0])] if each else [] for each in answers]
+    offsets = [[context.index(texts[0])] if texts else [] for texts in answers]
     made = encode_windows(bert_tokenizer, ["good"] * 6, [context] * 6, 12, 4)
     start, end = answer_positions(made, answers, offsets)
     by_row = {
@@ -120,11 +120,11 @@ def test_targets(bert_tokenizer):
 
 
 def read_back(tokenizer, context, answers, max_length=64, stride=8):
-    """What the tokens that each answer is learnt as stand for, in each window that holds it."""
+    """The text of the target tokens of each answer, in each window that contains it."""
     count = len(answers)
     made = encode_windows(tokenizer, ["good"] * count, [context] * count, max_length, stride)
     start, end = answer_positions(
-        made, [[each] for each in answers], [[context.index(a)] for a in answers]
+        made, [[answer] for answer in answers], [[context.index(a)] for a in answers]
     )
     first = np.cumsum(made.input_ids.sizes) - made.input_ids.sizes
     return [
@@ -152,14 +152,14 @@ def read_back(tokenizer, context, answers, max_length=64, stride=8):
     ],
 )
 @pytest.mark.parametrize("name", ["bert_tokenizer", "roberta_tokenizer"])
-def test_an_answer_keeps_to_its_own_tokens(name, context, answer, tokens, request):
+def test_an_answer_has_its_tokens_alone(name, context, answer, tokens, request):
     [actual] = read_back(request.getfixturevalue(name), context, [answer])
-    assert {each.strip() for each in actual} == {tokens} or (
-        name == "roberta_tokenizer" and {each.strip() for each in actual} == {answer.strip()}
+    assert {text.strip() for text in actual} == {tokens} or (
+        name == "roberta_tokenizer" and {text.strip() for text in actual} == {answer.strip()}
     )
 
 
-def test_a_character_of_several_tokens_is_taken_whole(roberta_tokenizer):
+def test_a_character_of_several_tokens_is_complete_in_the_answer(roberta_tokenizer):
     context = "a 中 b 国"
     assert len(roberta_tokenizer("中", add_special_tokens=False)["input_ids"]) > 1
     assert read_back(roberta_tokenizer, context, ["中", "国", "中 b"]) == [{"中"}, {"国"}, {"中 b"}]

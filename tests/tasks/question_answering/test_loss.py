@@ -22,15 +22,17 @@ def test_apart():
     assert torch.equal(pad_sequences(values, torch.tensor([1, 3, 2])), expected)
 
 
-def test_it_is_transformers_loss_of_each_sequence():
+def test_the_span_loss_equals_transformers():
     torch.manual_seed(0)
     lengths, start, end = torch.tensor([4, 7, 1]), torch.tensor([3, 0, 0]), torch.tensor([3, 5, 0])
     logits = torch.randn(12, 2, dtype=torch.float64, requires_grad=True)
     total, at = 0.0, 0
     for length, a, b in zip(lengths.tolist(), start, end, strict=True):
-        part = logits[at : at + length]
+        window_logits = logits[at : at + length]
         cross = torch.nn.CrossEntropyLoss()
-        total += (cross(part[None, :, 0], a[None]) + cross(part[None, :, 1], b[None])) / 2
+        total += (
+            cross(window_logits[None, :, 0], a[None]) + cross(window_logits[None, :, 1], b[None])
+        ) / 2
         at += length
     loss = span_loss(logits, lengths, start, end)
     torch.testing.assert_close(loss, total, atol=1e-12, rtol=0)
@@ -49,7 +51,7 @@ def batch(settings, bert_tokenizer):
             "question": ["good film", "the plot", "bad", "dull plot a film", "a"],
             "context": contexts,
             "label": [["film"], [], ["plot"], ["good bad"], ["bad"]],
-            "start": [[each.find(w)] if w else [] for each, w in zip(
+            "start": [[context.find(w)] if w else [] for context, w in zip(
                 contexts, ["film", "", "plot", "good bad", "bad"], strict=True)],
             "line": [1, 2, 3, 4, 5],
         }
@@ -74,7 +76,7 @@ def test_the_layout_changes_neither_loss_nor_gradients(batch, bert_tokenizer):
         runner = EncoderRunner(model, task.level, layout)
         loss = task.loss(runner(made), made)
         loss.backward()
-        actual[layout] = loss.detach(), [each.grad for each in model.parameters()]
+        actual[layout] = loss.detach(), [parameter.grad for parameter in model.parameters()]
     assert task.count_loss_terms(made) == len(made)
     for layout in ("unpadded", "packed"):
         torch.testing.assert_close(actual[layout][0], actual["padded"][0], atol=1e-10, rtol=0)
@@ -82,7 +84,7 @@ def test_the_layout_changes_neither_loss_nor_gradients(batch, bert_tokenizer):
             torch.testing.assert_close(one, other, atol=1e-10, rtol=0)
 
 
-def test_the_loss_of_the_metrics_is_the_mean_of_the_training_s(settings, bert_tokenizer):
+def test_the_metric_loss_is_the_mean_training_loss(settings, bert_tokenizer):
     task = QuestionAnsweringTask(settings(task="question_answering", stride=2), None)
     rows = Rows(
         pa.table(
@@ -107,7 +109,7 @@ def test_the_loss_of_the_metrics_is_the_mean_of_the_training_s(settings, bert_to
 
 
 @pytest.mark.parametrize("temperature", [1.0, 3.0])
-def test_a_teacher_s_spans_are_learnt_over_context_and_cls_alone(batch, temperature):
+def test_span_distillation_covers_context_and_cls_alone(batch, temperature):
     """The loss and its gradient against a loop over windows, in fp64."""
     task, made = batch
     torch.manual_seed(0)

@@ -116,7 +116,7 @@ def test_the_best_threshold_is_the_best_of_all(seed):
     assert mean(threshold) == pytest.approx(best)
 
 
-def test_nothing_answered_may_be_best():
+def test_the_best_threshold_can_predict_no_answer():
     zeros = np.zeros(3)
     best = find_best_threshold(
         zeros, np.ones(3, bool), np.array([0.1, 0.2, 0.3]), np.zeros(3, bool)
@@ -126,7 +126,7 @@ def test_nothing_answered_may_be_best():
 
 @pytest.mark.realdata
 @pytest.mark.skipif("BERTFT_DATA" not in os.environ, reason="BERTFT_DATA is not set")
-def test_a_published_model_gets_its_official_score():
+def test_a_published_model_has_its_official_score():
     folder = Path(os.environ["BERTFT_DATA"]) / "squad_v2"
     given = json.loads((folder / "predictions_bert_single.json").read_text(encoding="utf-8"))
     config = DataConfig(
@@ -136,7 +136,7 @@ def test_a_published_model_gets_its_official_score():
     golds = rows.column("label")
     scores = score_answers([given[name] for name in rows.column("id")], golds, "squad")
     values = summarize_scores(
-        scores, np.array([bool(each) for each in golds]), by_answerability=True
+        scores, np.array([bool(answers) for answers in golds]), by_answerability=True
     )
     assert {name: round(value, 3) for name, value in values.items()} == {
         "exact": 78.742, "f1": 81.775, "HasAns_exact": 74.106, "HasAns_f1": 80.182,

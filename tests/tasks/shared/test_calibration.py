@@ -24,7 +24,7 @@ def sampled(rows, classes, seed):
 
 @pytest.mark.parametrize("scale", [0.02, 0.5, 1.0, 3.0, 50.0])
 @pytest.mark.parametrize("classes", [2, 5])
-def test_it_is_the_least_point_of_the_loss(scale, classes, settings, labelled):
+def test_the_temperature_minimizes_the_loss(scale, classes, settings, labelled):
     logits, labels = sampled(400, classes, classes)
     logits = (scale * logits).astype(np.float32)
     task = Classification(settings(), [f"c{n}" for n in range(classes)])
@@ -42,7 +42,7 @@ def test_it_is_the_least_point_of_the_loss(scale, classes, settings, labelled):
     assert abs(float(log_t.grad)) < 1e-7
 
 
-def test_of_several_labels_it_is_one_for_all(settings, labelled):
+def test_several_labels_have_one_temperature(settings, labelled):
     draw = np.random.default_rng(1)
     logits = draw.normal(size=(300, 3)) * 2
     labels = (draw.random((300, 3)) < 1 / (1 + np.exp(-logits))).astype(np.float32)
@@ -56,16 +56,16 @@ def test_of_several_labels_it_is_one_for_all(settings, labelled):
     assert actual == pytest.approx(line.x, rel=1e-6)
 
 
-def test_where_every_answer_is_right_nothing_is_the_least(settings, labelled):
+def test_there_is_no_temperature_if_every_prediction_is_correct(settings, labelled):
     task = Classification(settings(), ["a", "b"])
     right = np.array([[1, 0], [0, 3], [2, 1]], np.float32)
     assert task.best_temperature(right, labelled([0, 1, 0])) is None
     assert task.best_temperature(right, labelled([0, 1, 1])) is not None
 
 
-def test_nor_where_the_logits_say_less_than_nothing():
+def test_there_is_no_temperature_for_logits_worse_than_constant_ones():
     z, y = torch.tensor([[1.0, 0.0], [0.0, 2.0]]).double(), torch.tensor([1, 0])
-    assert minimize_temperature(z, lambda each: F.cross_entropy(each, y)) is None
+    assert minimize_temperature(z, lambda logits: F.cross_entropy(logits, y)) is None
 
 
 def by_definition(confidence, right, bins):

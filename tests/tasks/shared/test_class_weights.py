@@ -1,4 +1,4 @@
-"""Class weights: balanced as scikit-learn and torch define it, asked for by name or in order."""
+"""Class weights: balanced as scikit-learn and torch define it, configured by name or in order."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from bertft.tasks.shared.losses import configured_class_weights
 NAMES = ["bad", "good", "3"]
 
 
-def shaped(task, labelled, labels, **asked):
-    task.configure_loss(LossConfig(**asked), labelled(labels))
+def shaped(task, labelled, labels, **settings_of_loss):
+    task.configure_loss(LossConfig(**settings_of_loss), labelled(labels))
     return task.loss_options
 
 
@@ -40,30 +40,30 @@ def test_balanced_labels_weigh_as_much_true_as_false(settings, labelled):
 
 
 @pytest.mark.parametrize(
-    ("task", "labels", "part"),
+    ("task", "labels", "message"),
     [
         (Classification, [0, 0, 1], "no training row has 3"),
         (MultiLabel, [[1, 0, 0], [0, 0, 1]], "no training row has good"),
         (MultiLabel, [[1, 1, 0], [1, 0, 1]], "every training row has bad"),
     ],
 )
-def test_there_must_be_something_to_balance(task, labels, part, settings, labelled):
-    with pytest.raises(UsageError, match=rf"loss\.class_weights.*{part}"):
+def test_classes_without_rows_cannot_be_balanced(task, labels, message, settings, labelled):
+    with pytest.raises(UsageError, match=rf"loss\.class_weights.*{message}"):
         shaped(task(settings(), NAMES), labelled, labels, class_weights="balanced")
 
 
 @pytest.mark.parametrize(
-    ("asked", "expected"),
+    ("configured", "expected"),
     [
         ({"good": 2}, [1, 2, 1]),
         ({3: 0.5, "bad": 0}, [0, 1, 0.5]),
         ([4, 2, 1], [4, 2, 1]),
     ],
 )
-def test_asked_by_name_or_in_order(asked, expected, settings, labelled):
+def test_weights_can_be_a_mapping_or_a_list(configured, expected, settings, labelled):
     task = Classification(settings(), NAMES)
-    assert list(task.find_problems(LossConfig(class_weights=asked), False)) == []
-    shape = shaped(task, labelled, [0, 1, 2], class_weights=asked, label_smoothing=0.1)
+    assert list(task.find_problems(LossConfig(class_weights=configured), False)) == []
+    shape = shaped(task, labelled, [0, 1, 2], class_weights=configured, label_smoothing=0.1)
     assert (shape.weights.tolist(), shape.label_smoothing, shape.focal_gamma) == (
         expected,
         0.1,
@@ -72,7 +72,7 @@ def test_asked_by_name_or_in_order(asked, expected, settings, labelled):
 
 
 @pytest.mark.parametrize(
-    ("names", "asked", "expected"),
+    ("names", "configured", "expected"),
     [
         (["false", "true"], {True: 2}, [1, 2]),
         (["1.0", "2.0"], {1: 3, "2": 4}, [3, 4]),
@@ -80,9 +80,9 @@ def test_asked_by_name_or_in_order(asked, expected, settings, labelled):
         (["1.1", "1.10"], {"1.10": 5}, [1, 5]),
     ],
 )
-def test_a_key_is_the_class_of_the_same_text_or_number(names, asked, expected):
-    assert list(class_weight_problems(asked, names)) == []
-    assert configured_class_weights(asked, names).tolist() == expected
+def test_a_key_is_the_class_of_the_same_text_or_number(names, configured, expected):
+    assert list(class_weight_problems(configured, names)) == []
+    assert configured_class_weights(configured, names).tolist() == expected
 
 
 def test_list_weights_of_a_mapping_are_those_of_its_classes():
@@ -91,7 +91,7 @@ def test_list_weights_of_a_mapping_are_those_of_its_classes():
 
 
 @pytest.mark.parametrize(
-    ("asked", "parts"),
+    ("configured", "messages"),
     [
         ({3: 1, "3.0": 2}, ["3 and '3.0' are the same class with two weights"]),
         ("ballanced", ["invalid class weights 'ballanced'"]),
@@ -109,11 +109,11 @@ def test_list_weights_of_a_mapping_are_those_of_its_classes():
         ([0, 0, 0], ["every weight is 0"]),
     ],
 )
-def test_what_is_no_weights(asked, parts):
-    actual = [str(problem) for problem in class_weight_problems(asked, NAMES)]
-    assert len(actual) == len(parts)
-    for problem, part in zip(actual, parts, strict=True):
-        assert problem.startswith("loss.class_weights: ") and part in problem
+def test_invalid_weights_are_rejected(configured, messages):
+    actual = [str(problem) for problem in class_weight_problems(configured, NAMES)]
+    assert len(actual) == len(messages)
+    for problem, message in zip(actual, messages, strict=True):
+        assert problem.startswith("loss.class_weights: ") and message in problem
 
 
 def test_the_metric_stays_the_plain_loss(settings, labelled):

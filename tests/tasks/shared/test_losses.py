@@ -97,7 +97,7 @@ def test_without_gamma_they_are_torchs(logits, labels, truth, weights, smoothing
     )
 
 
-def test_as_they_stand_they_are_the_plain_ones_to_the_bit(logits, labels, truth):
+def test_the_default_options_equal_torch_bit_by_bit(logits, labels, truth):
     z = logits.float()
     assert torch.equal(
         cross_entropy_loss(z, labels, LossOptions()), F.cross_entropy(z, labels, reduction="sum")
@@ -110,7 +110,7 @@ def test_as_they_stand_they_are_the_plain_ones_to_the_bit(logits, labels, truth)
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 @pytest.mark.parametrize("gamma", [0.1, 0.5, 1.0, 5.0])
 @pytest.mark.parametrize("size", [1e2, 1e4])
-def test_nothing_breaks_where_a_probability_rounds_to_1_or_0(weighted, smoothing, gamma, size):
+def test_losses_are_finite_if_a_probability_rounds_to_1_or_0(weighted, smoothing, gamma, size):
     w = torch.tensor([2.0, 0.5], dtype=torch.float64) if weighted else None
     shape = LossOptions(w, smoothing, gamma)
     z = torch.tensor([[size, -size], [size, -size]], requires_grad=True)

@@ -89,8 +89,8 @@ def test_sequence_level(kind, columns, terms, plain, temperature):
     assert task.count_distillation_terms(batch) == terms and loss.dtype == torch.float64
     assert loss.item() == pytest.approx(plain(student.detach(), teacher.detach(), temperature))
     loss.backward()
-    wanted = numeric(lambda each: plain(each, teacher.detach(), temperature), student)
-    torch.testing.assert_close(student.grad, wanted, rtol=1e-6, atol=1e-8)
+    expected = numeric(lambda logits: plain(logits, teacher.detach(), temperature), student)
+    torch.testing.assert_close(student.grad, expected, rtol=1e-6, atol=1e-8)
     assert teacher.grad is None
     same = task.distillation_loss(student.detach(), student.detach(), batch, temperature)
     assert float(same) == pytest.approx(0.0, abs=1e-12)
@@ -104,21 +104,23 @@ def test_token_level_takes_the_tokens_that_have_a_class(labelled):
     task = Tagging(DataConfig(name="test", task=Tagging.name), ["O", "B-X", "I-X"])
     classes = [-100, 0, 1, 2, -100, -100, 0, 1, -100, 2]
     chosen = [1, 2, 3, 6, 7, 9] if labelled is None else [1, 2, 9]
-    own = classes if labelled is None else [*classes[:3], *classes[8:]]
-    batch = batch_of(torch.tensor(own), None if labelled is None else np.array(labelled))
+    labels = classes if labelled is None else [*classes[:3], *classes[8:]]
+    batch = batch_of(torch.tensor(labels), None if labelled is None else np.array(labelled))
     student, teacher = pair(10, 3)
     loss = task.distillation_loss(student, teacher, batch, 2.0)
     assert task.count_distillation_terms(batch) == len(chosen) and not task.can_distill_unlabelled
-    wanted = categorical(student.detach()[chosen], teacher.detach()[chosen], 2.0)
-    assert loss.item() == pytest.approx(wanted)
+    expected = categorical(student.detach()[chosen], teacher.detach()[chosen], 2.0)
+    assert loss.item() == pytest.approx(expected)
     loss.backward()
-    wanted = numeric(lambda each: categorical(each[chosen], teacher.detach()[chosen], 2.0), student)
-    torch.testing.assert_close(student.grad, wanted, rtol=1e-6, atol=1e-8)
+    expected = numeric(
+        lambda logits: categorical(logits[chosen], teacher.detach()[chosen], 2.0), student
+    )
+    torch.testing.assert_close(student.grad, expected, rtol=1e-6, atol=1e-8)
     gone = [folder for folder in range(10) if folder not in chosen]
     assert not student.grad[gone].any() and student.grad[chosen].abs().min() > 0
 
 
-def test_masked_lm_takes_the_hidden_places():
+def test_masked_lm_distills_the_masked_positions():
     """Of which alone there are logits, over the vocabulary."""
     task = MaskedLM(DataConfig(name="test", task=MaskedLM.name), None)
     batch = batch_of(torch.tensor([4, 0, 2]))
@@ -127,8 +129,8 @@ def test_masked_lm_takes_the_hidden_places():
     assert task.count_distillation_terms(batch) == 3
     assert loss.item() == pytest.approx(categorical(student.detach(), teacher.detach(), 2.0))
     loss.backward()
-    wanted = numeric(lambda each: categorical(each, teacher.detach(), 2.0), student)
-    torch.testing.assert_close(student.grad, wanted, rtol=1e-6, atol=1e-8)
+    expected = numeric(lambda logits: categorical(logits, teacher.detach(), 2.0), student)
+    torch.testing.assert_close(student.grad, expected, rtol=1e-6, atol=1e-8)
 
 
 def test_spans_are_two_distributions_over_a_sequences_own_tokens():
@@ -140,12 +142,12 @@ def test_spans_are_two_distributions_over_a_sequences_own_tokens():
     batch.labels["char_start"] = torch.where(context, 5, -1)
     student, teacher = pair(10, 2)
 
-    def plain(each):
+    def plain(logits):
         total, at = 0.0, 0
         for length in LENGTHS:
             places = [p for p in range(at, at + length) if seen[p]]
             for side in (0, 1):
-                s, t = ([float(x[p, side]) for p in places] for x in (each, teacher.detach()))
+                s, t = ([float(x[p, side]) for p in places] for x in (logits, teacher.detach()))
                 total += 0.5 * 4.0 * kl(softened(t, 2.0), softened(s, 2.0))
             at += length
         return total

@@ -36,7 +36,7 @@ def test_nothing_lies_beyond_0_and_1():
     assert actual.thresholds.tolist() == [0.5] and actual.predicted.tolist() == [2]
 
 
-def test_neighbours_with_nothing_between_are_told_apart():
+def test_adjacent_floats_are_separated():
     low = 0.3
     high = np.nextafter(low, 1)
     actual = threshold_curve(np.array([low, high]), np.array([False, True]))
@@ -44,7 +44,7 @@ def test_neighbours_with_nothing_between_are_told_apart():
     assert actual.f1()[k] == 1 and low < actual.thresholds[k] <= high
 
 
-def test_of_equals_the_nearest_to_one_half_is_taken():
+def test_ties_choose_the_threshold_closest_to_one_half():
     thresholds = np.array([0.1, 0.45, 0.5, 0.8])
     assert best_index(np.array([1.0, 1, 0, 1]), thresholds) == 1
     assert best_index(np.array([1.0, 1, 1, 1]), thresholds) == 2
@@ -52,7 +52,7 @@ def test_of_equals_the_nearest_to_one_half_is_taken():
 
 @pytest.mark.parametrize("metric", ["f1", "accuracy", "f1_macro", "f1_micro", "matthews", "loss"])
 @pytest.mark.parametrize("seed", [0, 1, 2])
-def test_of_two_classes_it_is_the_best_of_the_metric(metric, seed, settings, labelled):
+def test_the_threshold_of_two_classes_maximizes_the_metric(metric, seed, settings, labelled):
     draw = np.random.default_rng(seed)
     truth = (draw.random(60) < 0.25).astype(int)
     p = np.clip(np.round(draw.normal(0.25 + 0.2 * truth, 0.15), 2), 0.01, 0.99)
@@ -70,7 +70,7 @@ def test_of_two_classes_it_is_the_best_of_the_metric(metric, seed, settings, lab
     assert np.abs(p - threshold).min() > 1e-3, "it lies between scores, not on one"
 
 
-def test_what_gains_nothing_stays_at_one_half(settings, labelled):
+def test_a_threshold_without_gain_stays_at_one_half(settings, labelled):
     task = Classification(settings(), ["no", "yes"])
     p = np.array([0.1, 0.3, 0.6, 0.9])
     assert task.best_threshold(two(p), labelled([0, 0, 1, 1])) == (0.5, "accuracy")
@@ -91,21 +91,21 @@ def test_of_several_labels_micro_f1_is_the_best_of_all_combinations(seed, settin
     assert (set(threshold), name) == ({"a", "b", "c"}, "f1_micro")
     task.set_threshold(threshold)
     actual = task.compute_metrics(logits, rows)["f1_micro"]
-    each = []
+    levels_by_label = []
     for c in range(3):
         scores = 1 / (1 + np.exp(-logits[:, c]))
         levels = {((scores >= t).sum(), truth[scores >= t, c].sum())
                   for t in [0, *(np.unique(scores) + 1e-6)]}  # fmt: skip
-        each.append(levels)
+        levels_by_label.append(levels)
     every = max(
         2 * sum(both for _, both in chosen) / (truth.sum() + sum(given for given, _ in chosen))
-        for chosen in itertools.product(*each)
+        for chosen in itertools.product(*levels_by_label)
     )
     assert actual == pytest.approx(every, abs=1e-12)
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_else_it_is_the_best_f1_of_each_label(seed, settings, labelled):
+def test_other_metrics_maximize_the_f1_of_each_label(seed, settings, labelled):
     logits, truth = several(seed)
     truth[:, 0] = 0  # nobody has it: there is nothing to tune
     task, rows = MultiLabel(settings(metric="accuracy"), ["a", "b", "c"]), labelled(truth)
@@ -124,10 +124,14 @@ def test_else_it_is_the_best_f1_of_each_label(seed, settings, labelled):
 def test_answers_follow_the_threshold(settings):
     task = Classification(settings(), ["no", "yes"])
     logits = two(np.array([0.3, 0.45, 0.7]))
-    assert [each["label"] for each in task.decode_predictions(logits, None)] == ["no", "no", "yes"]
+    assert [prediction["label"] for prediction in task.decode_predictions(logits, None)] == [
+        "no",
+        "no",
+        "yes",
+    ]
     task.set_threshold(0.4)
     actual = list(task.decode_predictions(logits, None))
-    assert [each["label"] for each in actual] == ["no", "yes", "yes"]
+    assert [prediction["label"] for prediction in actual] == ["no", "yes", "yes"]
     assert actual[1]["score"] == actual[1]["scores"]["yes"] == pytest.approx(0.45)
 
 

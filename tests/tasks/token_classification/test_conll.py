@@ -45,7 +45,7 @@ def test_only_spaces_and_tabs_separate(read, separator, space):
 
 
 @pytest.mark.parametrize("separator", ["\t", " "])
-def test_every_word_and_tag_comes_back(tmp_path, separator):
+def test_words_and_tags_round_trip(tmp_path, separator):
     symbol = st.characters(blacklist_categories=("Cs",), blacklist_characters="\r\n\t \ufeff")
     words = st.text(symbol, min_size=1, max_size=4).filter(
         lambda word: not word.startswith(("#", "-DOCSTART-", "<", "{", "["))
@@ -56,7 +56,7 @@ def test_every_word_and_tag_comes_back(tmp_path, separator):
     @given(st.lists(sentence, min_size=1, max_size=4))
     def check(sentences):
         path, bad = tmp_path / "a.conll", BadRows("a.conll")
-        blocks = ("".join(f"{w}{separator}{t}\n" for w, t in each) for each in sentences)
+        blocks = ("".join(f"{w}{separator}{t}\n" for w, t in sentence) for sentence in sentences)
         path.write_text("\n".join(blocks), encoding="utf-8", newline="")
         rows = read_conll(path, FIRST_AND_LAST, DataConfig(name="t"), bad)
         actual = [list(zip(*fields, strict=True)) for _, fields in rows]
@@ -132,7 +132,7 @@ def test_words_that_look_like_other_formats(read):
     assert read("[\n{\n<b>\n", WORDS_ALONE) == [[["[", "{", "<b>"]]]
 
 
-def test_one_column_of_both_is_refused(read):
+def test_one_column_for_words_and_tags_is_rejected(read):
     with pytest.raises(DataError, match="words and tags are both in column 1"):
         read(SENTENCE, ColumnSpec((1,), ("label",)))
 

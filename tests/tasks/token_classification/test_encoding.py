@@ -19,10 +19,10 @@ def rows(*sentences):
 
 
 def lists(column):
-    return [each.tolist() for each in column]
+    return [values.tolist() for values in column]
 
 
-def test_the_first_token_stands_for_the_word(bert_tokenizer):
+def test_the_first_token_represents_the_word(bert_tokenizer):
     actual = encode_words(bert_tokenizer, rows(["the", "plots", "!"]), [[1, 2, 0]], 16)
     tokens = bert_tokenizer.convert_ids_to_tokens(actual["input_ids"][0])
     assert tokens == ["[CLS]", "the", "plot", "##s", "!", "[SEP]"]
@@ -32,23 +32,25 @@ def test_the_first_token_stands_for_the_word(bert_tokenizer):
     assert actual["row"] == [0]
 
 
-def test_a_long_sentence_is_cut_into_windows_that_share_words(bert_tokenizer):
+def test_a_long_sentence_is_split_into_overlapping_windows(bert_tokenizer):
     words = ["the", "film", "a", "plots", "good", "bad", "dull", "plot"]
     actual = encode_words(bert_tokenizer, rows(["a"], words), [[5], list(range(8))], 7)
     assert actual["row"] == [0, 1, 1]
     assert all(len(ids) <= 7 for ids in actual["input_ids"])
-    owned = [word for each in lists(actual["word"])[1:] for word in each if word >= 0]
-    assert owned == list(range(8))
+    predicted = [word for words in lists(actual["word"])[1:] for word in words if word >= 0]
+    assert predicted == list(range(8))
     for word, label in zip(actual["word"], actual["labels"], strict=True):
         assert label[word < 0].tolist() == [-100] * int((word < 0).sum())
-    assert [c for each in lists(actual["labels"])[1:] for c in each if c >= 0] == list(range(8))
+    assert [c for classes in lists(actual["labels"])[1:] for c in classes if c >= 0] == list(
+        range(8)
+    )
 
 
-def test_a_word_longer_than_the_window_or_of_no_token_is_kept(bert_tokenizer):
+def test_a_word_longer_than_the_window_or_without_tokens_is_kept(bert_tokenizer):
     actual = encode_words(bert_tokenizer, rows(["untrue" + "s" * 20, "\u200d", "a"]), None, 5)
     assert "labels" not in actual
-    owned = [word for each in lists(actual["word"]) for word in each if word >= 0]
-    assert owned == [0, 1, 2]
+    predicted = [word for words in lists(actual["word"]) for word in words if word >= 0]
+    assert predicted == [0, 1, 2]
     tokens = [bert_tokenizer.convert_ids_to_tokens(ids) for ids in actual["input_ids"]]
     assert "[UNK]" in tokens[-1] or "[UNK]" in tokens[-2]
 

@@ -118,7 +118,7 @@ def test_lists_in_text_that_cannot_be_read_are_bad_rows(read):
         read(good + "\"['Ann', 'sang']\",\"['O']\"\n", "a.csv")
 
 
-def test_brackets_are_words_where_the_tags_say_so(read):
+def test_brackets_are_words_if_the_number_of_tags_requires_it(read):
     text = "text,label\n[ Music ] Ann,O O O B-PER\n[Ann],B-PER\nIn Oslo,O B-LOC\n"
     assert rows_of(read(text, "a.csv").train)[:2] == [
         (["[", "Music", "]", "Ann"], ["O", "O", "O", "B-PER"]), (["[Ann]"], ["B-PER"])
@@ -159,7 +159,7 @@ def test_true_and_false_need_names(read):
     assert rows_of(splits.train)[1] == (["In", "Oslo"], ["O", "NAME"])
 
 
-def test_names_of_another_notation_are_kept_as_the_user_gives_them(read):
+def test_configured_names_of_another_notation_are_kept(read):
     names = ["O", "B_PER", "I_PER", "B_LOC", "I_LOC"]
     spelled = [(words, [tag.replace("-", "_") for tag in tags]) for words, tags in SENTENCES]
     splits = read(as_json_lines(spelled), "a.jsonl", as_json_lines(SENTENCES), labels=names)
@@ -179,7 +179,7 @@ def biluo(tags):
     ] + [{"B-PER": "U-PER", "B-LOC": "U-LOC"}.get(tags[-1], tags[-1])]
 
 
-def test_splits_in_two_schemes_are_kept_in_that_of_train(read):
+def test_splits_are_converted_to_the_scheme_of_train(read):
     other = as_json_lines([(words, biluo(tags)) for words, tags in SENTENCES])
     splits = read(as_json_lines(SENTENCES), "a.jsonl", other)
     assert rows_of(splits.validation) == rows_of(splits.train) == SENTENCES
@@ -225,7 +225,7 @@ KAGGLE = "Sentence #,Word,POS,Tag\n" + "".join(
 @pytest.mark.parametrize("name", ["a.csv", "a.jsonl"])
 @pytest.mark.parametrize("text", ["Word", "Sentence #"])
 @pytest.mark.parametrize("policy", ["error", "skip"])
-def test_one_word_per_row_is_refused(read, name, text, policy):
+def test_one_word_per_row_is_rejected(read, name, text, policy):
     content = KAGGLE
     if name == "a.jsonl":
         head, *lines = (line.split(",") for line in KAGGLE.splitlines())

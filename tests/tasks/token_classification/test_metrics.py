@@ -61,7 +61,7 @@ def test_entities_are_those_of_seqeval(scheme):
             tags = [tag for tag, _ in sentence]
             assert extract_entities(parsed(tags, scheme)) == get_entities(theirs(tags))
             strict = schemes.Entities([theirs(tags)], STRICT[scheme]).entities[0]
-            expected = [(each.tag, each.start, each.end - 1) for each in strict]
+            expected = [(entity.tag, entity.start, entity.end - 1) for entity in strict]
             assert extract_strict_entities(parsed(tags, scheme), scheme) == expected
             if find_invalid_tag(tags, scheme) is None:
                 assert extract_entities(parsed(tags, scheme)) == expected

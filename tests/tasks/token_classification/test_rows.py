@@ -96,7 +96,7 @@ def test_lists_in_json_lines_and_parquet(read, tmp_path):
         assert splits.class_names == ["O", "B-P", "I-P"]
 
 
-def test_text_beside_tags(read):
+def test_text_with_a_string_of_tags(read):
     splits = read('text,label\nAnn sings,B-P O\n北京好,B-L I-L O\n"a b","O O"\n', "a.csv")
     assert words(splits.train) == [["Ann", "sings"], ["北", "京", "好"], ["a", "b"]]
 
@@ -110,7 +110,7 @@ def test_classes_by_number_and_name(read):
     assert splits.class_names == ["O", "B-X", "I-X"]
 
 
-def test_iob1_is_kept_as_bio_and_told(read):
+def test_iob1_is_converted_to_bio_and_reported(read):
     splits = read("a I-X\nb B-X\nc I-Y\n\nd O\ne I-X\n")
     assert content(splits.train) == [
         {"text": "a b c", "label": ["B-X", "B-X", "B-Y"]},
@@ -155,7 +155,7 @@ FAULTS = [
 
 
 @pytest.mark.parametrize(("text", "message"), FAULTS)
-def test_a_bad_sentence_is_told_with_its_line_or_left_out(read, text, message):
+def test_an_invalid_sentence_is_reported_with_its_line_or_skipped(read, text, message):
     with pytest.raises(DataError) as caught:
         read(text)
     assert message in str(caught.value)
@@ -197,7 +197,7 @@ def test_files_without_sentences_or_entities(read):
         read(CONLL, text=[0, 1])
 
 
-def test_a_type_that_train_has_not_is_an_unknown_label(read, tmp_path):
+def test_a_type_that_is_not_in_train_is_an_unknown_label(read, tmp_path):
     other = tmp_path / "dev.conll"
     other.write_text("a B-X\n\nb B-Z\n", encoding="utf-8")
     with pytest.raises(DataError, match=r"dev.conll:3: the label 'B-Z' is not one of 'O', 'B-X'"):
@@ -233,7 +233,7 @@ def test_rows_to_predict(tmp_path):
 
 
 @pytest.mark.parametrize("tags", [("I-ORG", "B-ORG"), ("B-ORG", "I-ORG")])
-def test_tags_are_settled_in_pieces(read, monkeypatch, tags):
+def test_tags_are_converted_in_chunks(read, monkeypatch, tags):
     """iob1 and bio: a scheme that is found in a later piece holds for the first one too."""
     lines = ["EU I-ORG\nUS O" if tags[0] == "I-ORG" else "EU B-ORG\nUS O"] * 3
     lines += [f"EU {tags[0]}\nUS {tags[1]}", "EU X-ORG\nUS O"] * 2
@@ -247,7 +247,7 @@ def test_tags_are_settled_in_pieces(read, monkeypatch, tags):
     assert content(pieces)[0]["label"] == ["B-ORG", "O"]
 
 
-def test_tags_in_their_places_are_not_copied(read, monkeypatch, tmp_path):
+def test_valid_tags_are_not_copied(read, monkeypatch, tmp_path):
     monkeypatch.setenv("BERTFT_CACHE", str(tmp_path))
     monkeypatch.setattr("bertft.data.data_sources.MIN_CACHED_BYTES", 0)
     text = "\n\n".join(f"word{folder} B-ORG\nother I-ORG" for folder in range(20_000))

@@ -29,7 +29,7 @@ from bertft.tasks.token_classification.tag_schemes import (
 
 
 def found(sentences):
-    return detect_scheme(count_tag_pairs(each.split() for each in sentences), "a.conll")
+    return detect_scheme(count_tag_pairs(sentence.split() for sentence in sentences), "a.conll")
 
 
 @pytest.mark.parametrize(
@@ -102,9 +102,9 @@ def slips(sentences, count):
     return [*sentences, *(["B-A I-A O"] * count)]
 
 
-def test_slips_are_counted_and_kept():
+def test_entities_with_a_wrong_first_tag_are_counted_and_kept():
     """One entity of 41 begins with I after O: as conlleval and seqeval read it, an entity."""
-    pairs = count_tag_pairs(each.split() for each in slips(["O I-A I-A"], 40))
+    pairs = count_tag_pairs(sentence.split() for sentence in slips(["O I-A I-A"], 40))
     result = detect_scheme(pairs, "a.conll")
     assert (result.scheme, result.invalid_starts, result.entities) == ("bio", 1, 41)
     reading = make_tag_converter(pairs, None, None, None, "a.conll")
@@ -122,7 +122,7 @@ def test_slips_are_counted_and_kept():
 
 
 def test_the_slips_of_iob1():
-    """As in CoNLL-2003's own eng.train: B-X where no entity of its type is before it."""
+    """As in eng.train of CoNLL-2003: B-X where no entity of its type is before it."""
     pairs = count_tag_pairs([*([["I-A", "I-A", "O", "I-B"]] * 20), ["O", "B-A", "I-A"]])
     reading = make_tag_converter(pairs, None, None, None, "eng.train")
     assert (reading.scheme, reading.target_scheme) == ("iob1", "bio")
@@ -157,15 +157,15 @@ WRITTEN = [Notation(any_case=False), Notation("_"), Notation("-", False), Notati
 
 @pytest.mark.parametrize("scheme", KEPT)
 @pytest.mark.parametrize("notation", WRITTEN, ids=str)
-def test_what_is_written_in_a_scheme_is_read_as_the_same_entities(scheme, notation):
+def test_tags_round_trip_in_every_scheme(scheme, notation):
     """Whichever scheme and notation a small file's tags allow, the entities are one."""
     kinds = st.sampled_from(["PER", "creative_work", "S"])
     chunks = st.lists(st.tuples(st.none() | kinds, st.integers(1, 4)), min_size=1, max_size=6)
 
     def written(tag):
         prefix, _, kind = tag.partition("-")
-        parts = (prefix, notation.separator, kind)
-        return tag if not kind else "".join(parts if notation.prefix_first else parts[::-1])
+        pieces = (prefix, notation.separator, kind)
+        return tag if not kind else "".join(pieces if notation.prefix_first else pieces[::-1])
 
     @settings(max_examples=10, deadline=None)
     @given(st.lists(chunks, min_size=1, max_size=5))
@@ -202,14 +202,14 @@ def test_a_scheme_is_converted_to_the_same_entities(scheme, kept):
         if find_invalid_tag(sentence, scheme) is not None:
             return
         theirs = seqeval.Entities([sentence], STRICT[scheme]).entities[0]
-        expected = [(each.tag, each.start, each.end - 1) for each in theirs]
+        expected = [(entity.tag, entity.start, entity.end - 1) for entity in theirs]
         made = make_tag_converter(count_tag_pairs([sentence]), scheme, kept, None, "a").convert(
             sentence
         )
         assert find_invalid_tag(made, kept) is None
         if kept in STRICT:
             again = seqeval.Entities([made], STRICT[kept]).entities[0]
-            assert [(each.tag, each.start, each.end - 1) for each in again] == expected
+            assert [(entity.tag, entity.start, entity.end - 1) for entity in again] == expected
         assert extract_entities([parse_tag(tag, kept) for tag in made]) == expected
 
     check()
@@ -223,7 +223,7 @@ def test_entities_and_tags(scheme):
     assert extract_entities([parse_tag(tag, scheme) for tag in tags]) == spans
 
 
-def test_the_classes_of_a_model_decide_how_tags_are_kept():
+def test_the_classes_of_a_model_determine_the_scheme():
     pairs = count_tag_pairs([["B-A", "I-A", "O", "B-B"]])
     foreign = ["o", "b_A", "i_A", "e_A", "s_A", "b_B", "i_B", "e_B", "s_B"]
     assert make_tag_converter(pairs, None, None, foreign, "a").convert(
@@ -287,7 +287,7 @@ def test_a_notation_writes_b_x():
         ("", "bioes", None),
     ],
 )
-def test_the_first_tag_that_cannot_stand_there(tags, scheme, work_dir):
+def test_the_first_invalid_tag_is_found(tags, scheme, work_dir):
     assert find_invalid_tag(tags.split(), scheme) == work_dir
 
 

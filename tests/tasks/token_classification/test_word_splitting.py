@@ -27,18 +27,18 @@ def test_a_text_is_split(text, words):
     assert [text[start:stop] for start, stop in split_words(text)] == words.split()
 
 
-def test_chinese_characters_stand_alone():
+def test_chinese_characters_are_single_words():
     text = "我在北京。 OK 2024年"
     assert [text[a:b] for a, b in split_words(text)] == [*"我在北京。", "OK", "2024", "年"]
 
 
-def test_words_make_the_text_that_one_would_write():
+def test_joined_words_are_natural_text():
     assert join_words(["Ann", "lives", "."]) == ("Ann lives .", [(0, 3), (4, 9), (10, 11)])
     text, bounds = join_words([*"我在", "Berlin", *"。好"])
     assert text == "我在 Berlin 。好"
     assert [text[a:b] for a, b in bounds] == [*"我在", "Berlin", *"。好"]
 
 
-def test_plain_cuts():
+def test_splitting_at_spaces_and_characters():
     assert split_at_spaces(" a  b.c ") == [(1, 2), (4, 7)]
     assert split_characters("a b") == [(0, 1), (2, 3)]
