@@ -99,7 +99,6 @@ class MaskedLMTask(BaseTask):
         """Mask tokens: ``labels`` [K] are the original tokens at ``selected_tokens`` [K]."""
         original_ids = batch.input_ids.numpy()
         ids, words = original_ids.copy(), batch.labels["word"].numpy()
-        mlm_probability, whole_words = self.config.mlm_probability, self.config.whole_words
         masked_chunks: list[np.ndarray] = []
         start = 0
         for feature, length in zip(
@@ -107,13 +106,8 @@ class MaskedLMTask(BaseTask):
         ):
             feature_slice = slice(start, start + length)
             generator = seed.feature_generator(feature)
-            positions = choose_positions(
-                original_ids[feature_slice],
-                words[feature_slice],
-                self.vocabulary,
-                mlm_probability,
-                whole_words,
-                generator,
+            positions = self._choose_positions(
+                original_ids[feature_slice], words[feature_slice], generator
             )
             mask_tokens(ids[feature_slice], positions, self.vocabulary, generator)
             masked_chunks.append(start + positions)
@@ -124,6 +118,18 @@ class MaskedLMTask(BaseTask):
             input_ids=torch.from_numpy(ids),
             labels={"labels": torch.from_numpy(original_ids[positions])},
             selected_tokens=torch.from_numpy(positions),
+        )
+
+    def _choose_positions(
+        self, ids: np.ndarray, words: np.ndarray, generator: np.random.Generator
+    ) -> np.ndarray:
+        return choose_positions(
+            ids,
+            words,
+            self.vocabulary,
+            self.config.mlm_probability,
+            self.config.whole_words,
+            generator,
         )
 
     def predict_transform(self, batch: Batch) -> Batch:
@@ -199,16 +205,9 @@ class MaskedLMTask(BaseTask):
         cuts = np.cumsum(features.lengths)[:-1]
         ids = np.split(features.read_column("input_ids"), cuts)
         words = np.split(features.read_column("word"), cuts)
-        seed, settings = BatchSeed(self.config.seed), self.config
+        seed = BatchSeed(self.config.seed)
         positions = [
-            choose_positions(
-                feature_ids,
-                feature_words,
-                self.vocabulary,
-                settings.mlm_probability,
-                settings.whole_words,
-                seed.feature_generator(feature),
-            )
+            self._choose_positions(feature_ids, feature_words, seed.feature_generator(feature))
             for feature, (feature_ids, feature_words) in enumerate(zip(ids, words, strict=True))
         ]
         if len(logits):
