@@ -221,9 +221,9 @@ class Run:
         """Predict with the best checkpoint; see ``Predictor.predict``."""
         return self.load().predict(rows)
 
-    def evaluate(self, rows: Rows) -> dict[str, float]:
+    def evaluate(self, rows: Rows, *, overrides: Sequence[str] = ()) -> dict[str, float]:
         """Evaluate the best checkpoint on ``rows``; see ``Predictor.evaluate``."""
-        return self.load().evaluate(rows)
+        return self.load().evaluate(rows, overrides=overrides)
 
     def merge(self, out: str | os.PathLike[str], *, overrides: Sequence[str] = ()) -> Path:
         """Merge the updates into the base model and write a transformers folder to ``out``.
@@ -337,8 +337,13 @@ class Predictor:
             )
             return list(task.decode_predictions(logits, table))
 
-    def evaluate(self, rows: Rows) -> dict[str, float]:
+    def evaluate(self, rows: Rows, *, overrides: Sequence[str] = ()) -> dict[str, float]:
         """Return the metrics on labelled ``rows``, as ``bertft eval`` does.
+
+        Args:
+            rows: rows with the columns of the training data.
+            overrides: further settings of ``bertft eval``. A run that was trained with a Python
+                function as its metric needs ``["data.metric=package.module:function"]`` again.
 
         Raises:
             DataError: a row or its label is invalid.
@@ -355,6 +360,7 @@ class Predictor:
                 f"data.validation={path}",
                 f"hydra.run.dir={out}",
                 "report=false",
+                *overrides,
             ]
             with contextlib.redirect_stdout(_NullStream()):
                 _run_command("eval", arguments)

@@ -43,10 +43,12 @@ from bertft.config.job_name import register_job_folder_resolver
 from bertft.config.overrides import OPEN_GROUP, open_node_override, split_override
 from bertft.config.presets import preset_groups
 from bertft.config.registry import METHODS, conf_dir, plugin_preset_folders
-from bertft.config.resume import resume_config
+from bertft.config.resume import metric_code_error, resume_config
 from bertft.config.schema import settings_tree
 from bertft.config.serialize import to_plain_dict
+from bertft.config.task_facts import is_metric_function
 from bertft.config.validation import ConfigFile, validate_config, validate_file, validate_override
+from bertft.errors import UsageError
 from bertft.utils.messages import Problem, usage_error
 
 __all__ = [
@@ -204,20 +206,46 @@ def build_settings(command: str, config: DictConfig, folder: Path, arguments: Se
         arguments: the overrides of the command line, without those added from a run or folder.
     """
     explicit_paths: list[str] = []
+    command_line_paths: list[str] = []
     for _, key, value in map(split_override, arguments):
         in_file = config_file_paths(value or "") if key == CONFIG_GROUP else ()
-        explicit_paths += in_file or (current_path(settings_tree(command), key),)
+        path = current_path(settings_tree(command), key)
+        explicit_paths += in_file or (path,)
+        command_line_paths.append(path)
     resume = config.get("resume")
     if command == "train" and resume is not None:
         has_run = all((folder / name).is_file() for name in ("config.yaml", "manifest.json"))
         if resume != "auto" or has_run:
-            return resume_config(folder, config, explicit_paths)
+            resumed = resume_config(folder, config, explicit_paths)
+            if _is_unconfirmed_code(resumed.data.metric, command_line_paths):
+                raise metric_code_error(folder, str(resumed.data.metric))
+            return resumed
     settings = to_dataclass(command, config)
+    if command == "train" and _is_unconfirmed_code(settings.data.metric, command_line_paths):
+        raise _metric_in_file_error(settings.data.metric)
     if command == "eval":
         return EvalRequest(**vars(settings), explicit_settings=frozenset(explicit_paths))
     if command == "train":
         settings.experiment = HydraConfig.get().runtime.choices.get("experiment")
     return settings
+
+
+def _is_unconfirmed_code(metric: str | None, command_line_paths: Sequence[str]) -> bool:
+    """Whether ``metric`` is a Python function that the command line does not name."""
+    return is_metric_function(metric) and "data.metric" not in command_line_paths
+
+
+def _metric_in_file_error(metric: str) -> UsageError:
+    """A file, such as a preset or ``config=``, names a Python function."""
+    return usage_error(
+        [
+            Problem(
+                "data.metric",
+                f"a file sets {metric}, which is Python code; only the command line can name code",
+                f"If you trust it, add data.metric={metric} to the command",
+            )
+        ]
+    )
 
 
 def build_default_config() -> TrainConfig:

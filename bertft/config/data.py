@@ -122,7 +122,14 @@ class DataConfig:
         at_most=1,
     )
     metric: str | None = setting(
-        None, "Metric that selects the best checkpoint. Null: the default of the task."
+        None,
+        "Metric that selects the best checkpoint, or a Python function of labels and scores, as in"
+        " sklearn.metrics:roc_auc_score. Null: the default of the task.",
+    )
+    metric_direction: str | None = setting(
+        None,
+        "Whether a higher or a lower value of the Python function in data.metric is better.",
+        choices=("higher", "lower"),
     )
     stride: int = setting(
         128,

@@ -31,7 +31,7 @@ from bertft.errors import DataError, UsageError
 from bertft.utils.messages import Problem, first_line, usage_error
 from bertft.utils.safe_files import DAMAGED_FILE_HINT, read_plain_yaml
 
-__all__ = ["read_run_config", "read_runnable_config", "resume_config"]
+__all__ = ["metric_code_error", "read_run_config", "read_runnable_config", "resume_config"]
 
 _RESUME_HINT = "A resumed run keeps its configuration: leave the setting out, or start a new run"
 
@@ -130,6 +130,15 @@ def read_runnable_config(
         raise _untrusted_code_error(folder, setting)
     config = read_run_config(folder)
     return replace(config, model=replace(config.model, trust_remote_code=recorded and trust))
+
+
+def metric_code_error(folder: Path, metric: str) -> UsageError:
+    """The run in ``folder`` was trained with a Python function as its metric."""
+    return UsageError(
+        f"the run was trained with data.metric={metric}: computing it executes Python code",
+        where=str(folder),
+        hint=f"If you trust it, add data.metric={metric}",
+    )
 
 
 def _untrusted_code_error(folder: Path, setting: str) -> UsageError:

@@ -8,7 +8,14 @@ from typing import Any
 
 from bertft.config.registry import METRICS, TASKS
 
-__all__ = ["LOWER_IS_BETTER", "TASKS_BY_SETTING", "head_classes", "join_words", "tasks_with"]
+__all__ = [
+    "LOWER_IS_BETTER",
+    "TASKS_BY_SETTING",
+    "head_classes",
+    "is_metric_function",
+    "join_words",
+    "tasks_with",
+]
 
 LOWER_IS_BETTER = frozenset(
     name for name, metric in METRICS.specs().items() if not metric.higher_is_better
@@ -19,6 +26,11 @@ TASKS_BY_SETTING = {
     for spec in TASKS.specs().values()
     for setting in spec.settings
 }
+
+
+def is_metric_function(metric: Any) -> bool:
+    """Whether ``metric`` is the name of a Python function, ``package.module:function``."""
+    return isinstance(metric, str) and ":" in metric
 
 
 def tasks_with(trait: str) -> tuple[str, ...]:

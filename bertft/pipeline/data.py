@@ -15,6 +15,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from bertft.config.task_facts import is_metric_function
 from bertft.data.batch import LengthGroupedSampler
 from bertft.data.cache import cache_folder
 from bertft.data.features import ConcatFeatureTable, FeatureTable
@@ -36,6 +39,7 @@ from bertft.pipeline.run_context import RunContext
 from bertft.pipeline.task_model import longest_input, resolve_source
 from bertft.runs.checkpoints import CheckpointStore
 from bertft.tasks.shared.encoding import resolve_max_length
+from bertft.tasks.shared.metric_function import load_metric_function
 from bertft.tasks.task import BaseTask, build_features, build_task, build_unlabelled_features
 from bertft.training.random_state import seed_all
 from bertft.training.trainer import TrainingData
@@ -92,6 +96,8 @@ def build_data(context: RunContext) -> RunData:
     task = build_task(config.data, splits.class_names)
     if problems := list(task.find_problems(config.loss, config.tune_threshold)):
         raise usage_error(problems)
+    if is_metric_function(task.metric) and not context.read_only:
+        task.metric_function = load_metric_function(task.metric)
     distillation = DistillationSetup(context, task)
     distillation.check_teacher()
     base = _resolve_base(context, task, distillation)
@@ -104,6 +110,8 @@ def build_data(context: RunContext) -> RunData:
     show_status("tokenizing")
     with context.distributed.main_process_first():  # the others find the features in the cache
         features = _build_features(context, splits, task, base, max_length)
+    if task.metric_function is not None and "validation" in features:
+        _try_metric_function(task, features["validation"])
     train = features["train"]
     if "unlabelled" in features:
         assert splits.train is not None
@@ -130,6 +138,14 @@ def build_data(context: RunContext) -> RunData:
         TrainingData(train, features.get("validation"), sampler),
         report,
     )
+
+
+def _try_metric_function(task: BaseTask, validation: FeatureTable) -> None:
+    """Call the function in data.metric on random scores, to report its errors before training."""
+    generator = np.random.default_rng(0)
+    outputs = generator.normal(size=(len(validation), task.head_config()["num_labels"]))
+    assert task.metric_function is not None
+    task.metric_function(*task.metric_inputs(outputs.astype(np.float32), validation))
 
 
 def _load_rows(context: RunContext) -> Splits:

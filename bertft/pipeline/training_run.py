@@ -244,7 +244,12 @@ class TrainingRun:
         counts = task_model.count_parameters()
         seconds = max(state.seconds, 1e-9)
         metrics: RunMetrics = {
-            "best": {"metric": task_model.task.metric, "value": best, "step": state.best_step},
+            "best": {
+                "metric": task_model.task.metric,
+                "value": best,
+                "step": state.best_step,
+                **self._metric_direction(),
+            },
             "validation": validation_metrics,
             "test": test_metrics,
             "train": {
@@ -280,6 +285,11 @@ class TrainingRun:
                 self._update_manifest({})
         self.run_folder.write_result(metrics)
         return metrics
+
+    def _metric_direction(self) -> dict[str, bool]:
+        """The direction of a Python function; that of other metrics follows from their names."""
+        task = self.data.task
+        return {} if task.metric_function is None else {"higher_is_better": task.higher_is_better}
 
     @property
     def outputs(self) -> dict[str, np.ndarray]:

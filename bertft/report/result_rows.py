@@ -21,6 +21,7 @@ __all__ = [
     "format_mean",
     "format_result_cells",
     "group_results",
+    "recorded_lower_is_better",
 ]
 
 _SEED = "seed"
@@ -105,7 +106,9 @@ def group_results(
         key = tuple(job.settings.get(name, "") for name in names)
         groups.setdefault(key, []).append(job)
     rows = [_result_row(dict(zip(names, key, strict=True)), group) for key, group in groups.items()]
-    lower_is_better_metrics = frozenset(lower_is_better)
+    lower_is_better_metrics = frozenset(lower_is_better) | recorded_lower_is_better(
+        job.metrics for job in jobs if job.metrics is not None
+    )
     leaders: dict[Hashable, ResultRow] = {}
     for row in rows:
         if row.metric is None or row.mean is None:
@@ -117,6 +120,18 @@ def group_results(
             leaders[comparison] = row
     best = {id(row) for row in leaders.values()}
     return [replace(row, best=id(row) in best) for row in rows]
+
+
+def recorded_lower_is_better(results: Iterable[Mapping[str, Any]]) -> frozenset[str]:
+    """Metrics whose best value is the lowest, as metrics.json records it.
+
+    It does so for Python functions (data.metric), whose names do not tell.
+    """
+    return frozenset(
+        metrics["best"]["metric"]
+        for metrics in results
+        if metrics["best"].get("higher_is_better") is False
+    )
 
 
 def differing_settings(

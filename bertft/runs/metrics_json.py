@@ -20,6 +20,7 @@ class BestResult(TypedDict):
     metric: str
     value: float | None
     step: int | None
+    higher_is_better: NotRequired[bool]  # of a Python function in data.metric
 
 
 class TrainingResult(TypedDict):

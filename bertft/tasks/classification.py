@@ -134,6 +134,13 @@ class ClassificationTask(ClassTask):
             values["f1"] = f1_per_class[1]
         return values
 
+    def metric_inputs(
+        self, logits: np.ndarray, features: FeatureTable
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Class numbers [rows]; probabilities [rows, C], of two classes those of the second."""
+        scores = softmax(logits.astype(np.float64))
+        return features.read_column("labels"), scores[:, 1] if scores.shape[1] == 2 else scores
+
     def row_statistics(self, logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
         """Per row: the true class, the predicted class, the loss."""
         losses = -log_softmax(logits)[np.arange(len(targets)), targets]

@@ -142,6 +142,13 @@ class MultiLabelTask(ClassTask):
             "loss": losses.mean(),
         }
 
+    def metric_inputs(
+        self, logits: np.ndarray, features: FeatureTable
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """0 and 1 [rows, C]; probabilities [rows, C]."""
+        labels = features.read_column("labels").astype(np.int64)
+        return labels, sigmoid(logits.astype(np.float64))
+
     def row_statistics(self, logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
         """Per label: true positive, true, predicted; then F1, exact match and loss of the row."""
         truth, predicted = targets > 0.5, self.predict_classes(logits)

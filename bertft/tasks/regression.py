@@ -95,6 +95,12 @@ class RegressionTask(SequenceTask):
             "loss": error,
         }
 
+    def metric_inputs(
+        self, logits: np.ndarray, features: FeatureTable
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The true and the predicted numbers [rows]."""
+        return features.read_column("labels").astype(np.float64), logits[:, 0].astype(np.float64)
+
     def row_statistics(self, logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
         """Per row: the predicted number and the true one."""
         return np.stack([logits[:, 0], targets.astype(np.float64)], 1)

@@ -26,7 +26,7 @@ from torch import Tensor
 from bertft.config.data import DataConfig
 from bertft.config.loss import LossConfig
 from bertft.config.registry import METRICS, TASKS
-from bertft.config.task_facts import LOWER_IS_BETTER, head_classes
+from bertft.config.task_facts import LOWER_IS_BETTER, head_classes, is_metric_function
 from bertft.data.batch import Batch, BatchSeed
 from bertft.data.features import EncodeFunction, FeatureTable, featurize, tokenizer_hash
 from bertft.data.findings import Finding
@@ -34,6 +34,7 @@ from bertft.data.rows import BadRows, RowError, Rows, check_skipped_share, raise
 from bertft.errors import UsageError
 from bertft.tasks.report_items import ReportItem
 from bertft.tasks.shared.losses import categorical_kl_loss
+from bertft.tasks.shared.metric_function import MetricFunction
 from bertft.utils.messages import Problem, closest_name, format_list
 
 if TYPE_CHECKING:
@@ -96,11 +97,14 @@ class BaseTask(ABC):
     # The probability from which a label, the second of two classes or no answer is predicted; None:
     # the task does not use one.
     threshold: Threshold | None = None
+    # The Python function in data.metric. It is set where the command line names it.
+    metric_function: MetricFunction | None = None
 
     def __init__(self, config: DataConfig, labels: Sequence[str] | None) -> None:
         self.config, self.class_names = config, list(labels) if labels is not None else None
         known_metrics = (*self.selection_metrics, *self.registered_metrics())
-        if config.metric is not None and config.metric not in known_metrics:
+        is_known = config.metric in known_metrics or is_metric_function(config.metric)
+        if config.metric is not None and not is_known:
             closest = closest_name(config.metric, known_metrics)
             class_count = f" of {len(self.class_names)} classes" if self.class_names else ""
             raise UsageError(
@@ -254,7 +258,14 @@ class BaseTask(ABC):
             return False
         if old is None:
             return True
-        return new < old if self.metric in LOWER_IS_BETTER else new > old
+        return new > old if self.higher_is_better else new < old
+
+    @property
+    def higher_is_better(self) -> bool:
+        """Whether a larger value of ``metric`` is better."""
+        if is_metric_function(self.metric):
+            return self.config.metric_direction != "lower"
+        return self.metric not in LOWER_IS_BETTER
 
     def reduce_outputs(self, logits: Tensor, batch: Batch) -> Tensor:
         """What ``compute_metrics`` needs of a batch's logits; the default is all of them."""
@@ -278,13 +289,26 @@ class BaseTask(ABC):
         )
 
     def compute_all_metrics(self, logits: np.ndarray, features: FeatureTable) -> dict[str, float]:
-        """``compute_metrics`` and the registered metrics, NaN if all of the task's own are NaN."""
+        """``compute_metrics``, the registered metrics and ``metric_function``.
+
+        The latter are NaN if all of the task's own metrics are NaN.
+        """
         values = self.compute_metrics(logits, features)
         defined = not all(math.isnan(value) for value in values.values())
         for name in self.registered_metrics():
             compute = METRICS.implementation(name, "compute")
             values[name] = float(compute(self, logits, features)) if defined else math.nan
+        if self.metric_function is not None:
+            values[self.metric_function.name] = (
+                self.metric_function(*self.metric_inputs(logits, features)) if defined else math.nan
+            )
         return values
+
+    def metric_inputs(
+        self, logits: np.ndarray, features: FeatureTable
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The labels and scores for ``metric_function``; arguments as in ``compute_metrics``."""
+        raise NotImplementedError(f"{self.name} has no labels and scores per row")
 
     def undefined_metrics(self) -> dict[str, float]:
         """NaN for every metric: without rows, or if a logit is not finite."""

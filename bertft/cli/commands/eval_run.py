@@ -5,11 +5,14 @@ from __future__ import annotations
 import numpy as np
 
 from bertft.config.command_configs import EvalRequest
+from bertft.config.resume import metric_code_error
+from bertft.config.task_facts import is_metric_function
 from bertft.errors import UsageError
 from bertft.pipeline.open_model import open_from_settings
 from bertft.pipeline.recorded_rows import load_split
 from bertft.report.eval_report import Evaluation
 from bertft.report.intervals import metric_intervals
+from bertft.tasks.shared.metric_function import load_metric_function
 from bertft.utils.numbers import format_count
 from bertft.utils.status import show_status
 from bertft.utils.terminal import print_escaped, print_warning
@@ -31,6 +34,10 @@ def score_run(config: EvalRequest) -> Evaluation:
     for note in rows.bad.notes:
         print_warning(f"{rows.source}: {note}")
     task_model, task = loaded.task_model, loaded.task_model.task
+    if is_metric_function(task.metric):
+        if "data.metric" not in config.explicit_settings:
+            raise metric_code_error(loaded.folder, task.metric)
+        task.metric_function = load_metric_function(task.metric)
     features = loaded.build_features(config.split, rows)
     show_status(f"evaluating {format_count(len(rows))} rows")
     outputs: list[np.ndarray] = []

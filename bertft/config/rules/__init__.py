@@ -35,6 +35,7 @@ COMMAND_RULES: dict[str, tuple[Rule, ...]] = {
         *data.DATA_RULES,
         *classes.CLASS_RULES,
         data.check_training_file,
+        data.check_metric_direction,
         data.check_files_exist,
         runs.check_resume,
         runs.check_dry_run,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from bertft.config.choices import SPLITS
 from bertft.config.class_weights import class_name_key
 from bertft.config.registry import TASKS
 from bertft.config.schema import GetSetting, default_value
-from bertft.config.task_facts import TASKS_BY_SETTING, join_words
+from bertft.config.task_facts import TASKS_BY_SETTING, is_metric_function, join_words
 from bertft.utils.messages import Problem, missing_file_problem
 
 __all__ = [
@@ -19,9 +20,11 @@ __all__ = [
     "check_files_exist",
     "check_init_files",
     "check_predict_rows",
+    "check_metric_direction",
     "check_training_file",
 ]
 
+_METRIC_FUNCTION = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 _REQUIRED_BY_SOURCE = {"hub": "a Hub id", "sample": "the name of a bundled data set"}
 
 
@@ -200,6 +203,49 @@ def check_predict_rows(get: GetSetting) -> Iterator[Problem]:
         yield Problem("question", "cannot be combined with text", "Set only one of them")
 
 
+def _check_metric_function(get: GetSetting) -> Iterator[Problem]:
+    metric, task = get("data.metric"), get("data.task")
+    if not is_metric_function(metric):
+        return
+    if not _METRIC_FUNCTION.fullmatch(metric):
+        yield Problem(
+            "data.metric",
+            f"{metric!r} is not the name of a function",
+            "Write package.module:function, as in sklearn.metrics:roc_auc_score",
+        )
+    elif task in TASKS and TASKS[task].label is None:
+        supported = [name for name, spec in TASKS.specs().items() if spec.label is not None]
+        yield Problem(
+            "data.metric",
+            f"a function is not supported by data.task={task}",
+            f"Use one of its metrics. Functions are for {join_words(supported)}",
+        )
+
+
+def check_metric_direction(get: GetSetting) -> Iterator[Problem]:
+    """A function of labels and scores does not say which values are better.
+
+    A resumed run has recorded it.
+    """
+    if get("resume") not in (None, "auto"):
+        return
+    metric, direction = get("data.metric"), get("data.metric_direction")
+    if is_metric_function(metric) and direction is None:
+        yield Problem(
+            "data.metric_direction",
+            f"is missing: it is required by data.metric={metric}",
+            "Set data.metric_direction=higher if a higher value is better, else lower",
+        )
+    elif direction is not None and not is_metric_function(metric):
+        yield Problem(
+            "data.metric_direction",
+            f"is not supported by data.metric={'null' if metric is None else metric}",
+            "Leave it out: it is for functions such as data.metric=sklearn.metrics:roc_auc_score",
+        )
+
+
+
+
 def _check_text_columns(where: str, text: Any) -> Iterator[Problem]:
     columns = text if isinstance(text, list) else [text]
     if not 1 <= len(columns) <= 2 or not all(_is_column(column) for column in columns):
@@ -216,4 +262,10 @@ def _is_column(value: Any) -> bool:
     return value >= 0 if isinstance(value, int) else isinstance(value, str) and bool(value)
 
 
-DATA_RULES = (_check_source, _check_columns, _check_task_settings, _check_no_answer_threshold)
+DATA_RULES = (
+    _check_source,
+    _check_columns,
+    _check_task_settings,
+    _check_no_answer_threshold,
+    _check_metric_function,
+)

@@ -16,7 +16,7 @@ from bertft.errors import BertftError, UsageError
 from bertft.report.compare.bootstrap import Difference, bootstrap_metrics, paired_difference
 from bertft.report.compare.read import FinishedRun
 from bertft.report.compare.row_statistics import RowStatistics
-from bertft.report.result_rows import ResultRow, group_results
+from bertft.report.result_rows import ResultRow, group_results, recorded_lower_is_better
 from bertft.utils.messages import suggest
 from bertft.utils.status import show_status
 
@@ -113,7 +113,9 @@ def compare_runs(
         lambda result: fingerprints[result.jobs[0].folder],
     )
     metric = results[0].metric or ""
-    lower_is_better = metric in LOWER_IS_BETTER
+    lower_is_better = metric in LOWER_IS_BETTER | recorded_lower_is_better(
+        run.result.metrics for run in runs if run.result.metrics is not None
+    )
     sign = -1 if lower_is_better else 1
     results.sort(key=lambda result: (-sign * (result.mean or 0.0), result.parameters or 0))
     rows = [
