@@ -244,12 +244,7 @@ class TrainingRun:
         counts = task_model.count_parameters()
         seconds = max(state.seconds, 1e-9)
         metrics: RunMetrics = {
-            "best": {
-                "metric": task_model.task.metric,
-                "value": best,
-                "step": state.best_step,
-                **self._metric_direction(),
-            },
+            "best": {"metric": task_model.task.metric, "value": best, "step": state.best_step},
             "validation": validation_metrics,
             "test": test_metrics,
             "train": {
@@ -269,6 +264,8 @@ class TrainingRun:
                 exported=counts["exported"],
             ),
         }
+        if task_model.task.metric_function is not None:  # its name does not tell its direction
+            metrics["best"]["higher_is_better"] = task_model.task.higher_is_better
         if self.best_outputs is not None:
             findings = task_model.task.prediction_findings(
                 self.best_outputs, features["validation"]
@@ -285,11 +282,6 @@ class TrainingRun:
                 self._update_manifest({})
         self.run_folder.write_result(metrics)
         return metrics
-
-    def _metric_direction(self) -> dict[str, bool]:
-        """The direction of a Python function; that of other metrics follows from their names."""
-        task = self.data.task
-        return {} if task.metric_function is None else {"higher_is_better": task.higher_is_better}
 
     @property
     def outputs(self) -> dict[str, np.ndarray]:

@@ -122,7 +122,7 @@ def group_results(
     return [replace(row, best=id(row) in best) for row in rows]
 
 
-def recorded_lower_is_better(results: Iterable[Mapping[str, Any]]) -> frozenset[str]:
+def recorded_lower_is_better(results: Iterable[RunMetrics]) -> frozenset[str]:
     """Metrics whose best value is the lowest, as metrics.json records it.
 
     It does so for Python functions (data.metric), whose names do not tell.

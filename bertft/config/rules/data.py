@@ -19,8 +19,8 @@ __all__ = [
     "check_class_names",
     "check_files_exist",
     "check_init_files",
-    "check_predict_rows",
     "check_metric_direction",
+    "check_predict_rows",
     "check_training_file",
 ]
 
@@ -242,8 +242,6 @@ def check_metric_direction(get: GetSetting) -> Iterator[Problem]:
             f"is not supported by data.metric={'null' if metric is None else metric}",
             "Leave it out: it is for functions such as data.metric=sklearn.metrics:roc_auc_score",
         )
-
-
 
 
 def _check_text_columns(where: str, text: Any) -> Iterator[Problem]:
