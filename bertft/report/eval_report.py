@@ -106,7 +106,7 @@ def _for_terminal(item: ReportItem) -> TableItem | None:
 
 def _matrix_table(item: HeatMap) -> TableItem:
     corner = f"{item.row_title} ↓ {item.column_title} →"
-    rows = [
+    rows: list[list[str | int | float | None]] = [
         [name, *(int(value) for value in values)]
         for name, values in zip(item.rows, item.values.tolist(), strict=True)
     ]

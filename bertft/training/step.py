@@ -289,13 +289,13 @@ def step_indices(
     sampler: LengthGroupedSampler, completed_steps: int, total_steps: int
 ) -> Iterator[tuple[int, np.ndarray]]:
     """Epoch (from 0) and features of the steps ``completed_steps + 1`` to ``total_steps``."""
-    epoch, first = divmod(completed_steps, sampler.steps_per_epoch)
+    epoch, start = divmod(completed_steps, sampler.steps_per_epoch)
     while completed_steps < total_steps:
         batches = sampler.epoch_batches(epoch)
-        for number in range(first, min(len(batches), first + total_steps - completed_steps)):
+        for number in range(start, min(len(batches), start + total_steps - completed_steps)):
             yield epoch, batches[number]
             completed_steps += 1
-        epoch, first = epoch + 1, 0
+        epoch, start = epoch + 1, 0
 
 
 def build_step_batch(

@@ -66,7 +66,7 @@ CASES = {
         ["not 96"],
     ),
     "no such model": ([DATA, "model.path=./nothing", "model.weights=pretrained"], ["./nothing"]),
-    "no model in it": ([DATA, "model=minilm", "model.path=."], ["holds no config.json"]),
+    "no model in it": ([DATA, "model=minilm", "model.path=."], ["has no config.json"]),
     "a run for a base": (
         [DATA, "model=minilm", "model.path=./nothing"], ["there is no folder ./nothing"]
     ),

@@ -312,13 +312,13 @@ def test_a_folder_of_models_names_them(folders, tmp_path):
         (tmp_path / name).mkdir()
     (tmp_path / "1_Pooling" / "config.json").write_text("{}")
     shutil.copytree(folders / "plain", tmp_path / "0_Transformer", dirs_exist_ok=True)
-    with pytest.raises(UsageError, match=rf"in 0_Transformer: give model.path={tmp_path}/0_Trans"):
+    with pytest.raises(UsageError, match=rf"in 0_Transformer: set model.path={tmp_path}/0_Trans"):
         loaded(tmp_path)
     shutil.copytree(folders / "plain", tmp_path / "checkpoint-8")
-    with pytest.raises(UsageError, match="It holds models in 0_Transformer, checkpoint-8: give"):
+    with pytest.raises(UsageError, match="It contains models in 0_Transformer, checkpoint-8: set"):
         loaded(tmp_path)
     chosen = settings(folders / "plain", tokenizer=str(tmp_path))
-    with pytest.raises(UsageError, match=r"^model.tokenizer=.*give model.tokenizer=.*/0_Transf"):
+    with pytest.raises(UsageError, match=r"^model.tokenizer=.*set model.tokenizer=.*/0_Transf"):
         load_tokenizer(chosen)
 
 
@@ -333,10 +333,10 @@ def test_a_model_with_an_adapter_next_to_it(broken):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"{nope", "config.json does not parse"),
+        (b"{nope", "config.json is not valid JSON"),
         (b"\xff\xfe{}", "not UTF-8"),
-        (b"[]", "config.json names no model_type"),
-        (b"{}", "config.json names no model_type"),
+        (b"[]", "config.json has no model_type"),
+        (b"{}", "config.json has no model_type"),
     ],
 )
 def test_a_garbled_config(broken, content, message):
@@ -356,7 +356,7 @@ def test_an_architecture_nobody_knows(broken):
 
 
 def test_an_empty_folder(tmp_path):
-    with pytest.raises(UsageError, match=r"holds no config\.json"):
+    with pytest.raises(UsageError, match=r"has no config\.json"):
         loaded(tmp_path)
 
 

@@ -504,7 +504,7 @@ def test_an_embedding_that_was_enlarged(bases, tmp_path):
 
 def test_an_adapter_is_no_base(adapter):
     folder = adapter()
-    with pytest.raises(UsageError, match="holds an adapter, not a model") as content:
+    with pytest.raises(UsageError, match="contains an adapter, not a model") as content:
         find_model_source(str(folder))
     assert f"bertft merge adapter={folder} out=<folder>" in content.value.hint
 

@@ -79,7 +79,9 @@ class ImportanceTracker:
         ]
         self.beta1, self.beta2 = beta1, beta2
         self.mean = [torch.zeros_like(factor, requires_grad=False) for factor in self.parameters]
-        self.uncertainty = [torch.zeros_like(each, requires_grad=False) for each in self.parameters]
+        self.uncertainty = [
+            torch.zeros_like(parameter, requires_grad=False) for parameter in self.parameters
+        ]
 
     @torch.no_grad()
     def update(self) -> None:

@@ -124,7 +124,9 @@ class LowRank(MethodComponent):
     def make_updates(self, targets: Sequence[TargetLayer]) -> list[Update]:
         """The update of each target."""
         assert self.make_update is not None
-        return [self.make_update(weight_rows(each.module.weight, each.rows)) for each in targets]
+        return [
+            self.make_update(weight_rows(target.module.weight, target.rows)) for target in targets
+        ]
 
     def check_rank(self, target: TargetLayer) -> None:
         """UsageError if the rank is too high for the layer."""

@@ -162,8 +162,8 @@ class Update(nn.Module, ABC):
 
     def sizes(self, triplets: int) -> tuple[int, int]:
         """Parameters kept and exported; ``triplets`` left, for kinds whose rank adapts."""
-        count = sum(each.numel() for each in self.parameters())
-        return count, count + sum(each.numel() for each in self.buffers())
+        count = sum(parameter.numel() for parameter in self.parameters())
+        return count, count + sum(buffer.numel() for buffer in self.buffers())
 
     def extra_repr(self) -> str:
         return f"rank={self.rank}, scale={self.scale:g}"
