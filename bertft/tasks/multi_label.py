@@ -6,8 +6,9 @@
 
 Metrics: F1 micro; macro (a label that is neither true nor predicted counts 0); samples (the mean
 over rows; 1 for a correct empty prediction); accuracy (rows with exactly the true labels); the
-mean loss. The training loss can be changed (``shared.losses``); the metric is the
-plain loss.
+area under the ROC curve and the average precision of each label and their means (roc_auc_macro,
+average_precision_macro) over the labels for which they are defined; the mean loss. The training
+loss can be changed (``shared.losses``); the metric is the plain loss.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from bertft.tasks.shared.losses import (
     bernoulli_kl_loss,
     binary_cross_entropy_loss,
 )
-from bertft.tasks.shared.metrics import f1_score
+from bertft.tasks.shared.metrics import average_precision, f1_score, roc_auc
 from bertft.tasks.shared.report import (
     class_score_table,
     example_tables,
@@ -49,6 +50,9 @@ from bertft.utils.messages import format_list, quote_value
 __all__ = ["MultiLabelTask"]
 
 _DEFAULT_THRESHOLD = 0.5
+_RANKING_METRICS = ("roc_auc_macro", "average_precision_macro")
+_LABEL_METRICS = ("roc_auc", "average_precision", "f1", "support")
+_MAX_REPORTED_LABELS = 100
 _LARGE_F1_GAIN = 0.05  # other thresholds are recommended from this difference
 
 
@@ -64,7 +68,18 @@ class MultiLabelTask(ClassTask):
 
     @property
     def metric_names(self) -> tuple[str, ...]:
-        return ("f1_micro", "f1_macro", "f1_samples", "accuracy", "loss")
+        overall = ("f1_micro", "f1_macro", "f1_samples", "accuracy", *_RANKING_METRICS, "loss")
+        return (*overall, *self._label_metric_names())
+
+    @property
+    def selection_metrics(self) -> tuple[str, ...]:
+        return tuple(name for name in self.metric_names if not name.endswith("/support"))
+
+    def _label_metric_names(self) -> tuple[str, ...]:
+        """``label/metric``; empty with many labels, whose metrics would fill metrics.jsonl."""
+        if len(self.classes) > _MAX_REPORTED_LABELS:
+            return ()
+        return tuple(f"{name}/{metric}" for name in self.classes for metric in _LABEL_METRICS)
 
     def encode_labels(self, labels: Sequence[Any]) -> np.ndarray:
         counts = [len(row) for row in labels]
@@ -132,9 +147,19 @@ class MultiLabelTask(ClassTask):
         truth, predicted = targets > 0.5, self.predict_classes(logits)
         true_positives = np.logical_and(truth, predicted)
         losses = -np.where(truth, log_sigmoid(logits), log_sigmoid(-logits))
-        return {
+        areas, precisions = _ranking_scores(truth, logits)
+        f1_per_label = f1_score(true_positives.sum(0), truth.sum(0), predicted.sum(0))
+        columns = zip(areas, precisions, f1_per_label, truth.sum(0), strict=True)
+        per_label = {
+            f"{name}/{metric}": float(value)
+            for name, values in zip(self.classes, columns, strict=True)
+            for metric, value in zip(_LABEL_METRICS, values, strict=True)
+        }
+        return per_label | {
+            "roc_auc_macro": _mean_of_defined(areas),
+            "average_precision_macro": _mean_of_defined(precisions),
             "f1_micro": f1_score(true_positives.sum(), truth.sum(), predicted.sum()),
-            "f1_macro": f1_score(true_positives.sum(0), truth.sum(0), predicted.sum(0)).mean(),
+            "f1_macro": f1_per_label.mean(),
             "f1_samples": f1_score(
                 true_positives.sum(1), truth.sum(1), predicted.sum(1), 1.0
             ).mean(),
@@ -233,7 +258,14 @@ class MultiLabelTask(ClassTask):
         truth, rows = features.read_column("labels") > 0.5, features.read_column("row")
         predicted, probabilities = self.predict_classes(logits), sigmoid(logits)
         true_positives = np.logical_and(truth, predicted)
-        yield class_score_table(true_positives.sum(0), truth.sum(0), predicted.sum(0), self.classes)
+        areas, precisions = _ranking_scores(truth, logits.astype(np.float64))
+        yield class_score_table(
+            true_positives.sum(0),
+            truth.sum(0),
+            predicted.sum(0),
+            self.classes,
+            {"ROC-AUC": areas.tolist(), "average precision": precisions.tolist()},
+        )
 
         def make_line(feature: int) -> list[TableCell]:
             row = int(rows[feature])
@@ -260,3 +292,15 @@ class MultiLabelTask(ClassTask):
                 "Rows with a label whose probability is close to 0.5.",
             ),
         )
+
+
+def _ranking_scores(truth: np.ndarray, logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """ROC-AUC and average precision of each label [C]; NaN where they are undefined."""
+    columns = list(zip(truth.T, logits.T, strict=True))
+    areas = np.array([roc_auc(*column) for column in columns])
+    return areas, np.array([average_precision(*column) for column in columns])
+
+
+def _mean_of_defined(values: np.ndarray) -> float:
+    defined = values[np.isfinite(values)]
+    return float(defined.mean()) if len(defined) else float("nan")

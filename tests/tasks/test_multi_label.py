@@ -5,11 +5,18 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from sklearn.metrics import accuracy_score, f1_score, log_loss
+from sklearn.metrics import (
+    accuracy_score,
+    average_precision_score,
+    f1_score,
+    log_loss,
+    roc_auc_score,
+)
 from transformers import pipeline
 
 from bertft.errors import DataError
 from bertft.tasks.multi_label import MultiLabelTask
+from bertft.tasks.shared.metrics import average_precision, roc_auc
 
 TEXTS = ["a good film", "the plot is dull", "很好看的电影"]
 LABELS = [["plot", "片子"], [], ["film"]]
@@ -77,9 +84,40 @@ def test_metrics_equal_scikit_learn(labels, settings, labelled):
             "f1_micro": binary, "f1_macro": binary, "f1_samples": exact, "accuracy": exact
         }  # fmt: skip
     losses = [log_loss(truth[:, c], probabilities[:, c]) for c in range(labels)]
+    expected["roc_auc_macro"] = roc_auc_score(truth, probabilities)
+    expected["average_precision_macro"] = average_precision_score(truth, probabilities)
+    for c in range(labels):
+        expected |= {
+            f"c{c}/roc_auc": roc_auc_score(truth[:, c], probabilities[:, c]),
+            f"c{c}/average_precision": average_precision_score(truth[:, c], probabilities[:, c]),
+            f"c{c}/f1": f1_score(truth[:, c], given[:, c]),
+            f"c{c}/support": truth[:, c].sum(),
+        }
     values = task.compute_metrics(logits, labelled(truth))
     assert values == pytest.approx({**expected, "loss": np.mean(losses)}, abs=1e-12)
     assert tuple(values) == task.metric_names
+
+
+def test_ranking_metrics_of_ties_equal_scikit_learn():
+    draw = np.random.default_rng(4)
+    truth, scores = draw.random(200) < 0.3, np.round(draw.random(200), 1)
+    assert roc_auc(truth, scores) == pytest.approx(roc_auc_score(truth, scores), abs=1e-12)
+    expected = average_precision_score(truth, scores)
+    assert average_precision(truth, scores) == pytest.approx(expected, abs=1e-12)
+
+
+def test_a_label_without_positives_has_no_ranking_metrics(task, labelled):
+    truth = np.array([[1, 1, 0], [0, 1, 0]], np.float32)
+    values = task.compute_metrics(np.float32([[1, 1, 1], [0, 1, 2]]), labelled(truth))
+    assert values["film/roc_auc"] == values["roc_auc_macro"] == 1.0
+    assert np.isnan(values["plot/roc_auc"]) and np.isnan(values["片子/average_precision"])
+    assert values["average_precision_macro"] == 1.0
+
+
+def test_many_labels_have_no_metrics_of_their_own(settings):
+    task = MultiLabelTask(settings(), [f"c{number}" for number in range(101)])
+    assert not [name for name in task.metric_names if "/" in name]
+    assert "roc_auc_macro" in task.metric_names
 
 
 def test_metrics_by_hand(task, labelled):

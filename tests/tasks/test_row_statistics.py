@@ -59,10 +59,14 @@ def test_statistics_of_one_prediction_per_row(name, threshold, settings):
     rows, terms = task.per_row_statistics(logits, Table(targets))
     assert rows.tolist() == list(range(6)) and terms.dtype == np.float64
     actual = task.metrics_from_statistics(terms, DRAWS)
-    assert set(actual) == set(task.metric_names)
+    missing = set(task.metric_names) - set(actual)
+    # Ranking metrics are not a function of sums over rows.
+    assert all("roc_auc" in name or "average_precision" in name or "/" in name for name in missing)
+    assert name == "multi_label" or not missing
     for folder, draw in enumerate(DRAWS):
         drawn = np.repeat(np.arange(6), draw)
         expected = task.compute_metrics(logits[drawn], Table(targets[drawn]))
+        expected = {key: expected[key] for key in actual}
         assert {k: v[folder] for k, v in actual.items()} == pytest.approx(expected, abs=1e-12), draw
 
 

@@ -11,10 +11,12 @@ from __future__ import annotations
 import numpy as np
 
 __all__ = [
+    "average_precision",
     "confusion_matrix",
     "f1_score",
     "matthews_correlation",
     "pearson",
+    "roc_auc",
     "spearman",
     "weighted_pearson",
     "weighted_spearman",
@@ -71,6 +73,36 @@ def _ranks(values: np.ndarray) -> np.ndarray:
     """Mean rank [n] of each value, from 1."""
     _, value_indices, counts = np.unique(values, return_inverse=True, return_counts=True)
     return (np.cumsum(counts) - (counts - 1) / 2)[value_indices]
+
+
+def roc_auc(truth: np.ndarray, scores: np.ndarray) -> float:
+    """P(score of a positive > score of a negative), ties count half; ``truth`` bool [n].
+
+    NaN without a positive or without a negative.
+    """
+    positives = int(truth.sum())
+    negatives = len(truth) - positives
+    if not positives or not negatives:
+        return float("nan")
+    rank_sum = float(_ranks(scores)[truth].sum())
+    return (rank_sum - positives * (positives + 1) / 2) / (positives * negatives)
+
+
+def average_precision(truth: np.ndarray, scores: np.ndarray) -> float:
+    """Σ_k (recall_k − recall_{k−1}) · precision_k over the thresholds; ``truth`` bool [n].
+
+    NaN without a positive.
+    """
+    positives = int(truth.sum())
+    if not positives:
+        return float("nan")
+    order = np.argsort(-scores, kind="stable")
+    true_positives = np.cumsum(truth[order])
+    # Rows with equal scores are predicted together.
+    last_of_score = np.flatnonzero(np.r_[np.diff(scores[order]) != 0, True])
+    counts = true_positives[last_of_score]
+    precision = counts / (last_of_score + 1)
+    return float((np.diff(np.r_[0, counts]) * precision).sum() / positives)
 
 
 def confusion_matrix(truth: np.ndarray, predicted: np.ndarray, num_classes: int) -> np.ndarray:

@@ -7,7 +7,7 @@ useful to label.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -70,13 +70,18 @@ def confusion_item(counts: np.ndarray, classes: Sequence[str], unit: str = "rows
 
 
 def class_score_table(
-    true_positives: np.ndarray, truth: np.ndarray, predicted: np.ndarray, classes: Sequence[str]
+    true_positives: np.ndarray,
+    truth: np.ndarray,
+    predicted: np.ndarray,
+    classes: Sequence[str],
+    more: Mapping[str, Sequence[float]] | None = None,
 ) -> TableItem:
     """Precision, recall and F1 per class, from counts [C].
 
     Args:
         truth: rows that have the class.
         predicted: rows for which it is predicted.
+        more: further columns, [C] each.
     """
     precision = true_positives / np.maximum(predicted, 1)
     recall = true_positives / np.maximum(truth, 1)
@@ -85,10 +90,11 @@ def class_score_table(
         precision.tolist(),
         recall.tolist(),
         f1_score(true_positives, truth, predicted).tolist(),
+        *(more or {}).values(),
         truth.astype(int).tolist(),
         strict=True,
     )
-    head = ("class", "precision", "recall", "F1", "rows")
+    head = ("class", "precision", "recall", "F1", *(more or {}), "rows")
     return TableItem("classes", "Scores per class", head=head, rows=[*columns])
 
 
