@@ -254,19 +254,13 @@ class Run:
 
     def _repr_html_(self) -> str:
         """The metrics as a table, in Jupyter."""
+        from bertft.export.result_tables import metrics_table
+        from bertft.report.html_table import html_table
+
         metrics = self.metrics
-        splits = {name: metrics.get(name) or {} for name in ("validation", "test")}
-        splits = {name: values for name, values in splits.items() if values}
-        names = list(dict.fromkeys(name for values in splits.values() for name in values))
-        head = "".join(f"<th>{split}</th>" for split in splits)
-        body = "".join(
-            f"<tr><th>{html.escape(name)}</th>"
-            + "".join(f"<td>{_format(values.get(name))}</td>" for values in splits.values())
-            + "</tr>"
-            for name in names
-        )
-        caption = html.escape(str(self.path))
-        return f"<table><caption>{caption}</caption><tr><th></th>{head}</tr>{body}</table>"
+        splits = {name: metrics.get(name) for name in ("validation", "test")}
+        table = metrics_table(splits, metrics["best"]["metric"], title=str(self.path))
+        return html.escape(repr(self)) if table is None else html_table(table)
 
 
 class Report:

@@ -91,6 +91,15 @@ def line_printer(console: Console) -> Callable[[str], None]:
 class _PlainConsole(Console):
     """Escapes each text before it is measured, and again as a segment of another renderable."""
 
+    def print(self, *objects: Any, **settings: Any) -> None:
+        """Also shows a table that has a form for Jupyter as HTML there."""
+        if self.is_jupyter and len(objects) == 1 and hasattr(objects[0], "_repr_html_"):
+            from IPython.display import HTML, display
+
+            display(HTML(objects[0]._repr_html_()))
+            return
+        super().print(*objects, **settings)
+
     def render_str(self, text: str, **settings: Any) -> Text:
         return super().render_str(escape_controls(text), **settings)
 

@@ -21,7 +21,7 @@ from bertft.report.intervals import DRAWS, Intervals
 from bertft.report.run_report import render_sections
 from bertft.report.sections import Section
 from bertft.report.tables import render_item
-from bertft.tasks.report_items import HeatMap, ReportItem, TableItem, clip_text
+from bertft.tasks.report_items import HeatMap, ReportItem, TableCell, TableItem, clip_text
 from bertft.tasks.task import BaseTask
 from bertft.utils.atomic_io import atomic_write_text
 from bertft.utils.numbers import format_count, format_score
@@ -106,7 +106,7 @@ def _for_terminal(item: ReportItem) -> TableItem | None:
 
 def _matrix_table(item: HeatMap) -> TableItem:
     corner = f"{item.row_title} ↓ {item.column_title} →"
-    rows: list[list[str | int | float | None]] = [
+    rows: list[list[TableCell]] = [
         [name, *(int(value) for value in values)]
         for name, values in zip(item.rows, item.values.tolist(), strict=True)
     ]

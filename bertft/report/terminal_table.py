@@ -63,6 +63,12 @@ class FittedTable:
         if left_out:
             yield Text(f"Not shown at this width: {', '.join(left_out)}.")
 
+    def _repr_html_(self) -> str:
+        """The table in Jupyter, with all columns."""
+        from bertft.report.html_table import html_table
+
+        return html_table(self.item)
+
     def _is_number(self, column: int) -> bool:
         kinds = self.item.kinds
         if kinds:

@@ -12,10 +12,11 @@ import numpy as np
 
 from bertft.config.resume import read_run_config
 from bertft.data.splits import load_splits
-from bertft.pipeline.manifest import read_manifest, recorded_data
+from bertft.pipeline.manifest import recorded_data
 from bertft.pipeline.recorded_rows import check_recorded_rows, only_recorded
 from bertft.report.compare.comparison import ComparedRow, Comparison
 from bertft.report.compare.row_statistics import RowStatistics
+from bertft.runs.manifest import read_manifest
 from bertft.runs.run_folder import RunFolder
 from bertft.tasks.report_items import TableItem
 from bertft.tasks.shared.report import format_row_location, format_row_text
@@ -49,12 +50,12 @@ def changed_row_tables(
             continue
         if not {baseline.name, row.name} <= comparison.statistics.keys():
             continue
-        pair = [comparison.statistics[name][0] for name in (baseline.name, row.name)]
-        if not all(_has_classes(statistics) for statistics in pair):
+        before, after = (comparison.statistics[name][0] for name in (baseline.name, row.name))
+        if not (_has_classes(before) and _has_classes(after)):
             continue
         if baseline.name not in readers:
             readers[baseline.name] = (read_row or _open_rows)(baseline)
-        yield _changed_rows(baseline, row, *pair, readers[baseline.name])
+        yield _changed_rows(baseline, row, before, after, readers[baseline.name])
         tables += 1
 
 

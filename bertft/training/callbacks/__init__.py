@@ -10,6 +10,7 @@ from bertft.config.command_configs import TrainConfig
 from bertft.runs.run_folder import RunFolder
 from bertft.training.callbacks.log_file import LogFile
 from bertft.training.callbacks.metrics_file import MetricsFile
+from bertft.training.callbacks.notebook import NotebookView, is_notebook
 from bertft.training.callbacks.progress import ProgressView
 from bertft.training.callbacks.trackers import Tracker, build_trackers
 from bertft.training.events import Callback, Event
@@ -54,7 +55,11 @@ class RunCallbacks:
             if self._state:
                 self._metrics.load_state_dict(self._state["metrics"])
             log = stack.enter_context(LogFile(run_folder.log_path))
-            progress = ProgressView(quiet=self._config.quiet, best=self._best)
+            progress: NotebookView | ProgressView
+            if is_notebook() and not self._config.quiet:
+                progress = NotebookView(self._best)
+            else:
+                progress = ProgressView(quiet=self._config.quiet, best=self._best)
             stack.enter_context(progress)
             self._callbacks = [
                 self._metrics,
