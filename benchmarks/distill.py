@@ -45,7 +45,8 @@ from bertft.models.source import find_model_source
 from bertft.models.tokenizer import load_tokenizer
 from bertft.pipeline.model import build_task_model
 from bertft.pipeline.open_model import open_model
-from bertft.tasks.task import build_features, build_task
+from bertft.tasks.feature_tables import build_features
+from bertft.tasks.task import build_task
 from bertft.training import optim as adamw
 from bertft.training.evaluate import predict_logits
 from bertft.training.step import TrainStep, set_learning_rates

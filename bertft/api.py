@@ -308,7 +308,7 @@ class Predictor:
             DataError: a row is invalid; the message contains its number.
         """
         from bertft.data.splits import load_inputs
-        from bertft.tasks.task import build_unlabelled_features
+        from bertft.tasks.feature_tables import build_unlabelled_features
         from bertft.training.evaluate import predict_logits
 
         loaded = self._loaded

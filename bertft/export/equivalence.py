@@ -14,7 +14,7 @@ from bertft.export.model_card import MergeCheck, render_model_card
 from bertft.pipeline.check_rows import read_check_rows, sample_check_rows
 from bertft.pipeline.loaded_model import LoadedModel
 from bertft.runs.manifest import read_manifest
-from bertft.tasks.task import build_features, build_unlabelled_features
+from bertft.tasks.feature_tables import build_features, build_unlabelled_features
 from bertft.training.evaluate import LogitsModel, evaluate, evaluation_transform, predict_logits
 from bertft.utils.status import show_status
 

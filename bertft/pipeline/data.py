@@ -38,9 +38,10 @@ from bertft.pipeline.recorded_rows import check_recorded_rows, describe_sources,
 from bertft.pipeline.run_context import RunContext
 from bertft.pipeline.task_model import longest_input, resolve_source
 from bertft.runs.checkpoints import CheckpointStore
+from bertft.tasks.feature_tables import build_features, build_unlabelled_features
 from bertft.tasks.shared.encoding import resolve_max_length
 from bertft.tasks.shared.metric_function import load_metric_function
-from bertft.tasks.task import BaseTask, build_features, build_task, build_unlabelled_features
+from bertft.tasks.task import BaseTask, build_task
 from bertft.training.random_state import seed_all
 from bertft.training.trainer import TrainingData
 from bertft.utils.messages import usage_error

@@ -24,8 +24,9 @@ from bertft.pipeline.model_info import INFO_FILE
 from bertft.pipeline.task_model import TaskModel
 from bertft.runs.metrics_json import Calibration
 from bertft.runs.run_folder import RunFolder
+from bertft.tasks.feature_tables import build_features
 from bertft.tasks.shared.encoding import resolve_max_length
-from bertft.tasks.task import Threshold, build_features
+from bertft.tasks.task import Threshold
 from bertft.training.evaluate import evaluate
 
 __all__ = ["LoadedModel", "first_non_finite_parameter", "make_loaded_model"]

@@ -26,7 +26,8 @@ from bertft.data.prediction_rows import (
 from bertft.data.rows import BadRows, RowError, Rows, raise_or_skip
 from bertft.errors import DataError
 from bertft.pipeline.loaded_model import LoadedModel
-from bertft.tasks.task import BaseTask, build_unlabelled_features
+from bertft.tasks.feature_tables import build_unlabelled_features
+from bertft.tasks.task import BaseTask
 from bertft.training.evaluate import predict_logits
 
 __all__ = ["RowPredictor", "kept_key", "output_columns"]

@@ -38,13 +38,8 @@ from bertft.pipeline.loaded_model import LoadedModel
 from bertft.pipeline.manifest import describe_hardware
 from bertft.pipeline.model_info import INFO_FILE
 from bertft.pipeline.open_model import open_model
-from bertft.tasks.task import (
-    BaseTask,
-    Threshold,
-    build_features,
-    build_unlabelled_features,
-    feature_key_parts,
-)
+from bertft.tasks.feature_tables import build_features, build_unlabelled_features, feature_key_parts
+from bertft.tasks.task import BaseTask, Threshold
 from bertft.training.evaluate import evaluation_outputs, predict_logits, token_budget
 from bertft.utils.messages import expand_home, format_list
 from bertft.utils.safe_files import file_sha256, read_regular_text

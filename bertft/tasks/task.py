@@ -3,7 +3,6 @@
     BaseTask         encoding, losses, metrics and output of a task
     build_task       the task that ``data.task`` names
     detect_task      the task that a transformers folder was trained for
-    build_features   rows → feature tables, as the task encodes them
 
 Everything that a task computes is independent of the layout: sequence-level logits are [B, C],
 token-level logits are [N, C] in the order of ``Batch.input_ids``, whether the batch was padded or
@@ -15,11 +14,9 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-import pyarrow as pa
 import torch
 from torch import Tensor
 
@@ -28,9 +25,9 @@ from bertft.config.loss import LossConfig
 from bertft.config.registry import METRICS, TASKS
 from bertft.config.task_facts import LOWER_IS_BETTER, head_classes, is_metric_function
 from bertft.data.batch import Batch, BatchSeed
-from bertft.data.features import EncodeFunction, FeatureTable, featurize, tokenizer_hash
+from bertft.data.features import EncodeFunction, FeatureTable
 from bertft.data.findings import Finding
-from bertft.data.rows import BadRows, RowError, Rows, check_skipped_share, raise_or_skip
+from bertft.data.rows import RowError
 from bertft.errors import UsageError
 from bertft.tasks.report_items import ReportItem
 from bertft.tasks.shared.losses import categorical_kl_loss
@@ -43,11 +40,8 @@ if TYPE_CHECKING:
 __all__ = [
     "BaseTask",
     "Threshold",
-    "build_features",
     "build_task",
-    "build_unlabelled_features",
     "detect_task",
-    "feature_key_parts",
 ]
 
 # Decision threshold: one probability, or one per label name.
@@ -433,92 +427,3 @@ def detect_task(
 def _task_class(name: str) -> type[BaseTask]:
     cls: type[BaseTask] = TASKS.implementation(name, "task_class")
     return cls
-
-
-def build_features(
-    rows: Mapping[str, Rows],
-    task: BaseTask,
-    tokenizer: PreTrainedTokenizerBase,
-    max_length: int,
-    cache: Path | None,
-    on_bad_row: str = "error",
-    max_skipped: float | None = None,
-) -> dict[str, FeatureTable]:
-    """Split name → feature table, for the splits with the rows (and labels) that the task needs.
-
-    Rows without a feature are bad rows, detected only here because that needs the tokenizer. With
-    ``on_bad_row=skip`` they are left out and counted in their ``Rows``.
-
-    Raises:
-        DataError: there are bad rows and ``on_bad_row`` is ``error``, or more than the share
-            ``max_skipped`` of the rows was skipped.
-    """
-    needed = {
-        name: split
-        for name, split in rows.items()
-        if (split.has_labels or not task.needs_labels) and len(split)
-    }
-    return _featurize_splits(needed, task, tokenizer, max_length, cache, on_bad_row, max_skipped)
-
-
-def build_unlabelled_features(
-    rows: Rows,
-    task: BaseTask,
-    tokenizer: PreTrainedTokenizerBase,
-    max_length: int,
-    cache: Path | None,
-    on_bad_row: str = "error",
-    max_skipped: float | None = None,
-) -> FeatureTable:
-    """The feature table of rows without labels; the arguments are those of ``build_features``."""
-    [table] = _featurize_splits(
-        {"unlabelled": rows}, task, tokenizer, max_length, cache, on_bad_row, max_skipped
-    ).values()
-    return table
-
-
-def _featurize_splits(
-    rows: Mapping[str, Rows],
-    task: BaseTask,
-    tokenizer: PreTrainedTokenizerBase,
-    max_length: int,
-    cache: Path | None,
-    on_bad_row: str,
-    max_skipped: float | None,
-) -> dict[str, FeatureTable]:
-    encode = task.make_encoder(tokenizer, max_length)
-    key = [] if cache is None else feature_key_parts(task, tokenizer, max_length)
-    error = task.no_feature_error(max_length)
-    tables = {}
-    for name, split in rows.items():
-        tables[name] = featurize(split, encode, key, cache, hint=error.detail)
-        _handle_rows_without_features(tables[name], error, on_bad_row, max_skipped)
-    return tables
-
-
-def feature_key_parts(
-    task: BaseTask, tokenizer: PreTrainedTokenizerBase, max_length: int
-) -> list[Any]:
-    """JSON values that features depend on, in addition to their rows."""
-    return [task.cache_key(), max_length, tokenizer_hash(tokenizer)]
-
-
-def _handle_rows_without_features(
-    table: FeatureTable, error: RowError, policy: str, max_skipped: float | None
-) -> None:
-    rows = table.rows
-    has_feature = table.rows_with_features()
-    if has_feature.all():
-        return
-    without_feature = BadRows(rows.source, rows.bad.unit, read=len(rows))
-    skipped_before = len(rows.bad)
-    for line in rows.arrow_column("line").filter(pa.array(~has_feature)).to_pylist():
-        without_feature.add(line, error)
-        rows.bad.add(line, error)
-    raise_or_skip([without_feature], policy)
-    if max_skipped is None:
-        return
-    # In a sample of the rows, those without a feature represent the same share of all rows.
-    share = len(without_feature) / len(rows)
-    skipped = skipped_before + share * (rows.bad.read - skipped_before)
-    check_skipped_share(rows.bad, skipped, rows.bad.read, max_skipped)

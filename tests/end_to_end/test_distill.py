@@ -314,7 +314,7 @@ def test_a_teacher_below_the_students_start_is_told(trained):
     from bertft.pipeline.distillation import warn_if_teacher_is_worse
     from bertft.pipeline.open_model import open_model
     from bertft.pipeline.teacher import TeacherContext
-    from bertft.tasks.task import build_features
+    from bertft.tasks.feature_tables import build_features
 
     saved = open_model(str(trained("classification", *TEACHER)))
     rows = load_splits(saved.data).validation

@@ -32,7 +32,8 @@ from bertft.pipeline.checkpoint import CheckpointInfo
 from bertft.pipeline.loaded_model import LoadedModel
 from bertft.pipeline.open_model import open_from_settings, open_model
 from bertft.pipeline.task_model import build_task_model
-from bertft.tasks.task import build_task, build_unlabelled_features
+from bertft.tasks.feature_tables import build_unlabelled_features
+from bertft.tasks.task import build_task
 
 peft = pytest.importorskip("peft")
 

@@ -43,7 +43,7 @@ class Task:
 
 
 def tables(monkeypatch, texts, unread):
-    monkeypatch.setattr("bertft.tasks.task.tokenizer_hash", str)
+    monkeypatch.setattr("bertft.tasks.feature_tables.tokenizer_hash", str)
     table = pa.table({"text": texts, "line": list(range(1, len(texts) + 1))})
     rows = Rows(table, BadRows("a.csv"))
     features = {"train": featurize(rows, Task().make_encoder((), 9), [], None)}
