@@ -55,6 +55,11 @@ _EXAMPLES = {
     ),
     "merge": ("bertft merge RUN merged",),
     "export": ("bertft export RUN adapter", "bertft export RUN graph format=onnx"),
+    "verify": ("bertft verify RUN",),
+    "report": ("bertft report RUN",),
+    "compare": ("bertft compare RUN OTHER_RUN", "bertft compare outputs/sweep against=RUN"),
+    "init": ("bertft init", "bertft init tickets.csv my.yaml"),
+    "doctor": ("bertft doctor",),
 }
 # The settings on the short page, in this order; for other commands those of the first level. An
 # empty text stands for the first sentence of the setting's help.
@@ -150,13 +155,7 @@ def command_page(command: str, topic: str | None = None, config_dir: Path | None
 def _full_page(command: str, config_dir: Path | None) -> list[str]:
     """Usage, presets, and every setting with type and default."""
     root = settings_tree(command)
-    lines = [
-        f"bertft {command}: {root.help}",
-        "",
-        f"  {format_usage(command)}",
-        "",
-        _format_options(command),
-    ]
+    lines = [*_head(command), "", _format_options(command)]
     groups = _groups(root)
     if groups:
         lines += ["", "PRESETS"]
@@ -172,8 +171,7 @@ def _full_page(command: str, config_dir: Path | None) -> list[str]:
 def _short_page(command: str) -> list[str]:
     """The settings that are used most, one line per setting."""
     root = settings_tree(command)
-    head = [f"bertft {command}: {root.help}", "", f"  {format_usage(command)}"]
-    head += [f"  {example}" for example in _EXAMPLES.get(command, ())]
+    head = _head(command)
     topics = [name for name in _topics(root) if name != _ALL]
     helps = MOST_USED.get(command) or {
         child.path: "" for child in root.children.values() if isinstance(child, Leaf)
@@ -193,6 +191,12 @@ def _short_page(command: str) -> list[str]:
     space = _SHORT_PAGE_LINES - len(head) - len(foot) - 2
     lines = [_summary_line(root, path, help) for path, help in [*helps.items()][:space]]
     return [*head, "", "Settings with their defaults", *lines, *foot]
+
+
+def _head(command: str) -> list[str]:
+    """What the command does, its usage and examples."""
+    title = f"bertft {command}: {settings_tree(command).help}"
+    return [title, "", f"  {format_usage(command)}", *(f"  {line}" for line in _EXAMPLES[command])]
 
 
 def _summary_line(root: Node, path: str, help: str) -> str:

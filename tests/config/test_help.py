@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+from doc_commands import check_command
 
 from bertft.cli.app import main
 from bertft.config.command_configs import COMMAND_CONFIGS
@@ -15,7 +16,8 @@ def test_a_page_has_at_most_30_lines_and_says_how_to_see_more(command):
     page, full = command_page(command), command_page(command, "all")
     assert len(page.splitlines()) <= 30
     assert page == full or f"bertft {command} --help all" in page
-    assert f"bertft {command}" in page.splitlines()[2]
+    assert page.splitlines()[2].startswith(f"  bertft {command} [")
+    assert page.splitlines()[3].startswith(f"  bertft {command}")
 
 
 @pytest.mark.parametrize("command", ["train", "eval", "predict", "merge", "export"])
@@ -114,6 +116,14 @@ def test_options_after_help_are_not_topics(capsys, tmp_path):
     assert capsys.readouterr().out.rstrip() == command_page("train")
     assert main(["train", "--help", "trainr"]) == 2
     assert "Did you mean 'trainer'?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", COMMAND_CONFIGS)
+def test_the_examples_are_valid(command, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    lines = command_page(command).splitlines()
+    for line in lines[3 : lines.index("", 3)]:
+        check_command(line.strip(), tmp_path)
 
 
 def test_a_page_opens_with_what_the_command_does():
