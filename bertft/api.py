@@ -102,7 +102,10 @@ def train(
     if isinstance(data, str) and data in find_presets("data") and not Path(data).exists():
         arguments.append(f"data={data}")
     else:
-        arguments += ["data=files", f"data.train={_as_file(data, path, 'train')}"]
+        # A preset would replace the columns in a file of config=.
+        has_config = any(override.startswith("config=") for override in overrides)
+        arguments += [] if has_config else ["data=files"]
+        arguments.append(f"data.train={_as_file(data, path, 'train')}")
     if validation is not None:
         arguments.append(f"data.validation={_as_file(validation, path, 'validation')}")
     if quiet:

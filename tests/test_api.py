@@ -197,3 +197,22 @@ def test_the_loaded_checkpoint_is_evaluated(run):
     last = bertft.load(run.path, checkpoint="last", precision="bf16", device="cpu")
     assert last._arguments[:2] == ["checkpoint=last", "precision=bf16"]
     assert set(last.evaluate(ROWS[:20])) == set(run.metrics["validation"])
+
+
+def test_a_file_of_settings_keeps_its_columns(tmp_path):
+    text = "data: {text: said, label: team}\ntrainer: {max_steps: 2}\nreport: false\n"
+    (tmp_path / "my.yaml").write_text(text)
+    rows = [{"said": row["text"], "team": row["label"]} for row in ROWS]
+    overrides = [f"config={tmp_path / 'my.yaml'}"]
+    run = bertft.train(
+        rows, model="tiny", output_dir=tmp_path / "run", overrides=overrides, quiet=True
+    )
+    settings = (run.path / "config.yaml").read_text(encoding="utf-8")
+    assert "text: said" in settings and "max_steps: 2" in settings
+
+
+def test_the_exception_for_other_columns_proposes_settings(tmp_path):
+    rows = [{"said": row["text"], "team": row["label"]} for row in ROWS]
+    with pytest.raises(DataError) as raised:
+        bertft.train(rows, model="tiny", output_dir=tmp_path / "run", overrides=TINY, quiet=True)
+    assert raised.value.proposed_settings == ["data.text=said", "data.label=team"]

@@ -86,6 +86,14 @@ LAYOUTS = {
         lambda: write_csv(["essay", "grade"], TEXTS, [n / 8 for n in range(COUNT)]),
         ["data.task=regression", "data.text=essay", "data.label=grade"],
     ),
+    "text, and numbers in label": (
+        lambda: write_csv(["text", "label"], TEXTS, [n / 8 for n in range(COUNT)]),
+        ["data.task=regression"],
+    ),
+    "text, and lists in label": (
+        lambda: write_jsonl(text=TEXTS, label=[["a", "b"][: 1 + n % 2] for n in range(COUNT)]),
+        ["data.task=multi_label"],
+    ),
     "a pair": (
         lambda: write_csv(["question1", "question2", "is_duplicate"], TEXTS, TEXTS[::-1], TEAMS),
         ["data.text=[question1,question2]", "data.label=is_duplicate"],

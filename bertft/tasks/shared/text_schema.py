@@ -375,20 +375,24 @@ def check_label_kind(
         )
     if kind == "class" and bad.counts[LABEL_LIST] > table.num_rows:
         line, detail = next(example for example in bad.first_errors if "list" in example[1])
-        raise DataError(
+        error = DataError(
             f"data.task={task}, but most labels are lists ({detail})",
             where=f"{bad.source}:{line}",
             hint="Set data.task=multi_label",
         )
+        error.proposed_settings = ["data.task=multi_label"]
+        raise error
     if kind != "class" or classes_given:
         return
     names = pc.unique(table.column("label")).drop_null().to_pylist()
     if len(names) > 2 and _are_continuous(names):
-        raise DataError(
+        error = DataError(
             f"the labels are numbers such as {format_list(names[:3])}, not classes",
             where=bad.source,
             hint="Set data.task=regression, or list the classes with data.labels",
         )
+        error.proposed_settings = ["data.task=regression"]
+        raise error
     _check_class_count(names, table.num_rows, bad, "Is data.label the column you mean?")
 
 
