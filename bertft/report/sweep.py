@@ -142,7 +142,8 @@ def print_summary(results: Sequence[ResultRow]) -> None:
         if result.failed:
             console.print(f"failed: {_name(result)}: {result.error}", highlight=False)
     for line in _best_lines(results):
-        console.print(line, highlight=False, soft_wrap=True)
+        is_path = line.startswith("best run")  # in one line, so that it can be copied
+        console.print(line, highlight=False, soft_wrap=is_path or not console.is_terminal)
 
 
 def _name(result: ResultRow) -> str:

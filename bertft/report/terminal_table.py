@@ -2,11 +2,13 @@
 
 A table that is too wide is made narrower in this order: texts wrap between words, columns that may
 be left out disappear (a line below names them), numbers wrap at their spaces (``0.91 ± 0.01``).
-Only a word that is longer than all of this allows is broken.
+Only a word that is longer than all of this allows is broken, after ``_``, ``.`` or ``/`` if
+possible.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
@@ -24,6 +26,7 @@ __all__ = ["FittedTable", "move_constant_columns"]
 _COLUMN_OVERHEAD, _TABLE_OVERHEAD = 3, 1  # padding and rule of a column; the last rule
 _MAX_WORD = 24  # a longer word, such as a path, may be broken
 _EMPTY = ("", "–")
+_AFTER_SEPARATOR = r"(?<=[ _./=-])"
 
 
 class FittedTable:
@@ -47,7 +50,7 @@ class FittedTable:
         for column, width in zip(columns, widths, strict=True):
             is_number = self._is_number(column)
             table.add_column(
-                Text(item.head[column]),
+                Text(_break_words(item.head[column], width)),
                 justify="right" if is_number and column else "left",
                 width=width,
                 overflow="fold",
@@ -55,7 +58,8 @@ class FittedTable:
             )
         for index, row in enumerate(self._cells):
             style = "bold" if index in item.strong else None
-            table.add_row(*(Text(row[column]) for column in columns), style=style)
+            cells = zip(columns, widths, strict=True)
+            table.add_row(*(Text(_break_words(row[c], width)) for c, width in cells), style=style)
         yield table
         if item.note:
             yield Text(item.note)
@@ -113,6 +117,19 @@ class FittedTable:
             smallest[column] += extra
             spare -= extra
         return columns, [smallest[column] for column in columns]
+
+
+def _break_words(text: str, width: int) -> str:
+    """``text`` with line ends in words that are longer than ``width``, after a separator."""
+    if all(cell_len(word) <= width for word in text.split()):
+        return text
+    lines = [""]
+    for piece in re.split(_AFTER_SEPARATOR, text):
+        if cell_len((lines[-1] + piece).rstrip()) > width:
+            lines.append(piece)
+        else:
+            lines[-1] += piece
+    return "\n".join(line.strip() for line in lines if line.strip())
 
 
 def _table_width(widths: Iterable[int]) -> int:

@@ -79,6 +79,13 @@ def test_a_word_longer_than_the_terminal_is_still_complete():
     assert shown.count("b") == 100
 
 
+def test_names_that_must_be_broken_are_broken_after_a_separator():
+    names = ["method.head_learning_rate", "trainer.evaluate_every", "short"]
+    item = table([[name, "1"] for name in names], ["setting", "value"], ("word", "number"))
+    pieces = cell_lines(rendered(item, 24))
+    assert {"method.head_", "learning_", "trainer.", "evaluate_", "every", "short"} <= pieces
+
+
 def test_columns_without_information_move_to_the_note():
     rows = [["a", "3", "–", 0.5], ["b", "3", "–", 0.25]]
     item = table(

@@ -34,7 +34,7 @@ def print_comparison(comparison: Comparison, console: Console | None = None) -> 
         title = "Differences between runs"
         console.print(FittedTable(TableItem("settings", title, head=head, rows=rows, kinds=kinds)))
     for line in comparison_notes(comparison):
-        console.print(line, highlight=False, soft_wrap=True)
+        console.print(line, highlight=False, soft_wrap=not console.is_terminal)
 
 
 def results_table(comparison: Comparison) -> TableItem:
