@@ -131,6 +131,7 @@ def write_evaluation_report(
     from bertft.report.page.render import render_page  # Jinja takes long to import
 
     task, counts = evaluation.task, evaluation.counts
+    interval = evaluation.intervals.get(task.metric)
     builders: Sequence[tuple[str, str, Callable[[], Iterator[ReportItem]]]] = (
         ("results", "Results", partial(_result_tables, evaluation)),
         (
@@ -154,7 +155,7 @@ def write_evaluation_report(
         description=f"{task.name.replace('_', ' ')}, {evaluation.split} split",
         value=format_score(evaluation.metrics.get(task.metric)),
         metric=task.metric,
-        interval=format_interval(evaluation.intervals.get(task.metric)),
+        interval=format_interval(interval) if interval is not None else "",
         facts=[
             ("Rows", format_count(counts["used"]), f"of {format_count(counts['read'])} read"),
             *((name, value, "") for name, value in evaluation.facts.items()),

@@ -67,6 +67,8 @@ def _result_items(context: ReportContext) -> Iterator[ReportItem]:
 
 
 def _training_items(context: ReportContext) -> Iterator[ReportItem]:
+    if not context.metrics["train"]["steps"]:  # trainer.max_steps=0
+        return
     history, metric = context.history, context.task.metric
     best_step = context.metrics["best"]["step"]
     losses = {"validation": history.evaluations.get("loss"), "training": history.loss}
@@ -128,6 +130,8 @@ def _parameter_items(context: ReportContext) -> Iterator[ReportItem]:
 
 def _speed_items(context: ReportContext) -> Iterator[ReportItem]:
     history, train = context.history, context.metrics["train"]
+    if not train["steps"]:
+        return
     if len(history.tokens_per_second[0]) > 1:
         yield LineChart(
             "throughput",

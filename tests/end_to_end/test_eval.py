@@ -316,11 +316,13 @@ def test_the_report_of_other_tasks(trained, work_dir, task):
 
 def test_a_base_is_evaluated_before_training(work_dir, trained):
     data = write_task(work_dir, "classification")
-    words = ("model=tiny", *data, "trainer.max_steps=0", "trainer.threads=1", "report=false")
+    words = ("model=tiny", *data, "trainer.max_steps=0", "trainer.threads=1")
     result = run_bertft("train", *words, "hydra.run.dir=base")
     assert result.status == 0 and "without training, its scores are at chance level" in result.out
     content = read(work_dir / "base" / "metrics.json")
     assert content["best"]["step"] == 0 and content["train"]["steps"] == 0
+    page = (work_dir / "base" / "report.html").read_text(encoding="utf-8")
+    assert 'id="predictions"' in page and 'id="training"' not in page and "could not be" not in page
     assert scores("run=base") == content["validation"]
     again = run_bertft("train", "resume=base")
     assert again.status == 0 and "is finished after 0 steps" in again.out
