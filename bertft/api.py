@@ -22,7 +22,7 @@ import itertools
 import logging
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -33,7 +33,6 @@ from bertft.utils.messages import expand_home
 
 if TYPE_CHECKING:
     import datasets
-    import pyarrow as pa
 
     from bertft.pipeline.loaded_model import LoadedModel
     from bertft.report.compare.comparison import Comparison
@@ -122,7 +121,9 @@ def load(
     device: str = "auto",
     trust_remote_code: bool = False,
 ) -> Predictor:
-    """Load the model of a run, a merged folder, a transformers folder or an adapter.
+    """Load the model in a folder: of a run, merged, transformers, an adapter or an ONNX graph.
+
+    An ONNX graph needs the package onnxruntime.
 
     Args:
         path: the folder.
@@ -137,14 +138,14 @@ def load(
     """
     from bertft.pipeline.open_model import open_model
 
-    folder = os.fspath(path)
     loaded = open_model(
-        folder,
+        os.fspath(path),
         checkpoint=checkpoint,
         precision=precision,
         device=device,
         warn=_LOGGER.warning,
         trust_remote_code=trust_remote_code,
+        accepts_onnx=True,
     )
     settings = {
         "checkpoint": checkpoint,
@@ -152,7 +153,8 @@ def load(
         "device": device,
         "trust_remote_code": str(trust_remote_code).lower(),
     }
-    return Predictor(loaded, folder, [f"{name}={value}" for name, value in settings.items()])
+    arguments = [f"{name}={value}" for name, value in settings.items()]
+    return Predictor(loaded, os.fspath(path), arguments)
 
 
 def compare(
@@ -220,9 +222,11 @@ class Run:
         """Load the model of the run; ``settings`` are keyword arguments of ``bertft.load``."""
         return load(self.path, **settings)
 
-    def predict(self, rows: Sequence[str] | Rows) -> list[dict[str, Any]]:
-        """Predict with the best checkpoint; see ``Predictor.predict``."""
-        return self.load().predict(rows)
+    def predict(
+        self, rows: Iterable[str | Mapping[str, Any]] | Rows, **settings: Any
+    ) -> list[dict[str, Any]]:
+        """Predict with the best checkpoint; the arguments are those of ``Predictor.predict``."""
+        return self.load().predict(rows, **settings)
 
     def evaluate(self, rows: Rows, *, overrides: Sequence[str] = ()) -> dict[str, float]:
         """Evaluate the best checkpoint on ``rows``; see ``Predictor.evaluate``."""
@@ -301,38 +305,75 @@ class Predictor:
         """The class names in the order of the outputs; None if the task has no classes."""
         return self._loaded.info.labels
 
-    def predict(self, rows: Sequence[str] | Rows) -> list[dict[str, Any]]:
+    def predict(
+        self,
+        rows: Iterable[str | Mapping[str, Any]] | Rows,
+        *,
+        on_bad_row: str = "error",
+        keep: str | Sequence[str] | None = None,
+    ) -> list[dict[str, Any]]:
         """Return one dict per row, in order, as ``bertft predict`` writes them.
 
         Args:
             rows: texts, or rows with the columns of the training data (labels are not read).
+            on_bad_row: "error": raise at an invalid row; "skip": its dict has ``error`` and null
+                values, and every dict has the number of its row as ``line``.
+            keep: columns of ``rows`` to copy to the dicts: a list of names, or "all".
 
         Raises:
             DataError: a row is invalid; the message contains its number.
         """
-        from bertft.data.splits import load_inputs
-        from bertft.tasks.feature_tables import build_unlabelled_features
-        from bertft.training.evaluate import predict_logits
+        return list(self.predict_iter(rows, on_bad_row=on_bad_row, keep=keep))
 
-        loaded = self._loaded
-        model, task = loaded.task_model, loaded.task_model.task
-        # on_bad_row of the run is for its training rows: here every row gets a prediction.
-        data = replace(loaded.data, on_bad_row="error")
-        column = data.text if isinstance(data.text, str) else "text"
-        if loaded.unnamed_tags:
-            _LOGGER.warning(loaded.unnamed_tags)
-        with tempfile.TemporaryDirectory() as folder:
-            path = _as_file(_texts_to_rows(rows, column), Path(folder), "rows")
-            inputs = load_inputs(str(path), data)
-            for note in inputs.bad.notes:
-                _LOGGER.warning(note)
-            table = build_unlabelled_features(
-                inputs, task, model.tokenizer, loaded.info.max_length, None, "error"
+    def predict_iter(
+        self,
+        rows: Iterable[str | Mapping[str, Any]] | Rows,
+        *,
+        on_bad_row: str = "error",
+        keep: str | Sequence[str] | None = None,
+    ) -> Iterator[dict[str, Any]]:
+        """Yield what ``predict`` returns, in blocks of at most some thousands of rows.
+
+        ``rows`` may also be an iterator: it is read as the predictions are consumed, so that
+        memory does not depend on the number of rows. An invalid row of an iterator is an error
+        after the predictions of the rows before it; other rows are all checked first.
+
+        Raises:
+            DataError: a row is invalid.
+            UsageError: an argument is invalid.
+
+        Example:
+            >>> with open("new.txt") as file:
+            ...     for prediction in model.predict_iter(line.strip() for line in file):
+            ...         print(prediction["label"])
+        """
+        from bertft.config.choices import BAD_ROW_POLICIES
+        from bertft.data.prediction_rows import check_rows, open_input_file
+        from bertft.data.rows_in_memory import open_rows
+        from bertft.pipeline.prediction import RowPredictor
+
+        if on_bad_row not in BAD_ROW_POLICIES:
+            raise UsageError(
+                f"{on_bad_row!r} is not a policy",
+                where="on_bad_row",
+                hint=f"It can be {' or '.join(BAD_ROW_POLICIES)}",
             )
-            logits = predict_logits(
-                model.runner, table, model.precision, transform=task.predict_transform
-            )
-            return list(task.decode_predictions(logits, table))
+        # on_bad_row of the run is for its training rows.
+        data = replace(self._loaded.data, on_bad_row=on_bad_row)
+        if self._loaded.unnamed_tags:
+            _LOGGER.warning(self._loaded.unnamed_tags)
+        if isinstance(rows, (str, os.PathLike)):
+            source = open_input_file(str(expand_home(rows)), data, keep)
+        else:
+            source = open_rows(rows, data, keep)
+        if source.is_repeatable:
+            check_rows(source, data)
+        predictor = RowPredictor(self._loaded, source, on_bad_row)
+        for block in predictor.iter_blocks():
+            yield from block
+        predictor.check_complete()
+        for note in predictor.notes:
+            _LOGGER.warning(note)
 
     def evaluate(self, rows: Rows, *, overrides: Sequence[str] = ()) -> dict[str, float]:
         """Return the metrics on labelled ``rows``, as ``bertft eval`` does.
@@ -345,24 +386,42 @@ class Predictor:
         Raises:
             DataError: a row or its label is invalid.
         """
-        from bertft.utils.safe_files import read_json_object
+        from bertft.config.resume import metric_code_error
+        from bertft.config.task_facts import is_metric_function
+        from bertft.pipeline.recorded_rows import load_split
 
+        loaded = self._loaded
         with tempfile.TemporaryDirectory() as folder:
             path = _as_file(rows, Path(folder), "rows")
-            out = Path(folder) / "eval"
-            source = "adapter" if self._loaded.is_adapter else "run"
-            arguments = [
-                f"{source}={self._path}",
-                *self._arguments,
-                f"data.validation={path}",
-                f"hydra.run.dir={out}",
-                "report=false",
-                *overrides,
-            ]
-            with contextlib.redirect_stdout(_NullStream()):
-                _run_command("eval", arguments)
-            metrics: dict[str, float] = read_json_object(out / "metrics.json")["validation"]
-            return metrics
+            if overrides:
+                return self._run_eval(path, Path(folder) / "eval", overrides)
+            if is_metric_function(metric := loaded.task_model.task.metric):
+                raise metric_code_error(loaded.folder, metric)
+            data = replace(loaded.data, validation=str(path))
+            if data.source == "sample":  # the rows replace those of the bundled data set
+                data = replace(data, source="files", sample=None)
+            loaded = replace(loaded, data=data)
+            split = load_split(loaded, "validation", _LOGGER.info, {"data.validation"})
+            for note in split.bad.notes:
+                _LOGGER.warning(note)
+            return loaded.evaluate(loaded.build_features("validation", split))
+
+    def _run_eval(self, path: Path, out: Path, overrides: Sequence[str]) -> dict[str, float]:
+        """Evaluate with further settings, which may change what is loaded."""
+        from bertft.utils.safe_files import read_json_object
+
+        arguments = [
+            f"{'adapter' if self._loaded.is_adapter else 'run'}={self._path}",
+            *self._arguments,
+            f"data.validation={path}",
+            f"hydra.run.dir={out}",
+            "report=false",
+            *overrides,
+        ]
+        with contextlib.redirect_stdout(_NullStream()):
+            _run_command("eval", arguments)
+        metrics: dict[str, float] = read_json_object(out / "metrics.json")["validation"]
+        return metrics
 
 
 def _run_command(command: str, arguments: Sequence[str]) -> None:
@@ -395,9 +454,10 @@ def _as_file(rows: Any, folder: Path, name: str) -> Path:
         return expand_home(rows)
     import pyarrow.parquet as pq
 
+    from bertft.data.rows_in_memory import to_arrow_table
     from bertft.runs.run_folder import RunFolder
 
-    table = _as_table(rows, name)
+    table = to_arrow_table(rows, name)
     path = folder / "rows" / f"{name}.parquet"
     if RunFolder(folder).has_run and path.exists():
         if not pq.read_table(path).equals(table):
@@ -410,41 +470,6 @@ def _as_file(rows: Any, folder: Path, name: str) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     pq.write_table(table, path)
     return path
-
-
-def _as_table(rows: Any, name: str) -> pa.Table:
-    import pyarrow as pa
-
-    try:
-        if hasattr(rows, "data") and isinstance(getattr(rows.data, "table", None), pa.Table):
-            return rows.with_format("arrow")[:]  # a datasets.Dataset, only its selected rows
-        if hasattr(rows, "iloc"):  # a DataFrame
-            return pa.Table.from_pandas(rows, preserve_index=False)
-        rows = list(rows)
-        if not all(isinstance(row, Mapping) for row in rows):
-            raise UsageError(
-                f"{name}: rows must be dicts, a DataFrame, a datasets.Dataset or a path",
-                hint="For example [{'text': 'so good', 'label': 'pos'}]",
-            )
-        names = list(dict.fromkeys(key for row in rows for key in row))
-        return pa.table({key: [row.get(key) for row in rows] for key in names})
-    except (pa.ArrowException, TypeError) as error:
-        reason = str(error).split("\n")[0]
-        raise DataError(
-            f"cannot convert the rows to columns ({reason})",
-            where=name,
-            hint="Convert the values of each column to one type",
-        ) from error
-
-
-def _texts_to_rows(rows: Any, column: str) -> Any:
-    """Convert texts to rows with one ``column``; return all other rows unchanged."""
-    if isinstance(rows, (str, os.PathLike)) or hasattr(rows, "iloc") or hasattr(rows, "data"):
-        return rows
-    rows = list(rows)
-    if rows and all(isinstance(row, str) for row in rows):
-        return [{column: text} for text in rows]
-    return rows
 
 
 def _format(value: Any) -> str:

@@ -195,7 +195,6 @@ def test_the_loaded_checkpoint_is_evaluated(run):
     with pytest.raises(UsageError, match="999"):
         bertft.load(run.path, checkpoint="999")
     last = bertft.load(run.path, checkpoint="last", precision="bf16", device="cpu")
-    assert last._arguments[:2] == ["checkpoint=last", "precision=bf16"]
     assert set(last.evaluate(ROWS[:20])) == set(run.metrics["validation"])
 
 
@@ -216,3 +215,49 @@ def test_the_exception_for_other_columns_proposes_settings(tmp_path):
     with pytest.raises(DataError) as raised:
         bertft.train(rows, model="tiny", output_dir=tmp_path / "run", overrides=TINY, quiet=True)
     assert raised.value.proposed_settings == ["data.text=said", "data.label=team"]
+
+
+def test_a_loaded_model_is_evaluated_without_loading_it_again(run, tmp_path, monkeypatch):
+    model = bertft.load(run.path, checkpoint="last")
+    words = ["eval", f"run={run.path}", "checkpoint=last", "report=false"]
+    words += [f"hydra.run.dir={tmp_path / 'eval'}"]
+    assert main(words) == 0
+    expected = json.loads((tmp_path / "eval" / "metrics.json").read_text(encoding="utf-8"))
+    monkeypatch.setattr("bertft.pipeline.open_model.open_model", None)
+    assert model.evaluate(ROWS[:20]) == expected["validation"]
+    with pytest.raises(DataError, match="label"):
+        model.evaluate([{"text": "good"}])
+
+
+def test_predictions_of_rows_of_every_kind(run, tmp_path):
+    import pandas as pd
+
+    model = bertft.load(run.path)
+    texts = [row["text"] for row in ROWS[:7]]
+    rows = [{"text": text, "id": number, "label": "x"} for number, text in enumerate(texts)]
+    usual = model.predict(texts)
+    assert list(model.predict_iter(iter(texts))) == usual
+    assert model.predict(row for row in rows) == usual
+    assert model.predict(pd.DataFrame(rows)) == usual
+    kept = [{"id": n, "input_label": "x", **answer} for n, answer in enumerate(usual)]
+    assert model.predict(rows, keep=["id", "label"]) == kept
+    assert model.predict(pd.DataFrame(rows), keep=["id", "label"]) == kept
+    assert list(model.predict(rows, keep="all")[0])[:3] == ["text", "id", "input_label"]
+    with pytest.raises(DataError, match=r"keep: column .idd. not found.*did you mean .id."):
+        model.predict(rows, keep=["idd"])
+    with pytest.raises(UsageError, match="on_bad_row"):
+        model.predict(rows, on_bad_row="ignore")
+
+
+def test_invalid_rows_of_the_api(run):
+    model = bertft.load(run.path)
+    rows = ["good", "", "dull"]
+    answers = model.predict(rows, on_bad_row="skip")
+    assert [answer["line"] for answer in answers] == [1, 2, 3]
+    assert [answer.get("error") for answer in answers] == [None, "empty text", None]
+    with pytest.raises(DataError, match="rows, row 2: empty text"):
+        next(model.predict_iter(rows))
+    iterator = model.predict_iter(iter(rows))
+    assert set(next(iterator)) == {"label", "score", "scores"}
+    with pytest.raises(DataError, match="row 2: empty text"):
+        next(iterator)

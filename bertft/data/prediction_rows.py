@@ -15,9 +15,9 @@ import json
 import queue
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import chain, islice
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,6 @@ import pyarrow as pa
 from bertft.config.data import DataConfig
 from bertft.data.data_sources import PARQUET_EXTENSIONS, read_records, uses_csv_reader
 from bertft.data.readers.csv_reader import check_unmarked_header
-from bertft.data.readers.parquet import read_batches
 from bertft.data.readers.text_files import resolve_existing_file
 from bertft.data.rows import BadRows, RowError, raise_or_skip
 from bertft.data.schema import (
@@ -35,9 +34,8 @@ from bertft.data.schema import (
     RowSchema,
     build_row_schema,
     check_characters,
-    find_columns,
 )
-from bertft.errors import DataError, UsageError
+from bertft.errors import DataError
 from bertft.utils.messages import did_you_mean, format_list
 
 __all__ = [
@@ -48,14 +46,12 @@ __all__ = [
     "check_rows",
     "iter_row_blocks",
     "open_input_file",
-    "open_rows",
     "resolve_kept_columns",
     "rows_to_table",
     "with_kept_columns",
 ]
 
 KEEP_ALL = "all"
-_NAME_SAMPLE_ROWS = 100  # the keys of these rows are the columns of rows in memory
 _IDLE_SECONDS = 0.02  # a block of a live input ends after so long without a row
 _PROGRESS_ROWS = 1_000
 _MAX_EXACT_INTEGER = 1 << 53  # larger integers are not exact as float64
@@ -139,72 +135,6 @@ def open_input_file(name: str, config: DataConfig, keep: Any = None) -> Predicti
         path,
         is_repeatable=path.is_file(),
     )
-
-
-def open_rows(
-    rows: Iterable[Any] | pa.Table, config: DataConfig, keep: Any = None, name: str = "rows"
-) -> PredictionInput:
-    """Rows in memory: texts, mappings from column to value, or an Arrow table.
-
-    An iterator is read as the rows are predicted.
-
-    Raises:
-        DataError: a column does not exist.
-        UsageError: the rows are of another type.
-    """
-    schema = build_row_schema(config, labelled=False)
-    if isinstance(rows, pa.Table):
-        names = rows.column_names
-        kept = resolve_kept_columns(keep, names, name)
-        columns = _columns_of(schema.columns, kept, names, name)
-        batches = rows.to_batches(max_chunksize=1024)
-
-        def read_table(bad: BadRows) -> Iterator[Record]:
-            bad.count_row(rows.num_rows)
-            return read_batches(batches, columns)
-
-        return PredictionInput(name, schema, read_table, kept, "row")
-    is_repeatable = isinstance(rows, Sequence)
-    iterator = iter(rows)
-    first_rows = list(islice(iterator, _NAME_SAMPLE_ROWS))
-    for number, row in enumerate(first_rows, start=1):
-        _check_row_type(row, number, name)
-    names = list(
-        dict.fromkeys(key for row in first_rows if isinstance(row, Mapping) for key in row)
-    )
-    text = schema.columns.text[0]
-    has_texts = any(isinstance(row, str) for row in first_rows)
-    if has_texts and len(schema.columns.text) > 1:
-        raise UsageError(
-            f"a row needs {len(schema.columns.text)} texts",
-            where=name,
-            hint=f"Use dicts with the keys {format_list(schema.columns.text)}",
-        )
-    if has_texts and not names:
-        names = [str(text)]
-    kept = resolve_kept_columns(keep, names, name)
-    columns = _columns_of(schema.columns, kept, names, name) if first_rows else []
-
-    def read_rows(bad: BadRows) -> Iterator[Record]:
-        for number, row in enumerate(rows if is_repeatable else chain(first_rows, iterator), 1):
-            bad.count_row()
-            _check_row_type(row, number, name)
-            if isinstance(row, str):
-                yield number, [row, *(row if key == text else None for key in columns[1:])]
-            else:
-                yield number, [None if key is None else row.get(key) for key in columns]
-
-    return PredictionInput(name, schema, read_rows, kept, "row", is_repeatable=is_repeatable)
-
-
-def _check_row_type(row: Any, number: int, name: str) -> None:
-    if not isinstance(row, (str, Mapping)):
-        raise UsageError(
-            f"row {number} is a {type(row).__name__}: rows must be dicts, texts, a DataFrame, a"
-            " datasets.Dataset or a path",
-            where=name,
-            hint="For example [{'text': 'so good'}]",
-        )
 
 
 def resolve_kept_columns(keep: Any, names: Sequence[str] | None, source: str) -> tuple[str, ...]:
@@ -486,11 +416,3 @@ def _column_names(path: Path, config: DataConfig, name: str) -> list[str] | None
 def with_kept_columns(columns: ColumnSpec, kept: Sequence[str]) -> ColumnSpec:
     """``columns`` with the ``kept`` ones as optional columns."""
     return replace(columns, optional=(*columns.optional, *kept))
-
-
-def _columns_of(
-    columns: ColumnSpec, kept: Sequence[str], names: Sequence[str], source: str
-) -> list[str | None]:
-    """The name of each requested column among ``names``; None for one that does not exist."""
-    positions = find_columns(with_kept_columns(columns, kept), names, len(names), source)
-    return [None if position is None else names[position] for position in positions]

@@ -1,4 +1,4 @@
-"""Exports an encoder with its head as an ONNX graph, and runs that graph on batches.
+"""Exports an encoder with its head as an ONNX graph.
 
     inputs    input_ids, attention_mask, token_type_ids   int64 [batch, sequence]
     outputs   logits                       float32 [batch, C] or [batch, sequence, C]
@@ -22,29 +22,25 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor, nn
-from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from bertft.config.command_configs import ExportConfig
-from bertft.data.batch import Batch
 from bertft.errors import UsageError
 from bertft.export.equivalence import EquivalenceCheck
 from bertft.pipeline.merged_folder import store_threshold, write_merged_info
+from bertft.pipeline.onnx_folder import ONNX_FILE, OnnxRunner
 from bertft.pipeline.open_model import open_from_settings
 from bertft.utils.terminal import print_warning
 
-__all__ = ["ONNX_FILE", "OnnxRunner", "check_onnx_packages", "export_onnx", "write_onnx_graph"]
+__all__ = ["check_onnx_packages", "export_onnx", "write_onnx_graph"]
 
-ONNX_FILE = "model.onnx"
 ONNX_PACKAGES = ("onnx", "onnxruntime", "onnxscript")
 
 _OPSET = 18
 _MAX_INLINE_BYTES = 1 << 30  # weights in the file itself; the limit of protobuf is 2 GB
 _EXAMPLE_SHAPE = (2, 7)  # the exporter treats sizes 0 and 1 as constants
-# Rows per run of the graph: a masked language model returns the whole vocabulary for every token.
-_MAX_BATCH_ROWS = 8
 
 
 def export_onnx(config: ExportConfig, folder: Path, name: str) -> list[str]:
@@ -130,54 +126,6 @@ def write_onnx_graph(
             ) from error
         assert program is not None
         program.save(str(folder / ONNX_FILE), external_data=size > _MAX_INLINE_BYTES)
-
-
-class OnnxRunner:
-    """Runs ``ONNX_FILE`` in ``folder`` in place of an EncoderRunner.
-
-    ``level`` is that of the task: "sequence" or "token".
-    """
-
-    def __init__(self, folder: Path, config: PretrainedConfig, level: str) -> None:
-        import onnxruntime
-
-        self.level, self.padding = level, getattr(config, "pad_token_id", None) or 0
-        self.model = nn.Module()  # empty: callers switch it to evaluation mode
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = torch.get_num_threads()
-        self.session = onnxruntime.InferenceSession(
-            str(folder / ONNX_FILE), options, providers=["CPUExecutionProvider"]
-        )
-        self.inputs = [node.name for node in self.session.get_inputs()]
-
-    def __call__(self, batch: Batch) -> Tensor:
-        lengths = batch.lengths.numpy()
-        ends = np.cumsum(lengths)
-        chunks = []
-        for first in range(0, len(lengths), _MAX_BATCH_ROWS):
-            chunk = slice(first, first + _MAX_BATCH_ROWS)
-            start, stop = int(ends[first] - lengths[first]), int(ends[chunk][-1])
-            logits = self._run(batch, lengths[chunk], slice(start, stop))
-            if batch.selected_tokens is not None:
-                selected = batch.selected_tokens.cpu().numpy()
-                logits = logits[selected[(selected >= start) & (selected < stop)] - start]
-            chunks.append(logits)
-        return torch.from_numpy(np.concatenate(chunks))
-
-    def _run(self, batch: Batch, lengths: np.ndarray, tokens: slice) -> np.ndarray:
-        """Logits [rows, C], or [tokens, C] for a task on tokens, of the rows with ``tokens``."""
-        token_mask = np.arange(lengths.max())[None, :] < lengths[:, None]
-        ids = np.full(token_mask.shape, self.padding, np.int64)
-        ids[token_mask] = batch.input_ids[tokens].cpu().numpy()
-        values = {"input_ids": ids, "attention_mask": token_mask.astype(np.int64)}
-        if "token_type_ids" in self.inputs:
-            assert batch.token_type_ids is not None, "the tokenizer returns token types"
-            types = np.zeros_like(ids)
-            types[token_mask] = batch.token_type_ids[tokens].cpu().numpy()
-            values["token_type_ids"] = types
-        outputs = self.session.run(None, values)
-        logits = outputs[0] if len(outputs) == 1 else np.stack(outputs, -1)
-        return logits if self.level == "sequence" else logits[token_mask]
 
 
 class _TensorOnlyModel(nn.Module):

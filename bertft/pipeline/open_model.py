@@ -44,6 +44,7 @@ from bertft.pipeline.loaded_model import LoadedModel, make_loaded_model
 from bertft.pipeline.manifest import recorded_data
 from bertft.pipeline.merged_folder import THRESHOLD_KEY, load_prefix_weights
 from bertft.pipeline.model_info import parse_threshold, read_model_info
+from bertft.pipeline.onnx_folder import is_onnx_folder, load_onnx_model
 from bertft.pipeline.open_adapter import open_adapter
 from bertft.pipeline.task_model import TaskModel, build_task_model
 from bertft.runs.checkpoints import CheckpointStore
@@ -181,16 +182,18 @@ def open_folder(
     data: DataConfig | None,
     head_settings: HeadSettings,
     trust_remote_code: bool = False,
+    accepts_onnx: bool = False,
 ) -> LoadedModel:
-    """Load a merged or plain transformers folder, with its prefix if it has one.
+    """Load a merged or plain transformers folder, with its prefix if it has one, or an ONNX folder.
 
     ``open_model`` describes the arguments.
     """
-    if any(folder.glob("*.onnx")) and not any(folder.glob("*.safetensors")):
+    is_onnx = is_onnx_folder(folder)
+    if is_onnx and not accepts_onnx:
         raise UsageError(
-            "contains an ONNX graph, which is not supported here",
+            "contains an ONNX graph, which only eval and predict support",
             where=str(folder),
-            hint="Run it with onnxruntime: its README.md has the code",
+            hint="Use the run or the merged folder that it was exported from",
         )
     check_model_folder(folder)
     config_file = folder / "config.json"
@@ -209,17 +212,20 @@ def open_folder(
     tokenizer = load_tokenizer(settings)
     task = build_task(data, labels)
     source = ModelSource(folder.name, "folder", str(folder.resolve()))
-    task_model = build_task_model(
-        source,
-        settings,
-        build_components(MethodConfig(name="merged", prefix=info.prefix)),
-        task,
-        tokenizer,
-        choose_precision(precision, resolve_device(device), "precision"),
-    )
-    _check_head(folder, task_model)
-    if info.prefix is not None:
-        load_prefix_weights(folder, task_model.model)
+    if is_onnx:
+        task_model = load_onnx_model(settings, source, task, tokenizer, precision, device)
+    else:
+        task_model = build_task_model(
+            source,
+            settings,
+            build_components(MethodConfig(name="merged", prefix=info.prefix)),
+            task,
+            tokenizer,
+            choose_precision(precision, resolve_device(device), "precision"),
+        )
+        _check_head(folder, task_model)
+        if info.prefix is not None:
+            load_prefix_weights(folder, task_model.model)
     threshold = parse_threshold(config.get(THRESHOLD_KEY), str(config_file))
     return make_loaded_model(
         folder,
@@ -295,6 +301,7 @@ def open_from_settings(
     precision: str | None = None,
     data: DataConfig | None = None,
     warn: Callable[[str], None] = lambda _: None,
+    accepts_onnx: bool = False,
 ) -> LoadedModel:
     """Load the model that the settings of a command select (see ``open_model``)."""
     head_settings = HeadSettings.from_settings(data, settings)
@@ -310,6 +317,7 @@ def open_from_settings(
             head_settings=head_settings,
             warn=warn,
             trust_remote_code=settings.trust_remote_code,
+            accepts_onnx=accepts_onnx,
         )
     folder = expand_home(settings.adapter, "adapter")
     if not is_adapter_folder(folder):
@@ -336,11 +344,12 @@ def open_model(
     warn: Callable[[str], None] = lambda _: None,
     trust_remote_code: bool = False,
     trust_setting: str = "trust_remote_code",
+    accepts_onnx: bool = False,
 ) -> LoadedModel:
     """Load the model in ``path``, ready to evaluate.
 
     Args:
-        path: a run, a merged folder, an adapter or a plain transformers folder.
+        path: a run, a merged folder, an adapter, a plain transformers folder or an ONNX folder.
         checkpoint: ``best``, ``last`` or a step; only for runs.
         precision: None: that of the training for a run, fp32 for any other folder.
         data: how rows are read; None: as the folder records it.
@@ -349,6 +358,7 @@ def open_model(
         trust_remote_code: whether code that comes with a model may run. Only the command line
             can set it; what a folder records is ignored.
         trust_setting: the name of that setting, for messages.
+        accepts_onnx: whether an ONNX folder may be loaded, which has no weights for torch.
     """
     folder = expand_home(path, "run")
     head_settings = head_settings or HeadSettings.from_settings(data)
@@ -375,7 +385,13 @@ def open_model(
         )
     if (folder / "config.json").is_file() and not is_checkpoint(folder):
         return open_folder(
-            folder, precision or _FOLDER_PRECISION, device, data, head_settings, trust_remote_code
+            folder,
+            precision or _FOLDER_PRECISION,
+            device,
+            data,
+            head_settings,
+            trust_remote_code,
+            accepts_onnx,
         )
     if not folder.exists():
         raise _missing_folder_error(folder, path, "run")

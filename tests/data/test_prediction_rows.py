@@ -18,8 +18,8 @@ from bertft.data.prediction_rows import (
     check_rows,
     iter_row_blocks,
     open_input_file,
-    open_rows,
 )
+from bertft.data.rows_in_memory import open_rows
 from bertft.data.standard_input import has_column, open_standard_input
 from bertft.errors import DataError, UsageError
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
@@ -11,8 +12,10 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from small_runs import read, run_bertft
+from small_runs import answers, read, run_bertft
 
+import bertft
+from bertft.errors import UsageError
 from bertft.pipeline.merged_folder import THRESHOLD_KEY
 
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -133,10 +136,36 @@ def test_the_card_s_lines_run_without_torch(graph):
     assert done.stdout.strip()
 
 
-def test_bertft_itself_does_not_run_it(graph):
-    _, _, folder, _, _ = graph
-    result = run_bertft("predict", f"run={folder}", stdin="")
-    assert result.refused and "contains an ONNX graph" in result.err and "onnxruntime" in result.err
+def _numbers(value):
+    """All numbers of nested predictions, in order, and the rest of it."""
+    if isinstance(value, dict):
+        value = [item for pair in value.items() for item in pair]
+    if isinstance(value, list):
+        pairs = [_numbers(item) for item in value]
+        return [n for numbers, _ in pairs for n in numbers], [rest for _, rest in pairs]
+    return ([value], None) if isinstance(value, float) else ([], value)
+
+
+def test_it_predicts_as_the_merged_folder_does(graph, monkeypatch, work_dir):
+    task, _, folder, merged, _ = graph
+    names = ("question", "context") if task == "question_answering" else ("text",)
+    rows = [dict(zip(names, texts, strict=True)) for texts in TEXTS[task]]
+    content = "".join(json.dumps(row) + "\n" for row in rows)
+    actual = answers(run_bertft("predict", f"run={folder}", stdin=content))
+    expected = answers(run_bertft("predict", f"run={merged}", stdin=content))
+    (numbers, rest), (expected_numbers, expected_rest) = _numbers(actual), _numbers(expected)
+    assert rest == expected_rest and numbers == pytest.approx(expected_numbers, abs=1e-4)
+    assert bertft.load(folder).predict(rows) == actual
+    for words, part in (
+        (("predict", folder, "device=cuda"), "device: cuda is not supported by an ONNX graph"),
+        (("predict", folder, "precision=bf16"), "precision: bf16 is not supported by an ONNX"),
+        (("export", f"run={folder}", "format=onnx", "out=x"), "only eval and predict support"),
+    ):
+        result = run_bertft(*words, stdin=content)
+        assert result.refused and part in result.err, result
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(UsageError, match=r"needs the package onnxruntime.*bertft\[export\]"):
+        bertft.load(folder)
 
 
 def test_a_prefix_is_refused_and_nothing_written(trained, work_dir):

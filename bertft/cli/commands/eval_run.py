@@ -22,7 +22,9 @@ __all__ = ["score_run"]
 
 def score_run(config: EvalRequest) -> Evaluation:
     """Evaluate the model that ``config`` selects. Raises UsageError and DataError."""
-    loaded = open_from_settings(config, config.precision, config.data, print_warning)
+    loaded = open_from_settings(
+        config, config.precision, config.data, print_warning, accepts_onnx=True
+    )
     if loaded.run is None and config.data is None:
         raise UsageError(
             f"{config.adapter or config.run} is not a run and has no rows",

@@ -24,9 +24,9 @@ from bertft.data.prediction_rows import (
     PredictionInput,
     check_rows,
     open_input_file,
-    open_rows,
 )
 from bertft.data.rows import format_accounting, format_reasons
+from bertft.data.rows_in_memory import open_rows
 from bertft.data.standard_input import has_column, open_standard_input, standard_input_stream
 from bertft.errors import DataError, UsageError
 from bertft.pipeline.loaded_model import LoadedModel
@@ -57,7 +57,7 @@ def run(config: PredictConfig, _: Path) -> None:
         if stream is not None and config.text is None and sys.stdin.isatty():
             progress.print_line(_TERMINAL_HINT)
         progress.start_phase("loading the model", has_bar=False)  # it has a status line
-        loaded = open_from_settings(config, config.precision, warn=print_warning)
+        loaded = open_from_settings(config, config.precision, warn=print_warning, accepts_onnx=True)
         if loaded.unnamed_tags:
             print_warning(
                 f"{loaded.unnamed_tags}. Name them in their order: labels=[O,B-PER,I-PER,...]"

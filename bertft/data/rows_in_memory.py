@@ -1,0 +1,130 @@
+"""Rows that a program has in memory, for the Python API."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain, islice
+from typing import Any
+
+import pyarrow as pa
+
+from bertft.config.data import DataConfig
+from bertft.data.prediction_rows import (
+    PredictionInput,
+    resolve_kept_columns,
+    with_kept_columns,
+)
+from bertft.data.readers.parquet import read_batches
+from bertft.data.rows import BadRows
+from bertft.data.schema import ColumnSpec, Record, build_row_schema, find_columns
+from bertft.errors import DataError, UsageError
+from bertft.utils.messages import format_list
+
+__all__ = ["open_rows", "to_arrow_table"]
+
+_NAME_SAMPLE_ROWS = 100  # the keys of these rows are their columns
+
+
+def to_arrow_table(rows: Any, name: str) -> pa.Table:
+    """The columns of a DataFrame, a ``datasets.Dataset`` or dicts; ``name`` is for messages.
+
+    Raises:
+        UsageError: the rows are of another type.
+        DataError: a column has values of different types.
+    """
+    try:
+        if hasattr(rows, "data") and isinstance(getattr(rows.data, "table", None), pa.Table):
+            return rows.with_format("arrow")[:]  # a datasets.Dataset, only its selected rows
+        if hasattr(rows, "iloc"):  # a DataFrame
+            return pa.Table.from_pandas(rows, preserve_index=False)
+        rows = list(rows)
+        if not all(isinstance(row, Mapping) for row in rows):
+            raise UsageError(
+                f"{name}: rows must be dicts, a DataFrame, a datasets.Dataset or a path",
+                hint="For example [{'text': 'so good', 'label': 'pos'}]",
+            )
+        names = list(dict.fromkeys(key for row in rows for key in row))
+        return pa.table({key: [row.get(key) for row in rows] for key in names})
+    except (pa.ArrowException, TypeError) as error:
+        reason = str(error).split("\n")[0]
+        raise DataError(
+            f"cannot convert the rows to columns ({reason})",
+            where=name,
+            hint="Convert the values of each column to one type",
+        ) from error
+
+
+def open_rows(
+    rows: Any, config: DataConfig, keep: Any = None, name: str = "rows"
+) -> PredictionInput:
+    """Rows to predict: texts, dicts, a DataFrame, a ``datasets.Dataset`` or an Arrow table.
+
+    An iterator is read as the rows are predicted.
+
+    Raises:
+        DataError: a column does not exist.
+        UsageError: the rows are of another type.
+    """
+    schema = build_row_schema(config, labelled=False)
+    if hasattr(rows, "iloc") or hasattr(rows, "data"):
+        rows = to_arrow_table(rows, name)
+    if isinstance(rows, pa.Table):
+        names = rows.column_names
+        kept = resolve_kept_columns(keep, names, name)
+        columns = _columns_of(schema.columns, kept, names, name)
+        batches = rows.to_batches(max_chunksize=1024)
+
+        def read_table(bad: BadRows) -> Iterator[Record]:
+            bad.count_row(rows.num_rows)
+            return read_batches(batches, columns)
+
+        return PredictionInput(name, schema, read_table, kept, "row")
+    is_repeatable = isinstance(rows, Sequence)
+    iterator = iter(rows)
+    first_rows = list(islice(iterator, _NAME_SAMPLE_ROWS))
+    for number, row in enumerate(first_rows, start=1):
+        _check_row_type(row, number, name)
+    names = list(
+        dict.fromkeys(key for row in first_rows if isinstance(row, Mapping) for key in row)
+    )
+    text = schema.columns.text[0]
+    has_texts = any(isinstance(row, str) for row in first_rows)
+    if has_texts and len(schema.columns.text) > 1:
+        raise UsageError(
+            f"a row needs {len(schema.columns.text)} texts",
+            where=name,
+            hint=f"Use dicts with the keys {format_list(schema.columns.text)}",
+        )
+    if has_texts and not names:
+        names = [str(text)]
+    kept = resolve_kept_columns(keep, names, name)
+    columns = _columns_of(schema.columns, kept, names, name) if first_rows else []
+
+    def read_rows(bad: BadRows) -> Iterator[Record]:
+        for number, row in enumerate(rows if is_repeatable else chain(first_rows, iterator), 1):
+            bad.count_row()
+            _check_row_type(row, number, name)
+            if isinstance(row, str):
+                yield number, [row, *(row if key == text else None for key in columns[1:])]
+            else:
+                yield number, [None if key is None else row.get(key) for key in columns]
+
+    return PredictionInput(name, schema, read_rows, kept, "row", is_repeatable=is_repeatable)
+
+
+def _check_row_type(row: Any, number: int, name: str) -> None:
+    if not isinstance(row, (str, Mapping)):
+        raise UsageError(
+            f"row {number} is a {type(row).__name__}: rows must be dicts, texts, a DataFrame, a"
+            " datasets.Dataset or a path",
+            where=name,
+            hint="For example [{'text': 'so good'}]",
+        )
+
+
+def _columns_of(
+    columns: ColumnSpec, kept: Sequence[str], names: Sequence[str], source: str
+) -> list[str | None]:
+    """The name of each requested column among ``names``; None for one that does not exist."""
+    positions = find_columns(with_kept_columns(columns, kept), names, len(names), source)
+    return [None if position is None else names[position] for position in positions]
