@@ -76,7 +76,9 @@ def resume_config(
         new, old = OmegaConf.select(requested, leaf.path), OmegaConf.select(run_config, leaf.path)
         if leaf.path == "trainer.epochs" and old is None and run_config.trainer.max_steps is None:
             old = run_config.method.epochs
-        if new == old:
+        if new == old or (
+            leaf.path == "data.labels" and new is None and _has_named_labels(run_config)
+        ):
             continue
         if leaf.on_resume == "change":
             OmegaConf.update(run_config, leaf.path, new)
@@ -130,6 +132,12 @@ def read_runnable_config(
         raise _untrusted_code_error(folder, setting)
     config = read_run_config(folder)
     return replace(config, model=replace(config.model, trust_remote_code=recorded and trust))
+
+
+def _has_named_labels(config: DictConfig) -> bool:
+    """Whether the class names come from the name of a 0/1 column, not from the command line."""
+    column = config.data.label
+    return isinstance(column, str) and config.data.labels == [f"not {column}", column]
 
 
 def metric_code_error(folder: Path, metric: str) -> UsageError:

@@ -159,6 +159,13 @@ class LabelReader:
         """
         return None
 
+    def name_binary_column(self, names: Sequence[str]) -> list[str] | None:
+        """A list as in data.labels that names the classes ``names`` after the label column.
+
+        Only for a column of 0 and 1 whose name says what 1 means, such as ``toxic``; else None.
+        """
+        return None
+
     def nothing_to_learn(self, table: pa.Table) -> str:
         """Why nothing can be learned from the training rows; empty if something can."""
         return ""

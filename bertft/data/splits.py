@@ -168,6 +168,7 @@ class Splits:
     distillation alone, which ``load_splits`` does not read. A test split whose labels are not
     public (all −1 or empty) has no ``label`` column. ``notes``: notes about the labels.
     ``label_mapping``: label of a file → class, for every label that was read as another text.
+    ``named_labels``: the value of data.labels that was derived from the name of the label column.
     """
 
     train: Rows | None
@@ -176,6 +177,7 @@ class Splits:
     class_names: list[str] | None
     validation_from_train: bool
     schema: RowSchema
+    named_labels: list[str] | None = None
     notes: Sequence[str] = ()
     label_mapping: Mapping[str, str] = field(default_factory=dict)
     unlabelled: Rows | None = None
@@ -192,6 +194,7 @@ def load_splits(
     model_classes: list[str] | None = None,
     training: bool = True,
     cached_only: bool = False,
+    name_binary_column: bool = False,
 ) -> Splits:
     """The configured splits.
 
@@ -203,6 +206,7 @@ def load_splits(
         model_classes: the classes of a trained model that is scored.
         training: False if train is scored like validation.
         cached_only: nothing is downloaded; a data set of the Hub must be in the local cache.
+        name_binary_column: the classes of a 0/1 column ``toxic`` are "not toxic" and "toxic".
 
     Raises:
         DataError: a file or its rows are invalid.
@@ -243,8 +247,14 @@ def load_splits(
     for split in loading.values():
         split.table = labels.normalize(split.table, declared_classes, split.bad)
     names = labels.class_names(first_split.table, declared_classes)
+    named_labels = None
+    if name_binary_column and names is not None and declared_classes is None:
+        named_labels = labels.name_binary_column(names)
+    if named_labels is not None:
+        names = named_labels
+    configured_labels = config.labels if named_labels is None else named_labels
     for split in loading.values():
-        split.map_labels(names, config.labels, labels.label_mapping)
+        split.map_labels(names, configured_labels, labels.label_mapping)
     raise_or_skip([split.bad for split in loading.values()], config.on_bad_row, config.max_skipped)
     for name, split in loading.items():
         _check_not_empty(split)
@@ -272,6 +282,7 @@ def load_splits(
         class_names=names,
         validation_from_train=validation_from_train,
         schema=schema,
+        named_labels=named_labels,
         notes=list(dict.fromkeys(labels.notes)),
         label_mapping=labels.label_mapping,
     )

@@ -94,6 +94,8 @@ def build_data(context: RunContext) -> RunData:
     config = context.config
     show_status("reading data")
     splits = _load_rows(context)
+    if splits.named_labels is not None:
+        config.data.labels = splits.named_labels  # recorded, so that later commands map them too
     task = build_task(config.data, splits.class_names)
     if problems := list(task.find_problems(config.loss, config.tune_threshold)):
         raise usage_error(problems)
@@ -157,7 +159,10 @@ def _load_rows(context: RunContext) -> Splits:
         context.log(describe_sources(data))
     hint = None if context.read_only else "To train with other rows, start a new run"
     with nullcontext() if manifest is None else only_recorded(data, hint=hint):
-        splits = load_splits(data, cached_only=context.read_only)
+        # The names of an existing run do not change.
+        splits = load_splits(
+            data, cached_only=context.read_only, name_binary_column=manifest is None
+        )
         if data.unlabelled is not None:
             splits.unlabelled = load_inputs(data.unlabelled, data, "data.unlabelled")
     if manifest is not None:

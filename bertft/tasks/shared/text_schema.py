@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 
 from bertft.config.data import DataConfig
 from bertft.config.registry import TASKS
+from bertft.data.guess_columns import LABEL_COLUMN_NAMES
 from bertft.data.labels import (
     NOT_BINARY,
     NOT_NUMERIC,
@@ -213,6 +214,15 @@ class _TextLabelReader(LabelReader):
         if self.config.labels is not None:
             return configured_class_names(self.config.labels)
         return declared_classes if declared_classes is not None else observed_classes(table)
+
+    def name_binary_column(self, names: Sequence[str]) -> list[str] | None:
+        column = self.config.label
+        is_named = isinstance(column, str) and column.casefold() not in LABEL_COLUMN_NAMES
+        is_open = self.config.labels is None and self.model_classes is None
+        if self.schema.label_kind != "class" or not (is_named and is_open):
+            return None
+        name = to_class_name(column) if is_named and list(names) == ["0", "1"] else None
+        return None if name is None else [f"not {name}", name]
 
     def normalize(
         self, table: pa.Table, declared_classes: list[str] | None, bad: BadRows
