@@ -67,7 +67,7 @@ WORD = st.one_of(
 NEEDED = {
     "train": (), "eval": ("run=r",), "merge": ("run=r", "out=o"), "predict": ("run=r",),
     "export": ("run=r", "out=o"), "verify": ("run=r",), "report": ("run=r",),
-    "compare": ("runs=[r]",), "doctor": (),
+    "compare": ("runs=[r]",), "init": (), "doctor": (),
 }  # fmt: skip
 
 

@@ -359,7 +359,7 @@ def test_what_was_fitted_is_shown(tmp_path):
 
 def test_help_needs_no_drawing():
     code = (
-        "import sys; from bertft.cli.app import main; main(['train', '--help']);"
+        "import sys; from bertft.cli.app import main; main(['train', '--help', 'all']);"
         "sys.exit(any(name in sys.modules for name in ('matplotlib', 'jinja2')))"
     )
     done = subprocess.run(
