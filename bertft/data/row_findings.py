@@ -44,10 +44,13 @@ def find_row_findings(
         findings += _contradictions(train)
         if validation is not None and validation.names:
             findings += _shared_texts(train, validation, splits.validation_from_train)
-    for name in ("train", "validation"):
-        if name in features:
-            findings += _truncated_texts(name, features[name], max_length)
-    return findings
+    truncated = [
+        finding
+        for name in ("train", "validation")
+        if name in features
+        for finding in _truncated_texts(name, features[name], max_length)
+    ]
+    return findings + truncated[:1]  # usually the same in both splits
 
 
 class _TextColumns:
@@ -73,7 +76,7 @@ class _TextColumns:
         """The location of a row and the beginning of its text."""
         text = " ⏐ ".join(str(self.rows.value(name, row)) for name in self.names)
         location = self.rows.location(row).rpartition("/")[2]
-        return f"{location} {quote_value(shorten(text, _EXAMPLE_LENGTH))}"
+        return f"{location} '{shorten(' '.join(text.split()), _EXAMPLE_LENGTH)}'"
 
 
 def _is_text(kind: pa.DataType) -> bool:
@@ -193,6 +196,9 @@ def _shared_texts(
         row = int(chosen[query])
         wanted_hash = np.uint64(_hash_texts(near[query][1]))
         train_row = int(np.flatnonzero(train_hashes == wanted_hash)[0])
+    other = train.quote(train_row)
+    if same_count:  # the text would be repeated
+        other = other.partition(" ")[0]
     about = "about " if step > 1 and near_count else ""
     kinds = [
         f"{same_count:,} the same" if same_count else "",
@@ -205,7 +211,7 @@ def _shared_texts(
         f" in train: {', '.join(filter(None, kinds))}",
         same_count + near_count,
         total,
-        f"{validation.quote(row)} and {train.quote(train_row)}",
+        f"{validation.quote(row)} and {other}",
         f"Metrics on validation may be too high: remove the duplicates from {origin}",
     )
 

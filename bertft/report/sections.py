@@ -166,26 +166,7 @@ def _data_items(context: ReportContext) -> Iterator[ReportItem]:
     balance = label_balance_table(splits, context.task.class_names)
     if balance is not None:
         yield balance
-    yield TableItem(
-        "data",
-        "Splits",
-        "Lengths in tokens per feature, before truncation.",
-        head=(
-            "split",
-            "rows read",
-            "used",
-            "skipped",
-            "in other splits or not sampled",
-            "median length",
-            "90 % quantile",
-            "maximum",
-            "truncated",
-            "tokens cut",
-            "unknown tokens",
-            "reasons",
-        ),
-        rows=[_split_row(name, split) for name, split in splits.items()],
-    )
+    yield _splits_table(splits)
     yield TableItem("provenance", "Provenance", head=("", ""), rows=_provenance_rows(context))
 
 
@@ -234,23 +215,41 @@ def _number_or_none(value: Any) -> float | None:
     return None if value is None else float(value)
 
 
-def _split_row(name: str, split: Mapping[str, Any]) -> list[TableCell]:
+def _splits_table(splits: Mapping[str, Mapping[str, Any]]) -> TableItem:
+    """One column per split, so that any number of facts fits the page."""
+    columns = [_split_facts(split) for split in splits.values()]
+    rows: list[list[TableCell]] = [
+        [fact, *(column[fact] for column in columns)]
+        for fact in columns[0]
+        if any(column[fact] not in (None, "") for column in columns)
+    ]
+    return TableItem(
+        "data",
+        "Splits",
+        "Lengths in tokens per feature, before truncation.",
+        head=("", *splits),
+        rows=rows,
+        kinds=("word", *("text" for _ in columns)),
+    )
+
+
+def _split_facts(split: Mapping[str, Any]) -> dict[str, TableCell]:
+    """Name → value; null or empty if the run or its task did not record it."""
     lengths, unknown = split.get("full_lengths") or split["lengths"], split.get("unknown")
     cut = split.get("cut_tokens")
-    return [
-        name,
-        split.get("read"),
-        split["rows"],
-        sum(split["skipped"].values()),
-        sum(split.get("unused", {}).values()),
-        *(round(lengths[quantile]) for quantile in ("median", "90 %", "max")),
-        Percent(split["truncated"]),
-        # Null in runs of earlier versions, and for tasks that split long texts.
-        "" if cut is None else Percent(cut),
-        # Null in runs of earlier versions, and for vocabularies without an unknown token.
-        "" if unknown is None else Percent(unknown),
-        _unused_row_reasons(split),
-    ]
+    return {
+        "rows read": split.get("read"),
+        "used": split["rows"],
+        "skipped": sum(split["skipped"].values()),
+        "in other splits or not sampled": sum(split.get("unused", {}).values()),
+        "median length": round(lengths["median"]),
+        "90 % quantile": round(lengths["90 %"]),
+        "maximum": round(lengths["max"]),
+        "truncated": Percent(split["truncated"]),
+        "tokens cut": None if cut is None else Percent(cut),
+        "unknown tokens": None if unknown is None else Percent(unknown),
+        "reasons": _unused_row_reasons(split),
+    }
 
 
 def _unused_row_reasons(split: Mapping[str, Any]) -> str:
