@@ -24,16 +24,24 @@ __all__ = ["find_row_findings"]
 _CHUNK_ROWS = 16_384
 _EXAMPLE_LENGTH = 80  # characters of a text in an example
 _MIN_TRUNCATED = 0.01  # smaller fractions of truncated rows are only in the table of the splits
+_MAX_UNKNOWN = 0.05  # fraction of the tokens
 _MAX_QUERIES = 20_000  # validation rows that are compared with the training rows
 _MAX_CHARACTERS = 40_000_000  # of the training rows that are compared
 _MIN_LABEL_GAP = 0.1  # fraction of the range of numeric labels that counts as a contradiction
 
 
 def find_row_findings(
-    splits: Splits, features: Mapping[str, FeatureTable], max_length: int
+    splits: Splits,
+    features: Mapping[str, FeatureTable],
+    max_length: int,
+    unknown_tokens: float | None = None,
 ) -> list[Finding]:
-    """All findings on the rows of ``splits``, the most important first."""
-    findings = list(_missing_classes(splits))
+    """All findings on the rows of ``splits``, the most important first.
+
+    ``unknown_tokens``: the fraction of the tokens in train that the vocabulary does not have.
+    """
+    findings = [*_unknown_tokens(len(features.get("train", ())), unknown_tokens)]
+    findings += _missing_classes(splits)
     texts = {
         name: _TextColumns(rows, splits.schema.text_fields)
         for name, rows in splits.items()
@@ -92,6 +100,18 @@ def _normalize(text: str) -> str:
 def _hash_texts(texts: tuple[str, ...]) -> int:
     content = "\0".join(texts).encode("utf-8", "surrogatepass")
     return int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "little")
+
+
+def _unknown_tokens(rows: int, fraction: float | None) -> Iterator[Finding]:
+    if fraction is not None and fraction > _MAX_UNKNOWN:
+        yield Finding(
+            "unknown_tokens",
+            f"{fraction:.1%} of the tokens in train are not in the vocabulary of the model",
+            rows,
+            rows,
+            "",
+            "Choose a model for the language and script of the texts",
+        )
 
 
 def _missing_classes(splits: Splits) -> Iterator[Finding]:

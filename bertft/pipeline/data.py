@@ -129,7 +129,9 @@ def build_data(context: RunContext) -> RunData:
     report = summarize_splits(splits, features, special_tokens)
     if context.manifest is None and context.distributed.is_main_process:
         show_status("checking rows for duplicates")
-        report.findings = find_row_findings(splits, features, max_length)
+        report.findings = find_row_findings(
+            splits, features, max_length, report.splits["train"].unknown
+        )
     return RunData(
         task,
         distillation,

@@ -29,7 +29,7 @@ def next_commands(
         shlex.quote(word) for word in (f"run={folder}", f"out={merged}", f"input={rows}")
     )
     commands = {
-        "evaluate on other rows": f"bertft eval {run}",
+        "evaluate": f"bertft eval {run}",
         "write a transformers folder": (
             f"bertft merge {run} {out}{' prefix=separate' if prefix else ''}"
         ),

@@ -107,3 +107,13 @@ def test_truncated_texts(tmp_path, cut):
     assert (finding.count, finding.total) == (1, 20)
     assert "(5.0%) are longer than 4 tokens; 3.6% of all tokens are cut" in finding.message
     assert "train.csv:3 with 7" in finding.example and "data.max_length" in finding.advice
+
+
+@pytest.mark.parametrize(("fraction", "count"), [(None, 0), (0.05, 0), (0.4, 1)])
+def test_tokens_outside_the_vocabulary(tmp_path, fraction, count):
+    findings(tmp_path, GOOD + BAD, OTHER)  # writes the files
+    files = {name: str(tmp_path / f"{name}.csv") for name in ("train", "validation")}
+    splits = load_splits(DataConfig(name="x", **files))
+    found = find_row_findings(splits, {}, 4, fraction)
+    assert [finding.kind for finding in found] == ["unknown_tokens"] * count
+    assert not count or found[0].message.startswith("40.0% of the tokens in train")

@@ -5,7 +5,7 @@ The templates escape every text. A page is one file that makes no request.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
@@ -20,10 +20,12 @@ from bertft.config.command_configs import TrainConfig
 from bertft.config.compose import build_default_config
 from bertft.config.dataset_title import dataset_title
 from bertft.config.schema import iter_leaves, settings_tree
+from bertft.errors import BertftError
 from bertft.export.result_tables import format_cell, format_interval
 from bertft.report.context import ReportContext
 from bertft.report.next_commands import next_commands
 from bertft.report.sections import Section
+from bertft.runs.run_folder import RunFolder
 from bertft.tasks.report_items import ReportItem, TableItem, replace_unprintable
 from bertft.utils.numbers import format_bytes, format_count, format_duration, format_score
 
@@ -177,21 +179,26 @@ def _commands(context: ReportContext) -> dict[str, str]:
         prefix=context.has_prefix,
         merged=f"{folder}-merged",
         rows=rows,
-        other=_other_run(folder) or "OTHER_RUN",
+        other=_other_run(context) or "OTHER_RUN",
     )
 
 
-def _other_run(folder: Path) -> Path | None:
-    """The newest other finished run next to ``folder``."""
-    try:
-        others = [
-            path.parent
-            for path in folder.parent.glob("*/metrics.json")
-            if path.parent != folder and (path.parent / "manifest.json").is_file()
-        ]
-        return max(others, key=lambda path: path.stat().st_mtime, default=None)
-    except OSError:
-        return None
+def _other_run(context: ReportContext) -> Path | None:
+    """The newest other finished run in the same folder with the same validation rows."""
+    folder, found = context.run.path, []
+    for path in folder.parent.glob("*/metrics.json"):
+        try:
+            manifest = RunFolder(path.parent).read_manifest()
+            is_comparable = _validation_rows(manifest) == _validation_rows(context.manifest)
+            if path.parent != folder and is_comparable:
+                found.append((path.stat().st_mtime, path.parent))
+        except (OSError, BertftError, AttributeError):  # not a run
+            continue
+    return max(found)[1] if found else None
+
+
+def _validation_rows(manifest: Mapping[str, Any]) -> Any:
+    return manifest.get("data", {}).get("splits", {}).get("validation", {}).get("fingerprint")
 
 
 def _facts(context: ReportContext) -> list[tuple[str, str, str]]:
