@@ -182,6 +182,7 @@ def compare(
     from bertft.report.compare.page import render_comparison
     from bertft.report.compare.read import check_comparable, read_runs
     from bertft.report.compare.row_statistics import load_row_statistics
+    from bertft.report.compare.table import DisplayedComparison
     from bertft.utils.atomic_io import atomic_write_text
 
     paths = [os.fspath(run.path if isinstance(run, Run) else run) for run in runs]
@@ -195,7 +196,7 @@ def compare(
     )
     if out is not None:
         atomic_write_text(Path(out).expanduser(), render_comparison(comparison))
-    return comparison
+    return DisplayedComparison(**vars(comparison))
 
 
 class Run:

@@ -16,6 +16,7 @@ from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 from rich.text import Text
 
+from bertft.utils.notebook import display_html
 from bertft.utils.terminal import escape_controls
 
 __all__ = [
@@ -94,9 +95,7 @@ class _PlainConsole(Console):
     def print(self, *objects: Any, **settings: Any) -> None:
         """Also shows a table that has a form for Jupyter as HTML there."""
         if self.is_jupyter and len(objects) == 1 and hasattr(objects[0], "_repr_html_"):
-            from IPython.display import HTML, display
-
-            display(HTML(objects[0]._repr_html_()))
+            display_html(objects[0]._repr_html_())
             return
         super().print(*objects, **settings)
 

@@ -78,13 +78,6 @@ class Comparison:
     notes: list[str]
     statistics: Mapping[str, Sequence[RowStatistics]] = field(default_factory=dict)
 
-    def _repr_html_(self) -> str:
-        """The table of results, in Jupyter."""
-        from bertft.report.compare.table import comparison_notes, results_table
-        from bertft.report.html_table import html_table
-
-        return html_table(results_table(self), comparison_notes(self))
-
 
 def compare_runs(
     runs: Sequence[FinishedRun],

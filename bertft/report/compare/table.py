@@ -6,12 +6,14 @@ from rich.console import Console
 
 from bertft.report.compare.comparison import ComparedRow, Comparison
 from bertft.report.console import wide_console
+from bertft.report.html_table import html_table
 from bertft.report.result_rows import COST_COLUMNS, format_result_cells
 from bertft.report.terminal_table import FittedTable, move_constant_columns
 from bertft.tasks.report_items import TableItem
 from bertft.utils.numbers import format_count
 
 __all__ = [
+    "DisplayedComparison",
     "comparison_cells",
     "comparison_notes",
     "differing_settings_table",
@@ -22,6 +24,13 @@ __all__ = [
 _LONG_NAME = 28  # a longer name wraps in the page
 # Columns that a narrow terminal does not show, the least important one first.
 _DROPPABLE = ("peak memory", "checkpoint", "seconds", "after pruning", "runs")
+
+
+class DisplayedComparison(Comparison):
+    """A comparison that Jupyter displays as its table of results."""
+
+    def _repr_html_(self) -> str:
+        return html_table(results_table(self), comparison_notes(self))
 
 
 def print_comparison(comparison: Comparison, console: Console | None = None) -> None:

@@ -10,10 +10,11 @@ from bertft.config.command_configs import TrainConfig
 from bertft.runs.run_folder import RunFolder
 from bertft.training.callbacks.log_file import LogFile
 from bertft.training.callbacks.metrics_file import MetricsFile
-from bertft.training.callbacks.notebook import NotebookView, is_notebook
+from bertft.training.callbacks.notebook import NotebookView
 from bertft.training.callbacks.progress import ProgressView
 from bertft.training.callbacks.trackers import Tracker, build_trackers
 from bertft.training.events import Callback, Event
+from bertft.utils.notebook import is_notebook
 
 __all__ = ["RunCallbacks", "suppress_errors"]
 

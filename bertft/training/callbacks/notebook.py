@@ -8,14 +8,13 @@ step  epoch  accuracy  loss  f1_macro       one row per evaluation, the best one
 from __future__ import annotations
 
 import html
-import sys
 import time
 from collections.abc import Callable
-from typing import Any
 
 from bertft.training.callbacks.log_file import describe_event
 from bertft.training.callbacks.meter import ProgressMeter
 from bertft.training.events import Checkpointed, Evaluated, Event, Finished, Started, StepCompleted
+from bertft.utils.notebook import display_html
 from bertft.utils.numbers import (
     format_clock,
     format_count,
@@ -23,17 +22,10 @@ from bertft.utils.numbers import (
     split_metric_groups,
 )
 
-__all__ = ["NotebookView", "is_notebook"]
+__all__ = ["NotebookView"]
 
 _SECONDS_BETWEEN_UPDATES = 0.5
 _MAX_NOTES = 20  # skipped steps, for example
-
-
-def is_notebook() -> bool:
-    """Whether this process is the kernel of a notebook, which displays HTML."""
-    ipython = sys.modules.get("IPython")
-    shell = None if ipython is None else ipython.get_ipython()
-    return shell is not None and type(shell).__name__ == "ZMQInteractiveShell"
 
 
 class NotebookView:
@@ -51,7 +43,7 @@ class NotebookView:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._meter, self._clock = ProgressMeter(best, clock), clock
-        self._display = display or _display_html
+        self._display = display or display_html
         self._update: Callable[[str], object] | None = None
         self._updated_at = 0.0
         self._evaluations: list[Evaluated] = []
@@ -120,10 +112,3 @@ def _evaluation_table(evaluations: list[Evaluated]) -> str:
         style = ' style="font-weight: bold"' if index == best else ""
         rows += f"<tr{style}>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
     return f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
-
-
-def _display_html(text: str) -> Callable[[str], object]:
-    from IPython.display import HTML, display
-
-    handle: Any = display(HTML(text), display_id=True)
-    return lambda new_text: handle.update(HTML(new_text))

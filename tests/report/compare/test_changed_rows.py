@@ -14,7 +14,7 @@ from bertft.report.compare.comparison import ComparedRow, Comparison
 from bertft.report.compare.curves import learning_curves
 from bertft.report.compare.page import render_comparison
 from bertft.report.compare.row_statistics import RowStatistics
-from bertft.report.compare.table import comparison_cells
+from bertft.report.compare.table import DisplayedComparison, comparison_cells
 from bertft.report.result_rows import JobResult, ResultRow
 
 
@@ -119,5 +119,6 @@ def test_a_tie_is_called_a_tie(tmp_path):
 
 
 def test_jupyter_shows_the_table(tmp_path):
-    html = comparison(tmp_path, {}, low=-0.2, high=0.1)._repr_html_()
+    tie = comparison(tmp_path, {}, low=-0.2, high=0.1)
+    html = DisplayedComparison(**vars(tie))._repr_html_()
     assert html.startswith("<table>") and "<td>tie -0.1000" in html and "<script" not in html

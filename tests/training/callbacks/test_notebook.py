@@ -5,8 +5,9 @@ import types
 
 import pytest
 
-from bertft.training.callbacks.notebook import NotebookView, is_notebook
+from bertft.training.callbacks.notebook import NotebookView
 from bertft.training.events import Evaluated, Finished, Started, StepCompleted, StepSkipped
+from bertft.utils.notebook import is_notebook
 
 
 class Clock:
