@@ -42,6 +42,7 @@ def program(*words, cwd, **options):
 def test_the_keys_of_metrics_json(trained):
     content = read(trained("classification", "method=lora") / "metrics.json")
     scores = {"accuracy", "f1", "f1_macro", "f1_micro", "matthews", "loss"}
+    assert isinstance(content.pop("findings"), list)
     assert {name: set(each) for name, each in content.items()} == {
         "best": {"metric", "value", "step"},
         "validation": scores,
