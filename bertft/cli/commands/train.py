@@ -145,7 +145,7 @@ def _print_result(training_run: TrainingRun, metrics: RunMetrics, console: Conso
     if not is_new_output("\n".join(finding_lines({}, manifest))):
         manifest = {}  # an earlier job of the sweep with the same data printed its findings
     findings = finding_lines(metrics, manifest)
-    for line in (*findings, *(lines[:1] if is_condensed() else lines)):
+    for line in (lines[0], *findings, *([] if is_condensed() else lines[1:])):
         print_escaped(line)
 
 
