@@ -66,6 +66,8 @@ def read_model_info(folder: Path, required: Collection[str] = ()) -> ModelInfo:
     for name in ("max_length", *required):  # every version of bertft records max_length
         if name not in content:
             raise DataError(f"has no {name!r}", where=str(file))
+    if unknown := content.keys() - _ENTRIES:  # of a later version: it may change predictions
+        raise DataError(f"unknown entry {shorten(repr(min(unknown)))}", where=str(file))
     for name, is_valid in _VALIDATORS.items():
         value = content.get(name)
         if not is_valid(value) and (value is not None or name in required):
@@ -98,6 +100,8 @@ def _is_label_list(value: Any) -> bool:
         and len(set(value)) == len(value)
     )
 
+
+_ENTRIES = {"task", "labels", "max_length", "step", "answering", "prefix", "threshold"}
 
 # Entries whose validity does not depend on the configuration.
 _VALIDATORS: dict[str, Callable[[Any], bool]] = {
