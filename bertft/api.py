@@ -5,8 +5,6 @@
     run.metrics["best"]                         # the content of metrics.json
     model = bertft.load(run.path)               # or a merged folder or an adapter
     model.predict(["A film to remember."])      # one dict per row, as ``bertft predict`` writes
-    run.merge("merged")
-    bertft.compare([run.path, "outputs/other"])
 
 Every function runs the command of its name in this process, with the same settings, checks, run
 folder and numbers. Errors are raised as exceptions of ``bertft.errors``; warnings go to the logger
@@ -18,6 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import html
+import io
 import itertools
 import logging
 import os
@@ -30,6 +29,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from bertft.errors import DataError, UsageError
 from bertft.utils.messages import expand_home
+from bertft.utils.system_errors import convert_system_errors
 
 if TYPE_CHECKING:
     import datasets
@@ -51,8 +51,18 @@ Rows: TypeAlias = (
     "str | os.PathLike[str] | Sequence[Mapping[str, Any]] | DataFrame | datasets.Dataset"
 )
 _LOGGER = logging.getLogger("bertft")
+# Settings that train sets or does not support, with what to do instead.
+_NOT_OVERRIDES = {
+    "data": "Set the argument data",
+    "method": "Set the argument method",
+    "model": "Set the argument model",
+    "model.path": "Set the argument model",
+    "hydra.run.dir": "Set the argument output_dir",
+    "check": "Use the command bertft train check=true",
+}
 
 
+@convert_system_errors()
 def train(
     data: Rows,
     validation: Rows | None = None,
@@ -90,8 +100,10 @@ def train(
         >>> run.metrics["best"]["metric"]
         'accuracy'
     """
+    from bertft.config.overrides import check_overrides
     from bertft.config.presets import find_presets
 
+    check_overrides(overrides, _NOT_OVERRIDES)
     path = (
         expand_home(output_dir, "output_dir") if output_dir is not None else _new_run_folder(method)
     )
@@ -113,6 +125,7 @@ def train(
     return Run(path)
 
 
+@convert_system_errors()
 def load(
     path: str | os.PathLike[str],
     *,
@@ -121,9 +134,7 @@ def load(
     device: str = "auto",
     trust_remote_code: bool = False,
 ) -> Predictor:
-    """Load the model in a folder: of a run, merged, transformers, an adapter or an ONNX graph.
-
-    An ONNX graph needs the package onnxruntime.
+    """Load the model of a run, merged or transformers folder, adapter or ONNX graph.
 
     Args:
         path: the folder.
@@ -132,9 +143,16 @@ def load(
         device: "auto", "cpu", "cuda" or "cuda:1".
         trust_remote_code: execute Python code from the model folder or repository.
 
+    Returns:
+        The loaded model. An ONNX graph needs the package onnxruntime.
+
     Raises:
         UsageError: the folder does not have a supported model.
         DataError: a file in it is damaged.
+
+    Example:
+        >>> bertft.load("outputs/reviews", device="cpu").predict(["so good"])[0]["label"]
+        'pos'
     """
     from bertft.pipeline.open_model import open_model
 
@@ -157,6 +175,7 @@ def load(
     return Predictor(loaded, os.fspath(path), arguments)
 
 
+@convert_system_errors()
 def compare(
     runs: Sequence[Run | str | os.PathLike[str]],
     *,
@@ -176,6 +195,11 @@ def compare(
 
     Raises:
         UsageError: the runs are not comparable.
+
+    Example:
+        >>> comparison = bertft.compare(["outputs/lora", "outputs/full"], out="compare.html")
+        >>> [(row.name, row.result.mean) for row in comparison.rows]
+        [('full', 0.91), ('lora', 0.9)]
     """
     from bertft.config.command_configs import CompareConfig
     from bertft.report.compare.comparison import compare_runs
@@ -370,12 +394,14 @@ class Predictor:
         if source.is_repeatable:
             check_rows(source, data)
         predictor = RowPredictor(self._loaded, source, on_bad_row)
-        for block in predictor.iter_blocks():
-            yield from block
-        predictor.check_complete()
+        with convert_system_errors():
+            for block in predictor.iter_blocks():
+                yield from block
+            predictor.check_complete()
         for note in predictor.notes:
             _LOGGER.warning(note)
 
+    @convert_system_errors()
     def evaluate(self, rows: Rows, *, overrides: Sequence[str] = ()) -> dict[str, float]:
         """Return the metrics on labelled ``rows``, as ``bertft eval`` does.
 
@@ -419,7 +445,7 @@ class Predictor:
             "report=false",
             *overrides,
         ]
-        with contextlib.redirect_stdout(_NullStream()):
+        with contextlib.redirect_stdout(io.StringIO()):
             _run_command("eval", arguments)
         metrics: dict[str, float] = read_json_object(out / "metrics.json")["validation"]
         return metrics
@@ -428,9 +454,11 @@ class Predictor:
 def _run_command(command: str, arguments: Sequence[str]) -> None:
     """Run the command in this process. Its errors are raised, its warnings are logged."""
     from bertft.cli.app import run_command
+    from bertft.config.overrides import check_overrides
     from bertft.utils.terminal import log_warnings
 
-    with log_warnings(_LOGGER):
+    check_overrides(arguments)
+    with log_warnings(_LOGGER), convert_system_errors(arguments):
         run_command(command, list(arguments))
 
 
@@ -471,22 +499,3 @@ def _as_file(rows: Any, folder: Path, name: str) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     pq.write_table(table, path)
     return path
-
-
-def _format(value: Any) -> str:
-    return f"{value:.4f}" if isinstance(value, float) else html.escape(str(value))
-
-
-class _NullStream:
-    """A text stream that discards its input."""
-
-    encoding = "utf-8"
-
-    def write(self, text: str) -> int:
-        return len(text)
-
-    def flush(self) -> None:
-        pass
-
-    def isatty(self) -> bool:
-        return False

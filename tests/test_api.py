@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import subprocess
 import sys
+from pathlib import Path
 
 import pyarrow as pa
 import pytest
@@ -13,8 +15,9 @@ import pytest
 import bertft
 from bertft.cli import main
 from bertft.config.former_names import report_former
-from bertft.errors import DataError, UsageError
+from bertft.errors import DataError, SystemResourceError, UsageError
 
+ROOT = Path(bertft.__file__).parents[1]
 ROWS = [
     {"text": f"{word} {number} thing", "label": label}
     for number in range(30)
@@ -261,3 +264,100 @@ def test_invalid_rows_of_the_api(run):
     assert set(next(iterator)) == {"label", "score", "scores"}
     with pytest.raises(DataError, match="row 2: empty text"):
         next(iterator)
+
+
+FRESH = """
+import json, sys
+import pandas
+import bertft
+
+folder = sys.argv[1]
+frame, new = pandas.read_csv(f"{folder}/train.csv"), pandas.read_csv(f"{folder}/new.csv")
+run = bertft.train(
+    frame, frame[:20], model="tiny", output_dir=f"{folder}/api", overrides=sys.argv[2:], quiet=True
+)
+predictions = pandas.DataFrame(bertft.load(run.path).predict(new, keep=["id"]))
+predictions.to_json(f"{folder}/api.jsonl", orient="records", lines=True, double_precision=15)
+"""
+
+
+def test_a_fresh_process_gives_the_numbers_of_the_command(tmp_path):
+    """DataFrame in, predictions out; the metrics are those of the command to the last digit."""
+    import pandas as pd
+
+    pd.DataFrame(ROWS).to_csv(tmp_path / "train.csv", index=False)
+    pd.DataFrame(ROWS[:20]).to_csv(tmp_path / "validation.csv", index=False)
+    pd.DataFrame({"id": [3, 1], "text": ["good thing", "dull thing"]}).to_csv(
+        tmp_path / "new.csv", index=False
+    )
+    bertft_command = [sys.executable, "-m", "bertft"]
+    settings = ["model=tiny", f"data.validation={tmp_path / 'validation.csv'}", *TINY, "quiet=true"]
+    for command in (
+        [sys.executable, "-c", FRESH, tmp_path, *TINY],
+        [*bertft_command, "train", tmp_path / "train.csv", *settings,
+         f"hydra.run.dir={tmp_path / 'command'}"],
+        [*bertft_command, "predict", tmp_path / "command", tmp_path / "new.csv", "keep=[id]",
+         f"output={tmp_path / 'command.jsonl'}"],
+    ):  # fmt: skip
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        if command[1] == "-c":
+            assert done.stderr == "", "warnings and status are logged"
+    api, command = (
+        json.loads((tmp_path / name / "metrics.json").read_text()) for name in ("api", "command")
+    )
+    for name in ("best", "validation", "parameters"):
+        assert api[name] == command[name]
+    api_rows, command_rows = (
+        [json.loads(line) for line in (tmp_path / f"{name}.jsonl").read_text().splitlines()]
+        for name in ("api", "command")
+    )
+    assert [row["id"] for row in api_rows] == [3, 1]
+    for row, other in zip(api_rows, command_rows, strict=True):
+        assert row["label"] == other["label"] and str(row["id"]) == str(other["id"])
+        assert row["scores"] == pytest.approx(other["scores"], abs=1e-14)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["--help"], "option of the command line"),
+        (["-m", "seed=0,1"], "option of the command line"),
+        (["--cfg", "job"], "option of the command line"),
+        ("seed=1", r"overrides=\['seed=1'\]"),
+        (["hydra.run.dir=x"], "output_dir"),
+        (["method=full"], "argument method"),
+        (["check=true"], "bertft train check=true"),
+        (["report=maybe"], "true or false"),
+        (["nonsense"], "nonsense"),
+    ],
+)
+def test_invalid_overrides_are_exceptions(overrides, message, tmp_path, capsys):
+    with pytest.raises(UsageError, match=message):
+        bertft.train(ROWS, model="tiny", output_dir=tmp_path / "run", overrides=overrides)
+    output = capsys.readouterr()
+    assert (output.out, output.err) == ("", "")
+
+
+def test_system_errors_are_exceptions_of_bertft(run, tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    with pytest.raises(UsageError, match="file"):
+        bertft.train(ROWS, model="tiny", output_dir=tmp_path / "file" / "run", overrides=TINY)
+    with pytest.raises(UsageError, match="file"):
+        run.merge(tmp_path / "file" / "merged")
+
+    def full_disk(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("bertft.api._as_file", full_disk)
+    with pytest.raises(SystemResourceError, match="no space left"):
+        bertft.train(ROWS, model="tiny", output_dir=tmp_path / "run", overrides=TINY)
+    with pytest.raises(SystemResourceError, match="no space left"):
+        run.evaluate(ROWS[:20])
+
+
+def test_status_is_logged(run, caplog, capsys):
+    with caplog.at_level(logging.INFO, logger="bertft"):
+        run.merge(run.path.parent / "merged-with-status")
+    assert "loading" in caplog.text.casefold()
+    assert capsys.readouterr().err == ""

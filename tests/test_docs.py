@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import inspect
 import json
 import os
 import re
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 from doc_commands import bertft_commands, check_command
 
+import bertft
 from bertft.config.compose import ComposeRequest
 from bertft.config.foreign_names import (
     NO_SETTING,
@@ -163,7 +165,7 @@ def test_the_tables_of_foreign_names_are_those_of_the_messages(title, answers):
 
 COMMANDS = [
     (name, line)
-    for name in ("faq.md", "coming_from.md")
+    for name in ("faq.md", "coming_from.md", "data.md", "settings.md", "commands.md", "trackers.md")
     for line in bertft_commands((ROOT / "docs" / name).read_text(encoding="utf-8"))
 ]
 
@@ -185,3 +187,51 @@ def test_the_faq_has_the_words_that_people_search():
         "reproducible", "seed", "predict on a cpu", "chinese", "multi-label", "onnx",
     ):  # fmt: skip
         assert words in titles, words
+
+
+def public_api():
+    """(heading, name, object) of the public functions, classes, methods and properties."""
+    for name in bertft.__all__:
+        item = getattr(bertft, name)
+        if inspect.isclass(item):
+            yield name, name, item
+            members = [member for member in vars(item) if not member.startswith("_")]
+            yield from ((name, member, getattr(item, member)) for member in members)
+        elif callable(item):
+            yield name, name, item
+
+
+@pytest.mark.parametrize(
+    ("heading", "name", "item"),
+    [pytest.param(*case, id=".".join(case[:2])) for case in public_api()],
+)
+def test_the_python_page_has_every_name_signature_and_argument(heading, name, item):
+    page = (ROOT / "docs" / "python.md").read_text(encoding="utf-8")
+    section = page.partition(f"\n## bertft.{heading}\n")[2].partition("\n## ")[0]
+    assert section, heading
+    if not callable(item):  # a property
+        assert f"`{name}`" in section
+        return
+    if item is bertft.Predictor:  # bertft.load creates it
+        return
+    parameters = [
+        parameter.replace(annotation=inspect.Parameter.empty)
+        for parameter in inspect.signature(item).parameters.values()
+        if parameter.name != "self"
+    ]
+    assert f"`{name}{inspect.Signature(parameters)}`" in section
+    for parameter in parameters:
+        assert f"`{parameter.name}`" in section, parameter.name
+    docstring = inspect.getdoc(item)
+    assert docstring
+    for parameter in parameters if inspect.isfunction(item) and heading == name else []:
+        assert re.search(rf"^    {parameter.name}: ", docstring, re.MULTILINE), parameter.name
+        assert f"| `{parameter.name}` |" in section
+
+
+def test_the_docstrings_of_the_functions_have_all_sections():
+    for function in (bertft.train, bertft.load, bertft.compare):
+        docstring = inspect.getdoc(function)
+        assert docstring
+        for title in ("Args", "Returns", "Raises", "Example"):
+            assert f"\n{title}:\n" in docstring, (function.__name__, title)

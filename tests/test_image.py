@@ -143,9 +143,9 @@ def test_without_a_word_it_shows_help(container):
 
 
 @pytest.mark.slow
-def test_the_command_of_readme_trains_in_its_folders(container, tmp_path):
-    readme = (ROOT / "README.md").read_text(encoding="utf-8").replace("\\\n", " ")
-    (line,) = re.findall(r"^docker run .*$", readme, re.MULTILINE)
+def test_the_command_of_the_docs_trains_in_its_folders(container, tmp_path):
+    page = (ROOT / "docs" / "gpus.md").read_text(encoding="utf-8").replace("\\\n", " ")
+    (line,) = re.findall(r"^docker run .*$", page, re.MULTILINE)
     words = shlex.split(line)
     words = words[words.index("bertft") + 1 :]
     rows = "".join(f"a {word} film {n},{word}\n" for n in range(20) for word in ("good", "bad"))

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,11 +33,12 @@ from bertft.config.presets import find_presets, preset_groups
 from bertft.config.schema import Leaf, Node, default_value, find_setting, iter_nodes, settings_tree
 from bertft.config.task_facts import TASKS_BY_SETTING
 from bertft.config.values import check_answer_settings, value_problems
-from bertft.errors import DataError
+from bertft.errors import DataError, UsageError
 from bertft.utils.safe_files import read_plain_yaml, read_regular_text
 
 __all__ = [
     "OPEN_GROUP",
+    "check_overrides",
     "format_value",
     "open_node_override",
     "rewrite_overrides",
@@ -330,3 +331,27 @@ def _is_literal(value: Any) -> bool:
     if isinstance(value, str):
         return "${" not in value and value != "???"
     return value is None or isinstance(value, (bool, int, float))
+
+
+def check_overrides(overrides: Sequence[str], excluded: Mapping[str, str] | None = None) -> None:
+    """UsageError for overrides of a Python function that are not settings.
+
+    Options of the command line are not supported, and neither are the settings ``excluded``, a dict
+    from names to hints.
+    """
+    if isinstance(overrides, str):
+        raise UsageError(
+            f"expected a list of settings, got the text {overrides!r}",
+            where="overrides",
+            hint=f"Write overrides=[{overrides!r}]",
+        )
+    for override in overrides:
+        name = override.partition("=")[0]
+        if name.startswith("-") and name != "--config-dir":
+            raise UsageError(
+                f"{override} is an option of the command line",
+                where="overrides",
+                hint="Write settings as 'trainer.epochs=1'",
+            )
+        if hint := (excluded or {}).get(name):
+            raise UsageError(f"{name} is not supported here", where="overrides", hint=hint)

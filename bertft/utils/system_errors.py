@@ -6,14 +6,15 @@ system error (status 4). ``to_bertft_error`` returns None for a bug in bertft.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from bertft.errors import BertftError, SystemResourceError, UsageError
 
-__all__ = ["find_os_error", "is_out_of_memory", "to_bertft_error"]
+__all__ = ["convert_system_errors", "find_os_error", "is_out_of_memory", "to_bertft_error"]
 
 _PATH_ERRNOS = (
     errno.ENOENT,
@@ -35,6 +36,20 @@ _OUT_OF_MEMORY_TEXTS = (
     "failed to map segment",
     "bad_alloc",
 )
+
+
+@contextlib.contextmanager
+def convert_system_errors(arguments: Sequence[str] = ()) -> Iterator[None]:
+    """Raise system errors as a BertftError, for programs that call bertft. Also a decorator."""
+    try:
+        yield
+    except BertftError:
+        raise
+    except Exception as error:
+        converted = to_bertft_error(error, arguments)
+        if converted is None:
+            raise
+        raise converted from error
 
 
 def to_bertft_error(error: Exception, arguments: Sequence[str]) -> BertftError | None:
