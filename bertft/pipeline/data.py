@@ -34,7 +34,11 @@ from bertft.pipeline import base_model
 from bertft.pipeline.distillation import DistillationSetup
 from bertft.pipeline.manifest import recorded_data, recorded_path
 from bertft.pipeline.open_model import load_folded_model
-from bertft.pipeline.recorded_rows import check_recorded_rows, describe_sources, only_recorded
+from bertft.pipeline.recorded_rows import (
+    check_recorded_rows,
+    describe_sources,
+    hide_recorded_content,
+)
 from bertft.pipeline.run_context import RunContext
 from bertft.pipeline.task_model import longest_input, resolve_source
 from bertft.runs.checkpoints import CheckpointStore
@@ -160,7 +164,7 @@ def _load_rows(context: RunContext) -> Splits:
     if context.read_only:
         context.log(describe_sources(data))
     hint = None if context.read_only else "To train with other rows, start a new run"
-    with nullcontext() if manifest is None else only_recorded(data, hint=hint):
+    with nullcontext() if manifest is None else hide_recorded_content(data, hint=hint):
         # The names of an existing run do not change.
         splits = load_splits(
             data, cached_only=context.read_only, name_binary_column=manifest is None

@@ -1,8 +1,8 @@
 """Read the rows of an existing run again, and check them against its manifest.
 
 ``bertft eval`` and ``bertft report`` score the rows that a run recorded, unless the command line
-names others. An error about a recorded file must not quote its content: the file may have been
-replaced since.
+names others. A run folder may come from somebody else and name any file of this machine: an error
+about a recorded file must not quote its content.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from bertft.runs.manifest import Manifest, read_manifest
 __all__ = [
     "check_recorded_rows",
     "describe_sources",
+    "hide_recorded_content",
     "is_named_on_command_line",
     "load_split",
-    "only_recorded",
 ]
 
 
@@ -58,25 +58,26 @@ def check_recorded_rows(
             continue
         recorded_split = manifest["data"]["splits"].get(name)
         if recorded_split is None or recorded_split["fingerprint"] != rows.fingerprint:
-            to_score = f"To score these rows, add {_source_setting(source_split, rows, data)}"
+            setting = _source_setting(source_split, rows, data)
+            action = hint or f"To score these rows, add {setting} to bertft eval"
             raise DataError(
                 f"the {name} rows are not those that the run was trained with",
                 where=rows.source,
-                hint=f"Restore the file. {hint or f'{to_score} to bertft eval'}",
+                hint=f"Restore the file. {action}",
             )
 
 
 @contextmanager
-def only_recorded(
+def hide_recorded_content(
     data: DataConfig,
     cli_settings: Collection[str] = (),
     read_recorded: Callable[[Collection[str]], None] | None = None,
     hint: str | None = None,
 ) -> Iterator[None]:
-    """Replace errors about the content of a recorded file by one that does not quote it.
+    """A context in which errors about a recorded file do not quote the content of the file.
 
-    A recorded file that can no longer be read has been replaced. Errors about files that the
-    command line names are not replaced.
+    They are replaced by an error that the file has changed. Errors about files that the command
+    line names are not replaced.
 
     Args:
         read_recorded: reads the splits with these names as the run did and raises DataError unless
@@ -97,11 +98,11 @@ def only_recorded(
         if read_recorded is not None and reads_other_rows and _succeeds(read_recorded, splits):
             raise
         setting, value = list(recorded.items())[-1]
-        to_see = f"To see the error in one of them, set {setting}={shlex.quote(value)}"
+        action = hint or f"To see the error in one of them, set {setting}={shlex.quote(value)}"
         raise DataError(
             "the rows are not those that the run was trained with: the files cannot be read",
             where=", ".join(f"{name}={value}" for name, value in recorded.items()),
-            hint=f"Restore the files. {hint or to_see}",
+            hint=f"Restore the files. {action}",
         ) from None
 
 
@@ -196,7 +197,9 @@ def load_split(
             check_recorded_rows(splits, manifest, recorded)
 
     hide_content = (
-        nullcontext() if manifest is None else only_recorded(data, cli_settings, read_recorded)
+        nullcontext()
+        if manifest is None
+        else hide_recorded_content(data, cli_settings, read_recorded)
     )
     with hide_content:
         splits = load_splits(

@@ -30,7 +30,6 @@ __all__ = [
 
 _FILE_WIDTH = 200  # columns of a wide table in a file or pipe
 
-
 # The tables that were printed inside ``condensed_output``; None outside.
 _printed: ContextVar[set[str] | None] = ContextVar("printed", default=None)
 
@@ -90,10 +89,10 @@ def line_printer(console: Console) -> Callable[[str], None]:
 
 
 class _PlainConsole(Console):
-    """Escapes each text before it is measured, and again as a segment of another renderable."""
+    """Escapes control characters in texts before they are measured, and in all other output."""
 
     def print(self, *objects: Any, **settings: Any) -> None:
-        """Also shows a table that has a form for Jupyter as HTML there."""
+        """As in rich, but Jupyter displays an object with ``_repr_html_`` as HTML."""
         if self.is_jupyter and len(objects) == 1 and hasattr(objects[0], "_repr_html_"):
             display_html(objects[0]._repr_html_())
             return

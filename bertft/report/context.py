@@ -31,7 +31,7 @@ Series = tuple[list[float], list[float]]  # steps, values
 
 @dataclass
 class ReportContext:
-    """Everything that the sections of a report read.
+    """The input of all sections of a report.
 
     Attributes:
         run: The run folder.

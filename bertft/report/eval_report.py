@@ -5,7 +5,7 @@ The sections are those of a run's report that need no training: results, predict
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
@@ -16,11 +16,12 @@ import numpy as np
 from rich.console import RenderableType
 
 from bertft.data.features import FeatureTable
-from bertft.export.result_tables import format_interval, group_table, metrics_table
+from bertft.export.result_tables import format_interval
 from bertft.report.intervals import DRAWS, Intervals
 from bertft.report.run_report import render_sections
 from bertft.report.sections import Section
-from bertft.report.tables import render_item
+from bertft.report.tables import score_items
+from bertft.report.terminal_table import FittedTable
 from bertft.tasks.report_items import HeatMap, ReportItem, TableCell, TableItem, clip_text
 from bertft.tasks.task import BaseTask
 from bertft.utils.atomic_io import atomic_write_text
@@ -42,11 +43,14 @@ class Evaluation:
     """The result of an evaluation.
 
     Attributes:
-        source: The run, the adapter or the folder.
-        metrics: All metrics, on the rows of ``split``.
+        source: The run, the adapter or the folder of the model.
+        split: The name of the evaluated split.
+        task: The task, with the tuned threshold if there is one.
+        metrics: All metrics.
         counts: The accounting of the rows, with their ``source``.
         outputs: What the task computed the metrics from.
-        intervals: Metric → ends of its 95 % interval.
+        features: The features of the rows, in the order of ``outputs``.
+        intervals: Metric → ends of its 95 % confidence interval.
         facts: Name → value, about the model.
     """
 
@@ -66,26 +70,21 @@ def evaluation_tables(evaluation: Evaluation) -> list[RenderableType]:
     items = evaluation.task.report_items(evaluation.outputs, evaluation.features)
     shown = [_for_terminal(item) for item in items if item.name in _SHOWN]
     tables = [*_result_tables(evaluation), *shown]
-    return [render_item(table) for table in tables if table is not None]
+    return [FittedTable(table) for table in tables if table is not None]
 
 
-def _result_tables(evaluation: Evaluation) -> Iterator[TableItem]:
-    split, metrics, task = evaluation.split, evaluation.metrics, evaluation.task
-    notes = [task.metric_note]
+def _result_tables(evaluation: Evaluation) -> list[TableItem]:
+    notes = [evaluation.task.metric_note]
     if evaluation.intervals:
         notes.append(f"Intervals: bootstrap over the rows, {DRAWS:,} draws")
-    overall = metrics_table(
-        {split: metrics},
-        task.metric,
-        title=f"{split}, {format_count(evaluation.counts['used'])} rows",
-        note=" ".join(f"{note}." for note in notes if note),
-        intervals={split: evaluation.intervals},
+    return score_items(
+        evaluation.metrics,
+        evaluation.task.metric,
+        evaluation.split,
+        evaluation.counts["used"],
+        " ".join(f"{note}." for note in notes if note),
+        evaluation.intervals,
     )
-    if overall is not None:
-        yield overall
-    groups = group_table(metrics, split)
-    if groups is not None:
-        yield groups
 
 
 def _for_terminal(item: ReportItem) -> TableItem | None:
@@ -132,17 +131,13 @@ def write_evaluation_report(
 
     task, counts = evaluation.task, evaluation.counts
     interval = evaluation.intervals.get(task.metric)
-    builders: Sequence[tuple[str, str, Callable[[], Iterator[ReportItem]]]] = (
-        ("results", "Results", partial(_result_tables, evaluation)),
-        (
-            "predictions",
-            "Predictions",
-            partial(task.report_items, evaluation.outputs, evaluation.features),
-        ),
-        ("data", "Data", partial(_data_tables, evaluation)),
-    )
+    prediction_items = partial(task.report_items, evaluation.outputs, evaluation.features)
     sections = render_sections(
-        [(Section(name, title, lambda _: iter(())), build) for name, title, build in builders],
+        [
+            (Section("results", "Results"), partial(_result_tables, evaluation)),
+            (Section("predictions", "Predictions"), prediction_items),
+            (Section("data", "Data"), partial(_data_tables, evaluation)),
+        ],
         folder,
         warn,
     )
@@ -172,5 +167,7 @@ def _data_tables(evaluation: Evaluation) -> Iterator[TableItem]:
     rows = [["source", str(counts["source"])]]
     rows += [[name, format_count(counts[name])] for name in ("read", "used")]
     for group in ("skipped", "unused", "dropped"):
-        rows += [[f"{group}: {reason}", format_count(n)] for reason, n in counts[group].items()]
+        rows += [
+            [f"{group}: {reason}", format_count(number)] for reason, number in counts[group].items()
+        ]
     yield TableItem("data", "Rows", head=("", ""), rows=rows)

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from bertft.data.features import FeatureTable
-from bertft.report.compare.bootstrap import resample_weights
+from bertft.report.compare.bootstrap import confidence_interval, resample_weights
 from bertft.tasks.task import BaseTask
 
 __all__ = ["DRAWS", "Intervals", "metric_intervals", "split_intervals"]
@@ -23,7 +23,6 @@ __all__ = ["DRAWS", "Intervals", "metric_intervals", "split_intervals"]
 DRAWS = 1_000
 _MAX_ROWS = 200_000  # more rows take minutes, and their intervals are narrower than ±0.003
 _MIN_ROWS = 2
-_PERCENTILES = (2.5, 97.5)
 
 Intervals = Mapping[str, tuple[float, float]]  # metric → ends of its 95 % interval
 
@@ -54,8 +53,7 @@ def metric_intervals(
     for name in chunks[0]:
         values = np.concatenate([chunk[name] for chunk in chunks])
         if np.isfinite(values).all():
-            low, high = np.percentile(values, _PERCENTILES)
-            intervals[name] = (float(low), float(high))
+            intervals[name] = confidence_interval(values)
     return intervals
 
 

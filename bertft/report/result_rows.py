@@ -125,7 +125,7 @@ def group_results(
 def recorded_lower_is_better(results: Iterable[RunMetrics]) -> frozenset[str]:
     """Metrics whose best value is the lowest, as metrics.json records it.
 
-    It does so for Python functions (data.metric), whose names do not tell.
+    It does so for Python functions (data.metric), whose direction does not follow from their names.
     """
     return frozenset(
         metrics["best"]["metric"]
@@ -155,9 +155,9 @@ def format_mean(row: ResultRow) -> str:
 
 def format_result_cells(row: ResultRow, metric: str | None) -> list[str]:
     """Mean and std (with the metric's name if it is not ``metric``), then ``COST_COLUMNS``."""
-    has_own_metric = row.mean is not None and row.metric != metric
+    has_other_metric = row.mean is not None and row.metric != metric
     return [
-        f"{row.metric} {format_mean(row)}" if has_own_metric else format_mean(row),
+        f"{row.metric} {format_mean(row)}" if has_other_metric else format_mean(row),
         str(row.runs),
         "–" if row.parameters is None else f"{row.parameters:,}",
         format_bytes(row.bytes),

@@ -3,8 +3,8 @@
 The predictions in the report are those of the best model. ``bertft report`` computes them again.
 
 The page is one file that makes no request: pictures are inline SVG, and its content policy forbids
-every request. A picture or section that cannot be rendered is named in the page and
-reported as a warning; no error is raised.
+every request. If a picture or section cannot be rendered, the page and a warning name it, and no
+error is raised.
 """
 
 from __future__ import annotations
@@ -53,14 +53,14 @@ def write_run_report(
     """Write the report of a run whose model has the best weights.
 
     Args:
-        run_folder: the run.
-        config: its configuration.
-        data: its data.
-        task_model: its model and task.
-        metrics: the content of metrics.json.
-        outputs: split → outputs of the model. Those of other splits with metrics are computed.
-        warn: is called with each error, as text; no error is raised.
-        intervals: split → confidence intervals of its metrics; None: computed.
+        run_folder: The run.
+        config: Its configuration.
+        data: Its data.
+        task_model: Its model and task.
+        metrics: The content of metrics.json.
+        outputs: Split → outputs of the model. Those of other splits with metrics are computed.
+        warn: Called with the text of each error; no error is raised.
+        intervals: Split → confidence intervals of its metrics; None: they are computed.
 
     Returns:
         The path of report.html; None if it could not be written.
@@ -143,7 +143,7 @@ def _write_page(context: ReportContext, warn: Callable[[str], object]) -> Path:
 
     context.run.ensure_no_links()
     sections = render_sections(
-        [(section, partial(section.build_items, context)) for section in SECTIONS],
+        [(section, partial(build_items, context)) for section, build_items in SECTIONS],
         context.run.path,
         warn,
     )
@@ -158,7 +158,7 @@ def render_sections(
 ) -> list[tuple[Section, list[RenderedItem]]]:
     """Draw the items of each section, also into ``folder``/plots; empty sections are left out.
 
-    ``warn`` is called with each error; what could not be drawn is named in its place.
+    ``warn`` is called with each error, which is also shown in place of the item.
     """
     # matplotlib takes long to import, and only the end of a command needs it.
     from bertft.report.page.render import FailedItem, Picture

@@ -1,4 +1,4 @@
-"""The sections of a run's report in order, each a function from ``ReportContext`` to report items.
+"""The sections of a run's report in order, each with a function that returns its report items.
 
 A section without items is left out of the page.
 """
@@ -32,7 +32,6 @@ class Section:
 
     name: str
     title: str
-    build_items: Callable[[ReportContext], Iterator[ReportItem]]
 
 
 # The range of metrics, so that an axis does not show values that cannot occur.
@@ -272,13 +271,13 @@ def _provenance_rows(context: ReportContext) -> list[list[TableCell]]:
     ]
 
 
-SECTIONS = (
-    Section("results", "Results", _result_items),
-    Section("training", "Training", _training_items),
-    Section("predictions", "Predictions", _prediction_items),
-    Section("distillation", "Distillation", _distillation_items),
-    Section("method", "Method", _method_items),
-    Section("parameters", "Parameters", _parameter_items),
-    Section("speed", "Speed", _speed_items),
-    Section("data", "Data", _data_items),
+SECTIONS: tuple[tuple[Section, Callable[[ReportContext], Iterator[ReportItem]]], ...] = (
+    (Section("results", "Results"), _result_items),
+    (Section("training", "Training"), _training_items),
+    (Section("predictions", "Predictions"), _prediction_items),
+    (Section("distillation", "Distillation"), _distillation_items),
+    (Section("method", "Method"), _method_items),
+    (Section("parameters", "Parameters"), _parameter_items),
+    (Section("speed", "Speed"), _speed_items),
+    (Section("data", "Data"), _data_items),
 )

@@ -22,6 +22,7 @@ from bertft.report.result_rows import (
     ResultRow,
     format_mean,
     format_result_cells,
+    recorded_lower_is_better,
 )
 from bertft.report.ties import is_comparable
 from bertft.runs.metrics_json import read_metrics_json
@@ -79,7 +80,7 @@ def _read_job_result(file: Path) -> JobResult:
         metrics = file.parent / "metrics.json"
         result = read_metrics_json(metrics) if os.path.lexists(metrics) else None
         if result is not None and result["best"]["value"] is None:
-            return JobResult(file.parent, settings, "it has no validation metrics", None)
+            return JobResult(file.parent, settings, "the run has no validation metrics", None)
         return JobResult(file.parent, settings, error, result)
     except DataError as damaged:
         return JobResult(file.parent, settings, str(damaged), None)
@@ -142,8 +143,8 @@ def print_summary(results: Sequence[ResultRow]) -> None:
         if result.failed:
             console.print(f"failed: {_name(result)}: {result.error}", highlight=False)
     for line in _best_lines(results):
-        is_path = line.startswith("best run")  # in one line, so that it can be copied
-        console.print(line, highlight=False, soft_wrap=is_path or not console.is_terminal)
+        has_path = line.startswith("best run")  # not wrapped, so that the path can be copied
+        console.print(line, highlight=False, soft_wrap=has_path or not console.is_terminal)
 
 
 def _name(result: ResultRow) -> str:
@@ -152,21 +153,23 @@ def _name(result: ResultRow) -> str:
 
 def _best_lines(results: Sequence[ResultRow]) -> Iterator[str]:
     """The best row on each data set, the rows that tie with it, and its best run."""
+    jobs = [job.metrics for result in results for job in result.jobs if job.metrics is not None]
+    lower_is_better = LOWER_IS_BETTER | recorded_lower_is_better(jobs)
     leaders = [result for result in results if result.best]
     for leader in leaders:
         values = ((job.metrics["best"]["value"], job) for job in leader.jobs if job.metrics)
         runs = [(value, job) for value, job in values if value is not None]
-        choose = min if leader.metric in LOWER_IS_BETTER else max
+        choose = min if leader.metric in lower_is_better else max
         value, job = choose(runs, key=lambda run: run[0])
         name = f"{_name(leader)}: " if leader.settings else ""
         yield f"best: {name}{leader.metric} {format_mean(leader)}"
         others = [result for result in results if is_comparable(result, leader)]
         ties = [_name(other) for other in others if other.tie]
         if ties:
-            yield f"a tie: {'; '.join(ties)} (the difference is within the noise)"
+            yield f"tie with the best: {'; '.join(ties)} (the difference is within the noise)"
         if any(other.tie is None for other in others):
             yield (
-                "whether other rows tie with it is unknown: train several seeds, or use"
+                "it is unknown whether other rows tie with the best: train several seeds, or run"
                 " bertft compare"
             )
         seed = f" (seed {job.settings['seed']}: {value:.4f})" if "seed" in job.settings else ""

@@ -1,11 +1,8 @@
-"""The output of ``bertft train`` and ``bertft eval``: tables of results, and lines of text.
-
-``render_item`` renders a table of ``export.result_tables`` for the terminal.
-"""
+"""The output of ``bertft train`` and ``bertft eval``: tables of results, and lines of text."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,8 +28,8 @@ if TYPE_CHECKING:
 __all__ = [
     "dry_run_lines",
     "finding_lines",
-    "render_item",
     "result_lines",
+    "score_items",
     "score_tables",
     "training_tables",
 ]
@@ -61,24 +58,42 @@ def training_tables(
         intervals=intervals,
     )
     tables = [overall, *(group_table(values, split) for split, values in splits.items())]
-    return [render_item(table) for table in tables if table is not None]
+    return [FittedTable(table) for table in tables if table is not None]
 
 
 def score_tables(
     metrics: Mapping[str, float], selection_metric: str, split: str, rows: int
 ) -> list[RenderableType]:
-    """The metrics of ``bertft eval`` on ``rows`` of one split, then those of groups."""
-    title = f"{split}, {format_count(rows)} rows"
-    tables = [
-        metrics_table({split: metrics}, selection_metric, title=title),
-        group_table(metrics, split),
-    ]
-    return [render_item(table) for table in tables if table is not None]
+    """``score_items`` for the terminal."""
+    return [FittedTable(item) for item in score_items(metrics, selection_metric, split, rows)]
 
 
-def render_item(item: TableItem, droppable: Sequence[str] = ()) -> RenderableType:
-    """A table for the terminal, with its note below; ``droppable`` as in ``FittedTable``."""
-    return FittedTable(item, droppable)
+def score_items(
+    metrics: Mapping[str, float],
+    selection_metric: str,
+    split: str,
+    rows: int,
+    note: str = "",
+    intervals: Intervals | None = None,
+) -> list[TableItem]:
+    """The metrics of ``bertft eval`` on ``rows`` of one split, then those of groups.
+
+    Args:
+        metrics: All metrics.
+        selection_metric: The metric that is marked.
+        split: The name of the split.
+        rows: The number of rows.
+        note: Text below the metrics.
+        intervals: Metric → ends of its 95 % confidence interval.
+    """
+    overall = metrics_table(
+        {split: metrics},
+        selection_metric,
+        title=f"{split}, {format_count(rows)} rows",
+        note=note,
+        intervals={split: intervals or {}},
+    )
+    return [item for item in (overall, group_table(metrics, split)) if item is not None]
 
 
 def result_lines(

@@ -1,9 +1,11 @@
 """Tables for the terminal that fit its width without breaking words or numbers.
 
-A table that is too wide is made narrower in this order: texts wrap between words, columns that may
-be left out disappear (a line below names them), numbers wrap at their spaces (``0.91 ± 0.01``).
-Only a word that is longer than all of this allows is broken, after ``_``, ``.`` or ``/`` if
-possible.
+A table that is too wide is made narrower in this order:
+
+1. Texts wrap between words.
+2. Columns that may be left out are dropped; a line below the table names them.
+3. Numbers wrap at their spaces (``0.91 ± 0.01``).
+4. Words are broken, after ``_``, ``.`` or ``/`` if possible.
 """
 
 from __future__ import annotations
@@ -33,8 +35,8 @@ class FittedTable:
     """A renderable for rich.
 
     Args:
-        item: The table. ``kinds`` tells numbers from texts; without it, columns of texts are those
-            with a text in a row.
+        item: The table. Its ``kinds`` distinguish numbers from texts; if they are empty, the first
+            column and every column with a text in a row are texts.
         droppable: Names of columns that may be left out, the least important one first.
     """
 
@@ -138,10 +140,9 @@ def _table_width(widths: Iterable[int]) -> int:
 
 
 def move_constant_columns(item: TableItem, names: Sequence[str]) -> TableItem:
-    """``item`` without those of the columns ``names`` that say nothing.
+    """``item`` without those of the columns ``names`` in which all rows are equal.
 
-    A column without values is dropped. One with the same value in all of several rows is moved to
-    the note.
+    A column without values is dropped. If several rows have the same value, it moves to the note.
     """
     dropped, facts = set[int](), []
     for index, name in enumerate(item.head):
@@ -155,12 +156,12 @@ def move_constant_columns(item: TableItem, names: Sequence[str]) -> TableItem:
             facts.append(f"{name} {values.pop()}")
     if not dropped:
         return item
-    kept = [index for index in range(len(item.head)) if index not in dropped]
+    remaining = [index for index in range(len(item.head)) if index not in dropped]
     note = f"Equal in all rows: {', '.join(facts)}." if facts else ""
     return replace(
         item,
         note=f"{item.note} {note}".strip(),
-        head=[item.head[index] for index in kept],
-        rows=[[row[index] for index in kept] for row in item.rows],
-        kinds=[item.kinds[index] for index in kept] if item.kinds else (),
+        head=[item.head[index] for index in remaining],
+        rows=[[row[index] for index in remaining] for row in item.rows],
+        kinds=[item.kinds[index] for index in remaining] if item.kinds else (),
     )

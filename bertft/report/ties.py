@@ -1,9 +1,8 @@
 """Which rows of a sweep tie with the best one: the difference is within the noise.
 
-The noise is that of the validation rows, by the paired bootstrap of ``bertft compare``, if every
-run of both rows has the statistics of its validation rows (``row_scores.npz``). Otherwise it is the
-spread over the seeds, by Welch's t-test at 5 %, if both rows have several. Without either, nothing
-is known.
+If every run of both rows has the statistics of its validation rows (``row_scores.npz``), the
+paired bootstrap of ``bertft compare`` decides. Otherwise Welch's t-test at 5 % over the seeds does,
+if both rows have several. If neither is possible, it is unknown whether the rows tie.
 
     |m_A − m_B| ≤ t(ν) · √(s_A²/n_A + s_B²/n_B)         ν: Welch–Satterthwaite
 """
@@ -20,7 +19,6 @@ from bertft.runs.run_folder import RunFolder
 
 __all__ = ["is_comparable", "is_within_seed_noise", "mark_ties"]
 
-_STATISTICS_FILE = "row_scores.npz"
 _DRAWS = 2_000
 # Two-sided 5 % quantiles of Student's t for 1, 2, ... 30 degrees of freedom.
 _T_QUANTILES = (
@@ -60,39 +58,45 @@ def is_within_seed_noise(row: ResultRow, other: ResultRow) -> bool | None:
         return None
     assert row.mean is not None and other.mean is not None
     assert row.std is not None and other.std is not None
-    one, two = row.std**2 / row.runs, other.std**2 / other.runs
-    gap = abs(row.mean - other.mean)
-    if one + two == 0:
-        return gap == 0
-    freedom = (one + two) ** 2 / (one**2 / (row.runs - 1) + two**2 / (other.runs - 1))
-    index = max(1, math.floor(freedom)) - 1
+    variance, other_variance = row.std**2 / row.runs, other.std**2 / other.runs
+    total = variance + other_variance
+    difference = abs(row.mean - other.mean)
+    if total == 0:
+        return difference == 0
+    degrees_of_freedom = total**2 / (
+        variance**2 / (row.runs - 1) + other_variance**2 / (other.runs - 1)
+    )
+    index = max(1, math.floor(degrees_of_freedom)) - 1
     quantile = _T_QUANTILES[index] if index < len(_T_QUANTILES) else _T_LIMIT
-    return gap <= quantile * math.sqrt(one + two)
+    return difference <= quantile * math.sqrt(total)
 
 
 def _is_within_row_noise(row: ResultRow, other: ResultRow) -> bool | None:
     """Whether the paired interval contains 0; None without statistics of the same rows."""
-    jobs = [[job for job in line.jobs if job.metrics is not None] for line in (row, other)]
-    folders = [[job.folder for job in group] for group in jobs]
-    if not all((path / _STATISTICS_FILE).is_file() for group in folders for path in group):
+    runs = [
+        [RunFolder(job.folder) for job in result.jobs if job.metrics is not None]
+        for result in (row, other)
+    ]
+    # torch takes seconds to import, and a sweep that has no statistics does not need it.
+    if not all(run.row_statistics_path.is_file() for group in runs for run in group):
         return None
     from bertft.report.compare.bootstrap import bootstrap_metrics, paired_difference
     from bertft.report.compare.row_statistics import read_row_statistics
 
     try:
-        statistics = [[read_row_statistics(RunFolder(path)) for path in group] for group in folders]
+        statistics = [[read_row_statistics(run) for run in group] for group in runs]
     except BertftError:  # damaged: bertft compare computes them again
         return None
     first = statistics[0][0]
     if first is None:
         return None
-    for run in (run for group in statistics for run in group):
-        if run is None or run.fingerprint != first.fingerprint:
+    for run_statistics in (entry for group in statistics for entry in group):
+        if run_statistics is None or run_statistics.fingerprint != first.fingerprint:
             return None
-        if run.rows.tobytes() != first.rows.tobytes():
+        if run_statistics.rows.tobytes() != first.rows.tobytes():
             return None
     values = [
-        bootstrap_metrics([run.metric for run in group if run], len(first.rows), _DRAWS)
+        bootstrap_metrics([entry.metric for entry in group if entry], len(first.rows), _DRAWS)
         for group in statistics
     ]
     difference = paired_difference(*values)

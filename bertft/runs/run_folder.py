@@ -256,6 +256,11 @@ class RunFolder:
         return self.path / "report.html"
 
     @property
+    def row_statistics_path(self) -> Path:
+        """Statistics of each validation row, a cache for comparisons; it may be missing."""
+        return self.path / "row_scores.npz"
+
+    @property
     def check_rows_path(self) -> Path:
         """Validation rows on which a merge is compared with the adapter."""
         return self.path / "check_rows.jsonl"

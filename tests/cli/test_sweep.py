@@ -139,7 +139,7 @@ def test_the_best_run_and_its_path_come_last(fake, capsys):
     assert main([*SWEEP, "method=lora,svd_lora", "method.rank=2,8", "seed=0,1"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[-3] == "best: method=svd_lora method.rank=2: accuracy 0.9050 ± 0.0071"
-    assert lines[-2].startswith("a tie: method=svd_lora method.rank=8 (")
+    assert lines[-2].startswith("tie with the best: method=svd_lora method.rank=8 (")
     assert lines[-1].startswith("best run (seed 1: 0.9100): s/svd_lora-r2-sample-s1-")
     ties = [row["tie"] for row in summary()]
     assert ties == ["false", "false", "", "true"]
@@ -147,7 +147,7 @@ def test_the_best_run_and_its_path_come_last(fake, capsys):
 
 def test_without_seeds_a_tie_is_unknown(fake, capsys):
     assert main([*SWEEP, "method=lora,svd_lora"]) == 0
-    assert "whether other rows tie with it is unknown" in capsys.readouterr().out
+    assert "unknown whether other rows tie" in capsys.readouterr().out
     assert [row["tie"] for row in summary()] == ["", ""]
 
 

@@ -49,6 +49,22 @@ class Page(HTMLParser):
             self.cells.append(data)
 
 
+def test_the_table_of_predictions_needs_only_the_validation_rows(runs, work_dir, trained):
+    words = ((), ("seed=1",), OTHER)
+    files = [trained("classification", *more).parent / "train.csv" for more in words]
+    contents = {file: file.read_bytes() for file in files}
+    try:
+        for file, content in contents.items():
+            file.write_bytes(content.splitlines(keepends=True)[0] + b"another text,pos\n")
+        result = run_bertft("compare", f"runs={runs}", "draws=100", "out=page.html")
+    finally:
+        for file, content in contents.items():
+            file.write_bytes(content)
+    assert result.status == 0, result
+    text = (work_dir / "page.html").read_text(encoding="utf-8")
+    assert "predicts correctly:" in text and "not those that the run" not in text
+
+
 def test_runs_of_one_folder(runs, work_dir):
     result = run_bertft("compare", f"runs={runs}", "draws=500", "out=page/one.html")
     assert result.status == 0, result
@@ -72,7 +88,7 @@ def test_runs_of_one_folder(runs, work_dir):
     assert text.count("<svg") == 3, "the trade-off, the metric and the loss"
     for section in ('id="curves"', 'id="changes"'):
         assert section in text
-    assert "right → wrong" in text or "0 rows that" in text
+    assert "→ wrong" in text or "predicts correctly: 0." in text
 
     again = run_bertft("compare", f"runs={runs}", "draws=500")
     assert again.status == 0 and "computes" not in again.err, "kept beside the runs"

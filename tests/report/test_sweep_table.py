@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from bertft.report.result_rows import JobResult, group_results
-from bertft.report.sweep import read_jobs, write_summary
+from bertft.report.sweep import print_summary, read_jobs, write_summary
 
 
 def job(value=None, error=None, metric="accuracy", parameters=7, **settings):
@@ -115,3 +115,14 @@ def test_a_table_is_not_written_through_a_link(tmp_path):
     write_summary(tmp_path, group_results([job(0.1, a=1)]))
     assert (tmp_path / "theirs").read_text() == "mine"
     assert (tmp_path / "summary.csv").read_bytes().startswith(b"a,")
+
+
+def test_the_best_run_of_a_function_whose_lowest_value_is_best(capsys):
+    jobs = [
+        job(value, metric="costs:total", method="lora", seed=seed)
+        for seed, value in enumerate([0.5, 0.25])
+    ]
+    for result in jobs:
+        result.metrics["best"]["higher_is_better"] = False
+    print_summary(group_results(jobs))
+    assert "best run (seed 1: 0.2500)" in capsys.readouterr().out

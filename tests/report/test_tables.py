@@ -7,7 +7,8 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from bertft.export.result_tables import parameter_table
-from bertft.report.tables import render_item, result_lines, score_tables, training_tables
+from bertft.report.tables import result_lines, score_tables, training_tables
+from bertft.report.terminal_table import FittedTable
 
 COUNTS = {
     "base": 109_482_240,
@@ -43,7 +44,7 @@ def cells(lines):
 
 
 def test_parameters_by_component():
-    lines = rendered(render_item(parameter_table(COUNTS)), 100)
+    lines = rendered(FittedTable(parameter_table(COUNTS)), 100)
     assert cells(lines) == [
         ["head and new modules", "1,538", "1,538", "1,538", "0.0014%", "6.2 kB"],
         ["low rank", "442,656", "295,104", "295,104", "0.40%", "1.2 MB"],
@@ -56,7 +57,7 @@ def test_parameters_by_component():
 
 def test_a_head_alone_equals_the_total():
     counts = {"base": 990, "head": 10, "parts": {"head": dict.fromkeys(KINDS, 10)}}
-    lines = cells(rendered(render_item(parameter_table(counts)), 100))
+    lines = cells(rendered(FittedTable(parameter_table(counts)), 100))
     assert lines[:2] == [
         ["head and new modules", "10", "1.0%", "40 B"],  # no pruning: one column of parameters
         ["total", "10", "1.0%", "40 B"],
@@ -64,7 +65,7 @@ def test_a_head_alone_equals_the_total():
 
 
 def test_narrow_terminals_show_all_digits():
-    lines = cells(rendered(render_item(parameter_table(COUNTS)), 50))
+    lines = cells(rendered(FittedTable(parameter_table(COUNTS)), 50))
     column = "".join(line[1] for line in lines)
     for number in ("1,538", "442,656", "9,700,000", "10,144,194"):
         assert number in column

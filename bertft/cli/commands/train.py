@@ -24,13 +24,8 @@ from bertft.report.compare.row_statistics import store_row_statistics
 from bertft.report.console import is_condensed, is_new_output, line_printer, plain_console
 from bertft.report.intervals import Intervals, split_intervals
 from bertft.report.run_report import write_run_report
-from bertft.report.tables import (
-    dry_run_lines,
-    finding_lines,
-    render_item,
-    result_lines,
-    training_tables,
-)
+from bertft.report.tables import dry_run_lines, finding_lines, result_lines, training_tables
+from bertft.report.terminal_table import FittedTable
 from bertft.runs.checkpoints import CheckpointStore
 from bertft.runs.manifest import read_manifest
 from bertft.runs.metrics_json import RunMetrics, read_metrics_json
@@ -119,7 +114,7 @@ def _print_summary(prepared: PreparedRun, console: Console) -> None:
             console.print(line, highlight=False, markup=False, soft_wrap=True)
     if is_new_output("parameters"):  # those of other jobs are in the table of the sweep
         counts = prepared.model.task_model.count_parameters()
-        console.print(render_item(parameter_table(counts)))
+        console.print(FittedTable(parameter_table(counts)))
 
 
 def _print_result(training_run: TrainingRun, metrics: RunMetrics, console: Console) -> None:

@@ -13,15 +13,22 @@ Efron & Tibshirani 1993, ch. 13 and 16; Koehn 2004, §3 (paired, for a corpus me
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["Difference", "bootstrap_metrics", "paired_difference", "resample_weights"]
+__all__ = [
+    "Difference",
+    "bootstrap_metrics",
+    "confidence_interval",
+    "paired_difference",
+    "resample_weights",
+]
 
 _MAX_CHUNK_WEIGHTS = 1 << 21  # weights in memory at a time
-_CONFIDENCE = 95.0  # percent
+_PERCENTILES = (2.5, 97.5)  # the ends of a 95 % interval
 
 Metric = Callable[[np.ndarray], np.ndarray]  # weights [b, R] → values [b]
 
@@ -48,6 +55,12 @@ def resample_weights(rows: int, draws: int, seed: int = 0) -> Iterator[np.ndarra
         yield counts.reshape(count, rows).astype(np.float64)
 
 
+def confidence_interval(values: np.ndarray) -> tuple[float, float]:
+    """The ends of the 95 % interval of the ``values`` [draws] of a metric."""
+    low, high = np.percentile(values, _PERCENTILES)
+    return float(low), float(high)
+
+
 def bootstrap_metrics(
     metrics: Sequence[Metric], rows: int, draws: int, seed: int = 0
 ) -> np.ndarray:
@@ -61,12 +74,10 @@ def bootstrap_metrics(
 
 def paired_difference(one: np.ndarray, other: np.ndarray) -> Difference:
     """The difference of two methods from their values [seeds, 1 + draws]; NaN draws are ignored."""
-    gap = one.mean(0) - other.mean(0)
-    draws = gap[1:][np.isfinite(gap[1:])]
+    differences = one.mean(0) - other.mean(0)
+    value, draws = float(differences[0]), differences[1:][np.isfinite(differences[1:])]
     if len(draws) == 0:
-        return Difference(float(gap[0]), float("nan"), float("nan"), float("nan"))
-    tail = (100 - _CONFIDENCE) / 2
-    low, high = np.percentile(draws, [tail, 100 - tail])
+        return Difference(value, math.nan, math.nan, math.nan)
     reversed_order = min((draws <= 0).sum(), (draws >= 0).sum())
     p = min(1.0, 2 * (1 + int(reversed_order)) / (len(draws) + 1))
-    return Difference(float(gap[0]), float(low), float(high), p)
+    return Difference(value, *confidence_interval(draws), p)

@@ -1,7 +1,7 @@
-"""The validation rows whose answer differs between two rows of a comparison.
+"""The validation rows that one row of a comparison predicts correctly and another does not.
 
-They are known for tasks whose row statistics start with the true and the predicted class, which is
-one class per row. Of a row with several seeds, the first run counts.
+Only for classification, whose row statistics start with the true and the predicted class. If a row
+of the comparison has several seeds, the predictions are those of its first run.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 from bertft.config.resume import read_run_config
 from bertft.data.splits import load_splits
 from bertft.pipeline.manifest import recorded_data
-from bertft.pipeline.recorded_rows import check_recorded_rows, only_recorded
+from bertft.pipeline.recorded_rows import check_recorded_rows, hide_recorded_content
 from bertft.report.compare.comparison import ComparedRow, Comparison
 from bertft.report.compare.row_statistics import RowStatistics
 from bertft.runs.manifest import read_manifest
@@ -32,7 +32,7 @@ ReadRow = Callable[[int], tuple[str, str]]  # number of a validation row → loc
 def changed_row_tables(
     comparison: Comparison, read_row: Callable[[ComparedRow], ReadRow] | None = None
 ) -> Iterator[TableItem]:
-    """One table per row that is compared with a baseline, the largest differences first.
+    """One table per row that is compared with a baseline, the best row first.
 
     Args:
         comparison: The comparison.
@@ -69,8 +69,10 @@ def _open_rows(row: ComparedRow) -> ReadRow:
     run = RunFolder(row.result.jobs[0].folder)
     manifest = read_manifest(run)
     data = recorded_data(read_run_config(run.path).data, manifest)
-    with only_recorded(data):  # an error must not quote a file that the run names
-        splits = load_splits(data, ("train", "validation"), cached_only=True)
+    with hide_recorded_content(data):
+        splits = load_splits(
+            data, ("validation",), model_classes=manifest["labels"], cached_only=True
+        )
     check_recorded_rows(splits, manifest, data)
     validation = splits.validation
     assert validation is not None, "a compared run has validation rows"
@@ -88,27 +90,27 @@ def _changed_rows(
     read_row: ReadRow,
 ) -> TableItem:
     classes = before.task.class_names or []
-    truth, answers = before.statistics[:, 0].astype(int), before.statistics[:, 1].astype(int)
-    other_answers = after.statistics[:, 1].astype(int)
-    right, other_right = answers == truth, other_answers == truth
-    lost, won = np.flatnonzero(right & ~other_right), np.flatnonzero(~right & other_right)
-    moved = np.flatnonzero(~right & ~other_right & (answers != other_answers))
-    share = MAX_CHANGED // 2
-    shown_lost = lost[: max(share, MAX_CHANGED - len(won))]
-    shown_won = won[: MAX_CHANGED - len(shown_lost)]
+    true_classes, old_classes = before.statistics[:, :2].astype(int).T
+    new_classes = after.statistics[:, 1].astype(int)
+    was_correct, is_correct = old_classes == true_classes, new_classes == true_classes
+    broken = np.flatnonzero(was_correct & ~is_correct)
+    fixed = np.flatnonzero(~was_correct & is_correct)
+    both_wrong = np.flatnonzero(~was_correct & ~is_correct & (old_classes != new_classes))
+    shown_broken = broken[: max(MAX_CHANGED // 2, MAX_CHANGED - len(fixed))]
+    shown_fixed = fixed[: MAX_CHANGED - len(shown_broken)]
     cells = []
-    for index in [*shown_lost, *shown_won]:
+    for index in [*shown_broken, *shown_fixed]:
         location, text = read_row(int(before.rows[index]))
-        change = "right → wrong" if right[index] else "wrong → right"
-        names = (classes[number[index]] for number in (truth, answers, other_answers))
+        change = "correct → wrong" if was_correct[index] else "wrong → correct"
+        names = (classes[column[index]] for column in (true_classes, old_classes, new_classes))
         cells.append([location, text, change, *names])
     note = (
-        f"{len(lost):,} rows that {baseline.name} answers correctly and {row.name} does not,"
-        f" {len(won):,} the other way round, {len(moved):,} that both answer wrongly in different"
-        " ways (not listed)."
+        f"Rows that only {baseline.name} predicts correctly: {len(broken):,}."
+        f" Rows that only {row.name} predicts correctly: {len(fixed):,}."
+        f" Rows with two different wrong predictions, which are not listed: {len(both_wrong):,}."
     )
-    if len(cells) < len(lost) + len(won):
-        note += f" {len(cells)} are shown."
+    if len(cells) < len(broken) + len(fixed):
+        note += f" The table has {len(cells)} rows."
     return TableItem(
         f"changed-{row.name}",
         f"{baseline.name} → {row.name}",

@@ -66,9 +66,13 @@ class ComparedRow:
 
 @dataclass(frozen=True)
 class Comparison:
-    """``rows``, best first, with ``draws`` resamples each; ``notes`` on how to read the numbers.
+    """The result of ``compare_runs``.
 
-    ``statistics``: name of a row → the statistics of the validation rows, per run.
+    Attributes:
+        rows: Best first.
+        draws: Resamples of the bootstrap.
+        notes: Sentences on the rows, on metrics that changed, and on the hardware.
+        statistics: Name of a row → the statistics of the validation rows, per run.
     """
 
     metric: str
@@ -136,8 +140,8 @@ def name_rows(results: Sequence[ResultRow]) -> list[str]:
             if key not in ("method.name", *_NAME_SETTINGS)
             and len({row_settings[key] for row_settings in settings}) > 1
         ]
-        for index, own_settings in zip(indices, settings, strict=True):
-            words = [f"{key.rpartition('.')[2]}={own_settings[key]}" for key in keys]
+        for index, row_settings in zip(indices, settings, strict=True):
+            words = [f"{key.rpartition('.')[2]}={row_settings[key]}" for key in keys]
             names[index] = " ".join([name, *words])
     counts = Counter(names)  # not unique if settings in two groups have the same last name
     return [
@@ -257,22 +261,22 @@ def _with_difference(
     rows: Sequence[ComparedRow],
 ) -> ComparedRow:
     """``row`` with its difference to ``baseline``, or with the reason why there is none."""
-    own, other = values.get(row.name), values.get(baseline.name)
+    row_values, baseline_values = values.get(row.name), values.get(baseline.name)
     if row.name == baseline.name:
         is_alone = len(_with_same_rows(rows, row)) < 2 <= len(rows)
         return replace(row, reason="no other row has these validation rows" if is_alone else "")
     row = replace(row, baseline=baseline.name)
     if row.validation_fingerprint != baseline.validation_fingerprint:
-        return replace(row, reason=f"other validation rows than {baseline.name}")
-    if isinstance(own, str):
-        return replace(row, reason=own)
-    if isinstance(other, str):
-        return replace(row, reason=f"{baseline.name}: {other}")
-    if own is None or other is None:
+        return replace(row, reason=f"{baseline.name} has different validation rows")
+    if isinstance(row_values, str):
+        return replace(row, reason=row_values)
+    if isinstance(baseline_values, str):
+        return replace(row, reason=f"{baseline.name}: {baseline_values}")
+    if row_values is None or baseline_values is None:
         return replace(row, reason="not computed (draws=0)")
-    if own.used_rows != other.used_rows:
-        return replace(row, reason=f"used other validation rows than {baseline.name}")
-    return replace(row, difference=paired_difference(own.metric, other.metric))
+    if row_values.used_rows != baseline_values.used_rows:
+        return replace(row, reason=f"{baseline.name} used different validation rows")
+    return replace(row, difference=paired_difference(row_values.metric, baseline_values.metric))
 
 
 def _accounting_notes(runs: Sequence[FinishedRun]) -> list[str]:

@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from itertools import product
 
 from bertft.report.compare.comparison import Comparison
-from bertft.report.context import History, Series, read_history
+from bertft.report.context import History, read_history
 from bertft.runs.run_folder import RunFolder
 from bertft.tasks.report_items import LineChart
 
 __all__ = ["learning_curves"]
 
-_MAX_CURVES = 8  # more cannot be told apart
+_MAX_CURVES = 8  # more lines could not be distinguished
 
 
 def learning_curves(comparison: Comparison) -> Iterator[LineChart]:
@@ -22,22 +22,19 @@ def learning_curves(comparison: Comparison) -> Iterator[LineChart]:
     """
     histories = dict(_iter_histories(comparison))
     shown = dict(list(histories.items())[:_MAX_CURVES])
-    note = "" if len(shown) == len(histories) else f" The best {len(shown)} of {len(histories)}."
+    note = "" if len(shown) == len(histories) else f" {len(shown)} of {len(histories)} runs."
     metrics = {
         name: history.evaluations[comparison.metric]
         for name, history in shown.items()
         if comparison.metric in history.evaluations
     }
     if any(len(steps) > 1 for steps, _ in metrics.values()):
-        yield _chart("curves-metric", comparison.metric, f"On validation.{note}", metrics)
+        note_on_metric = f"On validation.{note}"
+        yield LineChart("curves-metric", comparison.metric, note_on_metric, series=metrics)
     losses = {name: history.loss for name, history in shown.items() if len(history.loss[0]) > 1}
     if losses:
-        text = f"Mean over the steps between two points.{note}"
-        yield _chart("curves-loss", "Training loss", text, losses)
-
-
-def _chart(name: str, title: str, note: str, series: dict[str, Series]) -> LineChart:
-    return LineChart(name, title, note, series=series)
+        note_on_loss = f"Mean over the steps between two points.{note}"
+        yield LineChart("curves-loss", "Training loss", note_on_loss, series=losses)
 
 
 def _iter_histories(comparison: Comparison) -> Iterator[tuple[str, History]]:
@@ -50,5 +47,6 @@ def _iter_histories(comparison: Comparison) -> Iterator[tuple[str, History]]:
         name = f"{row.name} s{seed}" if len(row.result.jobs) > 1 else row.name
         try:
             yield name, read_history(RunFolder(job.folder))
-        except (OSError, ValueError, KeyError):  # damaged: verify reports it
+        except (OSError, ValueError, LookupError, TypeError, AttributeError):
+            # Damaged, which bertft verify reports. The comparison does not need the curves.
             continue

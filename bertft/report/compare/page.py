@@ -22,8 +22,9 @@ __all__ = ["pareto_front", "render_comparison"]
 
 
 def render_comparison(comparison: Comparison) -> str:
-    """The HTML page."""
+    """The content of the file that ``bertft compare out=`` writes."""
     row_count, run_count = len(comparison.rows), sum(row.result.runs for row in comparison.rows)
+    settings_head, settings_rows = differing_settings_table(comparison)
     return render_page(
         "compare.html.j2",
         metric=comparison.metric,
@@ -36,9 +37,9 @@ def render_comparison(comparison: Comparison) -> str:
         runs=results_table(comparison),
         notes=comparison_notes(comparison),
         pictures=[_render_plot(plot) for plot in _trade_off_plots(comparison)],
-        curves=_render_curves(comparison),
+        curves=[_render_plot(chart) for chart in learning_curves(comparison)],
         changes=_changed_rows(comparison),
-        settings=dict(zip(("head", "rows"), differing_settings_table(comparison), strict=True)),
+        settings={"head": settings_head, "rows": settings_rows},
         folders=_folders_table(comparison),
     )
 
@@ -60,7 +61,7 @@ def pareto_front(sizes: Sequence[int], values: Sequence[float], lower: bool) -> 
 
 
 def _leaders(comparison: Comparison) -> list[str]:
-    """The best row on each set of validation rows, and a smaller one that is not worse."""
+    """One sentence per set of validation rows: the best row, and those that tie with it."""
     leaders = []
     for best in comparison.rows:
         if not best.result.best:
@@ -80,15 +81,11 @@ def _leaders(comparison: Comparison) -> list[str]:
     return leaders
 
 
-def _render_curves(comparison: Comparison) -> list[RenderedItem]:
-    return [_render_plot(chart) for chart in learning_curves(comparison)]
-
-
 def _changed_rows(comparison: Comparison) -> list[RenderedItem]:
     try:
         return [*changed_row_tables(comparison)]
     except BertftError as error:  # the rows have changed or cannot be read
-        return [FailedItem("Rows with another answer", str(error))]
+        return [FailedItem("Rows with a different prediction", str(error))]
 
 
 def _folders_table(comparison: Comparison) -> TableItem:

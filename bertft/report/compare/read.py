@@ -57,7 +57,7 @@ class FinishedRun:
 
 
 def read_runs(paths: Sequence[str], warn: Callable[[str], None]) -> list[FinishedRun]:
-    """Every run in ``paths``, each once. UsageError or DataError for a path without a run."""
+    """The runs in ``paths``, without duplicates. UsageError or DataError for a path without one."""
     folders_by_path: dict[Path, RunFolder] = {}
     for path in paths:
         for folder in _folders(Path(path).expanduser(), warn):

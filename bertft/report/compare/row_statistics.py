@@ -45,7 +45,6 @@ __all__ = [
     "store_row_statistics",
 ]
 
-_CACHE_FILE = "row_scores.npz"
 _MAX_CACHE_BYTES = 1 << 30  # uncompressed
 _VERSION = 1  # increase it when the meaning of a task's statistics changes
 _SPLIT = "validation"
@@ -62,6 +61,12 @@ class RowStatistics:
     statistics: np.ndarray
     task: BaseTask
     fingerprint: str = ""
+
+    @property
+    def has_metric(self) -> bool:
+        """Whether the task can compute its selection metric from the statistics."""
+        weights = np.ones((1, len(self.rows)))
+        return self.task.metric in self.task.metrics_from_statistics(self.statistics, weights)
 
     def metric(self, weights: np.ndarray) -> np.ndarray:
         """The selection metric [B] for rows that occur ``weights`` [B, R] times."""
@@ -94,11 +99,9 @@ def load_row_statistics(
         log(f"{run.path}: computing the validation outputs of {recorded.best.name}")
         arrays = _compute_statistics(run, device, log, trust_remote_code)
         with contextlib.suppress(OSError):
-            _write_cache(run.path / _CACHE_FILE, recorded.key, *arrays)
+            _write_cache(run.row_statistics_path, recorded.key, *arrays)
         statistics = RowStatistics(*arrays, task, recorded.split["fingerprint"])
-    if task.metric not in task.metrics_from_statistics(
-        statistics.statistics, np.ones((1, len(statistics.rows)))
-    ):
+    if not statistics.has_metric:
         raise _unsupported_metric_error(task, run)
     return statistics
 
@@ -111,12 +114,7 @@ def read_row_statistics(run: RunFolder) -> RowStatistics | None:
         UsageError: If the run has no validation rows.
     """
     statistics = _read_statistics(run, _read_record(run))
-    if statistics is None:
-        return None
-    metrics = statistics.task.metrics_from_statistics(
-        statistics.statistics, np.ones((1, len(statistics.rows)))
-    )
-    return statistics if statistics.task.metric in metrics else None
+    return statistics if statistics is not None and statistics.has_metric else None
 
 
 def store_row_statistics(
@@ -131,7 +129,7 @@ def store_row_statistics(
     """
     arrays = task.per_row_statistics(logits, features)
     if arrays is not None:
-        _write_cache(run.path / _CACHE_FILE, _read_record(run).key, *arrays)
+        _write_cache(run.row_statistics_path, _read_record(run).key, *arrays)
 
 
 @dataclass(frozen=True)
@@ -160,7 +158,7 @@ def _read_record(run: RunFolder) -> _Record:
 
 
 def _read_statistics(run: RunFolder, recorded: _Record) -> RowStatistics | None:
-    arrays = _read_cache(run.path / _CACHE_FILE, recorded.key)
+    arrays = _read_cache(run.row_statistics_path, recorded.key)
     if arrays is None or not _fits(recorded.task, *arrays, recorded.split["rows"]):
         return None
     return RowStatistics(*arrays, recorded.task, recorded.split["fingerprint"])
@@ -230,14 +228,14 @@ def _read_cache(path: Path, key: str) -> tuple[np.ndarray, np.ndarray] | None:
     return (rows, terms) if digest == _arrays_sha256(rows, terms) else None
 
 
-def _fits(task: BaseTask, rows: np.ndarray, terms: np.ndarray, recorded: int) -> bool:
+def _fits(task: BaseTask, rows: np.ndarray, terms: np.ndarray, max_rows: int) -> bool:
     """Whether ``task`` can compute metrics from the arrays, which may come from somebody else."""
     if (
         rows.dtype.kind != "i"
         or rows.ndim != 1
         or terms.ndim != 2
         or terms.dtype.kind not in "fiub"
-        or not 0 < len(rows) == len(terms) <= recorded
+        or not 0 < len(rows) == len(terms) <= max_rows
         or not np.isfinite(terms).all()
     ):
         return False

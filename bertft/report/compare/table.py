@@ -90,8 +90,8 @@ def differing_settings_table(
 ) -> tuple[list[str], list[list[str]]]:
     """Head and rows: one row per setting that differs, one column per row of the comparison.
 
-    A cell is empty if a run does not have the setting. Without ``all_settings``, settings are left
-    out that have one value in all runs that have them: they follow from the method.
+    A cell is empty if a run does not have the setting. ``all_settings``: also settings of one
+    method, which have the same value in all runs of that method.
     """
     compared_rows = comparison.rows
     names = dict.fromkeys(name for row in compared_rows for name in row.result.settings)

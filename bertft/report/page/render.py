@@ -168,7 +168,7 @@ def _interval_text(context: ReportContext, split: str, metric: str) -> str | Non
 
 
 def _commands(context: ReportContext) -> dict[str, str]:
-    """Purpose → command to run next, with rows and another run that exist if there are any."""
+    """Purpose → command to run next; it names existing rows and an existing run if possible."""
     folder, splits = context.run.path, context.manifest["data"]["splits"]
     files = [
         file for name in ("test", "validation") for file in splits.get(name, {}).get("files", ())
@@ -185,19 +185,21 @@ def _commands(context: ReportContext) -> dict[str, str]:
 
 def _other_run(context: ReportContext) -> Path | None:
     """The newest other finished run in the same folder with the same validation rows."""
-    folder, found = context.run.path, []
+    folder, candidates = context.run.path, []
+    fingerprint = _validation_fingerprint(context.manifest)
+    if fingerprint is None:
+        return None
     for path in folder.parent.glob("*/metrics.json"):
         try:
             manifest = RunFolder(path.parent).read_manifest()
-            is_comparable = _validation_rows(manifest) == _validation_rows(context.manifest)
-            if path.parent != folder and is_comparable:
-                found.append((path.stat().st_mtime, path.parent))
+            if path.parent != folder and _validation_fingerprint(manifest) == fingerprint:
+                candidates.append((path.stat().st_mtime, path.parent))
         except (OSError, BertftError, AttributeError):  # not a run
             continue
-    return max(found)[1] if found else None
+    return max(candidates)[1] if candidates else None
 
 
-def _validation_rows(manifest: Mapping[str, Any]) -> Any:
+def _validation_fingerprint(manifest: Mapping[str, Any]) -> Any:
     return manifest.get("data", {}).get("splits", {}).get("validation", {}).get("fingerprint")
 
 

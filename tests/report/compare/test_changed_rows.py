@@ -1,4 +1,4 @@
-"""Rows with another answer, learning curves, and ties in the words of the page."""
+"""Rows with a different prediction, learning curves, and ties in the words of the page."""
 
 from __future__ import annotations
 
@@ -61,12 +61,11 @@ def test_rows_that_changed_in_both_directions(tmp_path):
     (table,) = changed_row_tables(comparison(tmp_path, answers), read_row)
     assert table.head == ("row", "text", "change", "true class", "lora", "head")
     assert table.rows == [
-        ["a.csv:2", "text 2", "right → wrong", "pos", "pos", "neg"],
-        ["a.csv:4", "text 4", "wrong → right", "neg", "pos", "neg"],
+        ["a.csv:2", "text 2", "correct → wrong", "pos", "pos", "neg"],
+        ["a.csv:4", "text 4", "wrong → correct", "neg", "pos", "neg"],
     ]
-    assert table.note.startswith(
-        "1 rows that lora answers correctly and head does not, 1 the other"
-    )
+    assert "only lora predicts correctly: 1." in table.note
+    assert "only head predicts correctly: 1." in table.note
 
 
 @pytest.mark.parametrize(
@@ -79,9 +78,9 @@ def test_at_most_fifty_rows_with_both_directions(tmp_path, lost, won, expected):
     answers = {"lora": statistics(truth, one), "head": statistics(truth, two)}
     (table,) = changed_row_tables(comparison(tmp_path, answers), read_row)
     changes = [cells[2] for cells in table.rows]
-    counts = tuple(changes.count(change) for change in ("right → wrong", "wrong → right"))
+    counts = tuple(changes.count(change) for change in ("correct → wrong", "wrong → correct"))
     assert counts == expected and len(changes) == MAX_CHANGED
-    assert table.note.endswith(" 50 are shown.")
+    assert table.note.endswith(" The table has 50 rows.")
 
 
 def test_tasks_without_one_class_per_row_have_no_table(tmp_path):
@@ -103,10 +102,11 @@ def write_log(folder, values):
 def test_the_curves_of_all_runs_are_in_one_plot(tmp_path):
     for name in ("lora-0", "lora-1", "head-0", "head-1"):
         write_log(tmp_path / name, [0.5, 0.75])
-    (tmp_path / "head-1" / "metrics.jsonl").write_text("damaged")
+    for name, content in (("head-1", "damaged"), ("head-0", "[1]\n")):
+        (tmp_path / name / "metrics.jsonl").write_text(content)
     (chart,) = learning_curves(comparison(tmp_path, {}, seeds=2))
-    assert list(chart.series) == ["lora s0", "head s0", "lora s1"]
-    assert chart.series["head s0"] == ([10, 20], [0.5, 0.75])
+    assert list(chart.series) == ["lora s0", "lora s1"]
+    assert chart.series["lora s1"] == ([10, 20], [0.5, 0.75])
 
 
 def test_a_tie_is_called_a_tie(tmp_path):
