@@ -43,6 +43,7 @@ _MAX_CLASSES = 100
 _MIN_ROWS = 20  # with fewer rows, any number of distinct values can be classes
 _MAX_NAME_LENGTH = 40
 _PLAIN_NAME = re.compile(r"[^\W\d][\w.-]*( [\w.-]+)*")
+_HYDRA_LITERALS = ("null", "true", "false", "inf", "nan")  # a name like these needs quotes
 
 
 @dataclass(frozen=True)
@@ -91,11 +92,11 @@ class _Column:
 
     @property
     def may_be_classes(self) -> bool:
-        """Whether the values can be classes: few and repeated, and not numbers of rows."""
+        """Whether the values can be classes: few and repeated, and not row numbers."""
         if self.is_list or str(self.name).casefold() in _ID_NAMES or self.distinct < 2:
             return False
-        few = self.distinct <= min(_MAX_CLASSES, len(self.texts) / 2)
-        return few or (len(self.texts) < _MIN_ROWS and not self.is_fractional)
+        are_few = self.distinct <= min(_MAX_CLASSES, len(self.texts) / 2)
+        return are_few or (len(self.texts) < _MIN_ROWS and not self.is_fractional)
 
     def rank_in(self, names: Sequence[str]) -> int:
         """The position of the name in ``names``; after all of them if it is not there."""
@@ -117,8 +118,8 @@ def propose_settings(
         names: the names of the columns, or the first row if the file has no header.
         rows: some rows, with one value per column.
         task: data.task. For classification, another task is proposed if the columns are its own.
-        text: data.text, if the file has these columns; they are kept.
-        label: data.label, if the file has this column; it is kept.
+        text: data.text, if the file has these columns; it is not changed.
+        label: data.label, if the file has this column; it is not changed.
         has_positions: whether columns can be selected by position.
     """
     if not rows or len({name.strip() for name in names}) < len(names):
@@ -143,14 +144,23 @@ def propose_settings(
             return _format("token_classification", task, [words], [tags])
     if task in ("question_answering", "token_classification"):
         return []
-    texts = [] if text is not None else _guess_text(columns, label)
+    configured = [*_select(columns, text), *_select(columns, label)]
+    free_columns = [column for column in columns if column not in configured]
+    texts = [] if text is not None else _guess_text(free_columns)
     if text is None and not texts:
         return []
     if label is not None or task == "masked_lm":
         return _format(task, task, texts, [])
-    kept = text if isinstance(text, (list, tuple)) else [text]
-    rest = [column for column in columns if column not in texts and column.name not in kept]
-    return _guess_label(rest, texts, task)
+    return _guess_label([column for column in free_columns if column not in texts], texts, task)
+
+
+def _select(columns: Sequence[_Column], setting: Any) -> list[_Column]:
+    """The columns of a setting: a name, a position or a list of them; empty for None."""
+    selected = setting if isinstance(setting, (list, tuple)) else [setting]
+    positions = {item % len(columns) for item in selected if isinstance(item, int)}
+    return [
+        column for column in columns if column.name in selected or column.position in positions
+    ]
 
 
 def _columns(names: Sequence[str | int], rows: Sequence[Sequence[Any]]) -> list[_Column]:
@@ -161,7 +171,7 @@ def _columns(names: Sequence[str | int], rows: Sequence[Sequence[Any]]) -> list[
 
 
 def _is_row(columns: Sequence[_Column]) -> bool:
-    """Whether the names are the first row of a file without a header."""
+    """Whether the names are probably the first row of a file without a header."""
     return any(
         len(str(column.name)) > _MAX_NAME_LENGTH
         or (column.numbers and re.fullmatch(r"[+-]?[\d.]+", str(column.name)))
@@ -176,9 +186,9 @@ def _named(columns: Sequence[_Column], names: Sequence[str]) -> _Column | None:
     return None if column is None or column.rank_in(names) == len(names) else column
 
 
-def _guess_text(columns: Sequence[_Column], label: Any) -> list[_Column]:
+def _guess_text(columns: Sequence[_Column]) -> list[_Column]:
     """One column of texts, or two for a pair; empty if there are no texts."""
-    candidates = [column for column in columns if column.is_text and column.name != label]
+    candidates = [column for column in columns if column.is_text]
     by_name = {str(column.name).casefold(): column for column in candidates}
     for pair in _PAIRS:
         if all(name in by_name for name in pair):
@@ -191,15 +201,17 @@ def _guess_text(columns: Sequence[_Column], label: Any) -> list[_Column]:
     return [] if longest is None else [longest]
 
 
-def _guess_label(rest: Sequence[_Column], texts: Sequence[_Column], task: str) -> list[str]:
-    """The settings with a label of ``rest``; empty if there is none."""
-    binary = [column for column in rest if column.is_binary]
+def _guess_label(columns: Sequence[_Column], texts: Sequence[_Column], task: str) -> list[str]:
+    """The settings with a label among ``columns``; empty if there is none."""
+    binary = [column for column in columns if column.is_binary]
     candidates = [
-        column for column in rest if column.may_be_classes or column.is_fractional or column.is_list
+        column
+        for column in columns
+        if column.may_be_classes or column.is_fractional or column.is_list
     ]
     named = _named(candidates, LABEL_COLUMN_NAMES)
     if task == "regression":
-        numeric = [column for column in rest if column.numbers]
+        numeric = [column for column in columns if column.numbers]
         number = _named(numeric, LABEL_COLUMN_NAMES) or max(
             numeric, key=lambda column: (column.is_fractional, column.position), default=None
         )
@@ -208,8 +220,8 @@ def _guess_label(rest: Sequence[_Column], texts: Sequence[_Column], task: str) -
         return _format("multi_label", task, texts, binary)
     if named is not None and named.is_list:
         return _format("multi_label", task, texts, [named])
-    classes = [column for column in rest if column.may_be_classes and not column.is_fractional]
-    fractional = [column for column in rest if column.is_fractional]
+    classes = [column for column in columns if column.may_be_classes and not column.is_fractional]
+    fractional = [column for column in columns if column.is_fractional]
     label = named or min(
         classes, key=lambda column: (column.distinct, -column.position), default=None
     )
@@ -237,5 +249,5 @@ def format_column(name: str | int) -> str:
     """``name`` as the value of data.text: quoted if it would be read as something else."""
     if isinstance(name, int):
         return str(name)
-    is_plain = _PLAIN_NAME.fullmatch(name) and name.casefold() != "null"
+    is_plain = _PLAIN_NAME.fullmatch(name) and name.casefold() not in _HYDRA_LITERALS
     return name if is_plain else format_value(name)

@@ -8,9 +8,9 @@ Two texts are candidates if all 3 minima of one of 6 bands are equal. A candidat
 near-duplicate if its exact J is at least 0.8: pairs that are reported are never wrong, and a pair
 with J = 0.8 is missed with a probability of 1.4 %.
 
-Memory and time are bounded: the signatures of ``queries`` are stored (48 bytes per text), those of
+Memory and time are bounded: the keys of ``queries`` are stored (48 bytes per text), those of
 ``references`` are computed in chunks, only the first 1,000 characters of a text are used, and the
-number of exact comparisons is limited.
+number of exact comparisons is limited, per query and in total.
 
 Broder 1997; Leskovec, Rajaraman & Ullman, Mining of Massive Datasets, ch. 3.
 """
@@ -30,7 +30,7 @@ _BANDS, _ROWS_PER_BAND = 6, 3
 _CHUNK_CHARACTERS = 1 << 20
 _MAX_COMPARISONS = 50_000  # in total
 _COMPARISONS_PER_QUERY = 10
-_MATCHES_PER_BUCKET = 4  # queries that a reference is compared with, per band
+# Constants of the hash functions: a polynomial base, and an odd number that mixes the bits.
 _BASE = np.uint64(1_000_003)
 _MIX = np.uint64(0x9E3779B97F4A7C15)
 
@@ -43,43 +43,53 @@ def find_near_duplicates(
     Args:
         queries: The texts of each row: one, or two for pairs. All texts of a near-duplicate must be
             similar.
-        references: Chunks of rows, which are numbered through.
+        references: Chunks of rows, numbered from 0 over all chunks.
     """
-    found: dict[int, tuple[int, tuple[str, ...]]] = {}
+    duplicates: dict[int, tuple[int, tuple[str, ...]]] = {}
     if not queries:
-        return found
-    bands = [
-        (np.sort(keys), np.argsort(keys, kind="stable")) for keys in _band_keys(_joined(queries)).T
-    ]
-    comparisons = np.zeros(len(queries), np.int64)
-    first = 0
+        return duplicates
+    buckets = [_queries_by_key(keys) for keys in _band_keys(_joined(queries)).T]
+    comparisons = [0] * len(queries)
+    total_comparisons = chunk_start = 0
     for chunk in references:
-        chunk_keys = _band_keys(_joined(chunk))
-        for (sorted_keys, order), keys in zip(bands, chunk_keys.T, strict=True):
-            left = np.searchsorted(sorted_keys, keys, side="left")
-            right = np.searchsorted(sorted_keys, keys, side="right")
-            for reference in np.flatnonzero(right > left).tolist():
-                bucket = order[left[reference] : right[reference]][:_MATCHES_PER_BUCKET]
-                for query in bucket.tolist():
-                    if query in found or comparisons[query] >= _COMPARISONS_PER_QUERY:
+        for queries_by_key, keys in zip(buckets, _band_keys(_joined(chunk)).T, strict=True):
+            for number, key in enumerate(keys.tolist()):
+                bucket = queries_by_key.get(key)
+                if not bucket:
+                    continue
+                remaining = []
+                for query in bucket:
+                    if query in duplicates or comparisons[query] >= _COMPARISONS_PER_QUERY:
                         continue
                     comparisons[query] += 1
-                    if _are_similar(queries[query], chunk[reference]):
-                        found[query] = (first + reference, chunk[reference])
-            if comparisons.sum() >= _MAX_COMPARISONS:
-                return found
-        first += len(chunk)
-    return found
+                    total_comparisons += 1
+                    if _are_similar(queries[query], chunk[number]):
+                        duplicates[query] = (chunk_start + number, chunk[number])
+                    else:
+                        remaining.append(query)
+                    if total_comparisons >= _MAX_COMPARISONS:
+                        return duplicates
+                queries_by_key[key] = remaining
+        chunk_start += len(chunk)
+    return duplicates
 
 
-def jaccard(one: str, other: str) -> float:
+def jaccard(text_a: str, text_b: str) -> float:
     """The exact J of two texts."""
-    first, second = _shingles(one), _shingles(other)
-    return len(first & second) / len(first | second)
+    shingles_a, shingles_b = _shingles(text_a), _shingles(text_b)
+    return len(shingles_a & shingles_b) / len(shingles_a | shingles_b)
 
 
-def _are_similar(one: tuple[str, ...], other: tuple[str, ...]) -> bool:
-    return all(jaccard(a, b) >= _THRESHOLD for a, b in zip(one, other, strict=True))
+def _queries_by_key(keys: np.ndarray) -> dict[int, list[int]]:
+    """Key of a band → the queries with this key that may still be compared."""
+    queries_by_key: dict[int, list[int]] = {}
+    for query, key in enumerate(keys.tolist()):
+        queries_by_key.setdefault(key, []).append(query)
+    return queries_by_key
+
+
+def _are_similar(texts_a: tuple[str, ...], texts_b: tuple[str, ...]) -> bool:
+    return all(jaccard(*pair) >= _THRESHOLD for pair in zip(texts_a, texts_b, strict=True))
 
 
 def _shingles(text: str) -> set[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -74,17 +75,22 @@ class _TextColumns:
             columns = [map(_normalize, chunk.column(name).to_pylist()) for name in self.names]
             yield list(zip(*columns, strict=True))
 
+    @cached_property
     def hashes(self) -> np.ndarray:
         """A 64-bit hash of the texts of each row, uint64 [rows]."""
-        return np.array(
-            [_hash_texts(texts) for chunk in self.iter_chunks() for texts in chunk], np.uint64
-        )
+        hashes = (_hash_texts(texts) for chunk in self.iter_chunks() for texts in chunk)
+        return np.fromiter(hashes, np.uint64, len(self.rows))
 
     def quote(self, row: int) -> str:
         """The location of a row and the beginning of its text."""
         text = " ⏐ ".join(str(self.rows.value(name, row)) for name in self.names)
-        location = self.rows.location(row).rpartition("/")[2]
+        location = _short_location(self.rows, row)
         return f"{location} '{shorten(' '.join(text.split()), _EXAMPLE_LENGTH)}'"
+
+
+def _short_location(rows: Rows, row: int) -> str:
+    """The location of a row without the folder of its file."""
+    return rows.location(row).rpartition("/")[2]
 
 
 def _is_text(kind: pa.DataType) -> bool:
@@ -148,7 +154,7 @@ def _contradictions(train: _TextColumns) -> Iterator[Finding]:
     """Training rows with the same text and another label."""
     if "label" not in train.rows.columns:
         return
-    hashes = train.hashes()
+    hashes = train.hashes
     labels = train.rows.arrow_column("label")
     values, gap = _label_values(labels)
     order = np.argsort(hashes, kind="stable")
@@ -172,8 +178,7 @@ def _contradictions(train: _TextColumns) -> Iterator[Finding]:
         f" label ({len(conflicting):,} texts)",
         count,
         len(hashes),
-        f"{train.quote(first)} is {shown[0]}, {train.rows.location(other).rpartition('/')[2]} is"
-        f" {shown[1]}",
+        f"{train.quote(first)} is {shown[0]}, {_short_location(train.rows, other)} is {shown[1]}",
         "Correct the labels or remove these rows",
     )
 
@@ -195,30 +200,28 @@ def _shared_texts(
     train: _TextColumns, validation: _TextColumns, held_out: bool
 ) -> Iterator[Finding]:
     """Validation rows whose text is also in train, or nearly."""
-    train_hashes, validation_hashes = train.hashes(), validation.hashes()
+    train_hashes, validation_hashes = train.hashes, validation.hashes
     is_same = np.isin(validation_hashes, train_hashes)
     candidates = np.flatnonzero(~is_same)
     step = -(-len(candidates) // _MAX_QUERIES) or 1
-    chosen = candidates[::step]
-    wanted = set(chosen.tolist())
-    rows = (texts for chunk in validation.iter_chunks() for texts in chunk)
-    queries = [texts for number, texts in enumerate(rows) if number in wanted]
-    near = find_near_duplicates(queries, _limited_chunks(train))
-    same_count, near_count = int(is_same.sum()), len(near) * step
+    query_rows = candidates[::step]
+    query_row_set = set(query_rows.tolist())
+    validation_texts = (texts for chunk in validation.iter_chunks() for texts in chunk)
+    queries = [texts for row, texts in enumerate(validation_texts) if row in query_row_set]
+    near_duplicates = find_near_duplicates(queries, _limited_chunks(train))
+    same_count, near_count = int(is_same.sum()), len(near_duplicates) * step
     total = len(validation_hashes)
     if not same_count and not near_count:
         return
     if same_count:
         row = int(np.flatnonzero(is_same)[0])
         train_row = int(np.flatnonzero(train_hashes == validation_hashes[row])[0])
+        train_example = _short_location(train.rows, train_row)  # its text is the same
     else:
-        query = min(near)
-        row = int(chosen[query])
-        wanted_hash = np.uint64(_hash_texts(near[query][1]))
-        train_row = int(np.flatnonzero(train_hashes == wanted_hash)[0])
-    other = train.quote(train_row)
-    if same_count:  # the text would be repeated
-        other = other.partition(" ")[0]
+        query = min(near_duplicates)
+        row = int(query_rows[query])
+        text_hash = np.uint64(_hash_texts(near_duplicates[query][1]))
+        train_example = train.quote(int(np.flatnonzero(train_hashes == text_hash)[0]))
     about = "about " if step > 1 and near_count else ""
     kinds = [
         f"{same_count:,} the same" if same_count else "",
@@ -231,7 +234,7 @@ def _shared_texts(
         f" in train: {', '.join(filter(None, kinds))}",
         same_count + near_count,
         total,
-        f"{validation.quote(row)} and {other}",
+        f"{validation.quote(row)} and {train_example}",
         f"Metrics on validation may be too high: remove the duplicates from {origin}",
     )
 
@@ -271,6 +274,6 @@ def _truncated_texts(name: str, features: FeatureTable, max_length: int) -> Iter
         count,
         len(cut),
         f"median length of these rows {usual:,} tokens, longest"
-        f" {features.rows.location(row).rpartition('/')[2]} with {int(full_lengths[longest]):,}",
+        f" {_short_location(features.rows, row)} with {int(full_lengths[longest]):,}",
         "Raise data.max_length if the model supports it, or shorten the texts",
     )

@@ -190,6 +190,13 @@ def test_proposals_fit_the_task_of_the_command_line():
     assert propose_settings(["a", "b"], rows, "token_classification") == []
 
 
+@pytest.mark.parametrize("label", ["content", ["content"], 0, -2])
+def test_the_configured_label_is_not_proposed_as_the_text(label):
+    rows = [["a good long class name" if n % 2 else "another class", f"t{n}"] for n in range(60)]
+    settings = propose_settings(["content", "said"], rows, "classification", label=label)
+    assert settings == ["data.text=said"]
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [
@@ -197,6 +204,8 @@ def test_proposals_fit_the_task_of_the_command_line():
         (0, "0"),
         ("0", "'0'"),
         ("null", "'null'"),
+        ("True", "'True'"),
+        ("truth", "truth"),
         ("[a]", "'[a]'"),
         ("x=1", "'x=1'"),
     ],

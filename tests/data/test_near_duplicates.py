@@ -65,3 +65,9 @@ def test_texts_with_one_template_take_bounded_time():
     found = find_near_duplicates(queries, [references])
     assert time.perf_counter() - start < 30
     assert len(found) > 100
+
+
+def test_every_copy_of_one_text_is_found():
+    text = "the order has not arrived, please refund it to me as soon as you can, thank you very much"
+    queries = [(f"{text} {number}",) for number in range(50)]
+    assert len(find_near_duplicates(queries, [[(text,)]])) == len(queries)

@@ -87,6 +87,18 @@ def test_validation_texts_that_are_in_train(tmp_path):
     assert (finding.count, finding.total) == (1, 3) and "validation.csv:4" in finding.example
 
 
+def test_examples_have_whole_file_names(tmp_path):
+    folder = tmp_path / "a b"
+    folder.mkdir()
+    for name, rows in (("my train", GOOD + BAD), ("my validation", [*OTHER, GOOD[0]])):
+        with open(folder / f"{name}.csv", "w", newline="") as file:
+            csv.writer(file).writerows([("text", "label"), *rows])
+    files = {name: str(folder / f"my {name}.csv") for name in ("train", "validation")}
+    (finding,) = find_row_findings(load_splits(DataConfig(name="x", **files)), {}, 4)
+    assert finding.example.startswith("my validation.csv:4 ")
+    assert finding.example.endswith(" and my train.csv:2")
+
+
 @pytest.mark.parametrize("cut", [0, 3])
 def test_truncated_texts(tmp_path, cut):
     def encode(rows):
