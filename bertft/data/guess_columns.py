@@ -158,9 +158,7 @@ def _select(columns: Sequence[_Column], setting: Any) -> list[_Column]:
     """The columns of a setting: a name, a position or a list of them; empty for None."""
     selected = setting if isinstance(setting, (list, tuple)) else [setting]
     positions = {item % len(columns) for item in selected if isinstance(item, int)}
-    return [
-        column for column in columns if column.name in selected or column.position in positions
-    ]
+    return [column for column in columns if column.name in selected or column.position in positions]
 
 
 def _columns(names: Sequence[str | int], rows: Sequence[Sequence[Any]]) -> list[_Column]:

@@ -2,15 +2,15 @@
 
     PredictionInput       where rows come from, and which of their columns are kept for the output
     iter_row_blocks       valid and invalid rows in order, in blocks of limited size
-    check_rows            one pass over an input that can be read twice: its invalid rows and size
+    check_rows            reads an input that can be read twice: its invalid rows and size
 
-An input is never held in memory as a whole. Rows of a pipe or terminal are read in a background
-thread: a block then ends where no further row is available, so that a row is answered as soon as it
-arrives.
+Memory is bounded by a block. Rows of a pipe or terminal are read in a background thread: a block
+then ends where no further row is available, so that a row is predicted as soon as it arrives.
 """
 
 from __future__ import annotations
 
+import copy
 import json
 import queue
 import threading
@@ -52,7 +52,8 @@ __all__ = [
 ]
 
 KEEP_ALL = "all"
-_IDLE_SECONDS = 0.02  # a block of a live input ends after so long without a row
+_IDLE_SECONDS = 0.02  # a block of a live input ends after this time without a row
+_QUEUE_ROWS = 256  # rows of a live input that are read ahead
 _PROGRESS_ROWS = 1_000
 _MAX_EXACT_INTEGER = 1 << 53  # larger integers are not exact as float64
 
@@ -80,7 +81,7 @@ class PredictionInput:
     """Rows to predict.
 
     Attributes:
-        name: of the input in messages.
+        name: the input in messages.
         schema: parses the fields of a row.
         read: the records, whose fields are those of ``schema``, then the kept columns.
         kept: the names of the kept columns.
@@ -88,7 +89,7 @@ class PredictionInput:
         path: the file, if the input is one.
         is_repeatable: whether ``read`` can be called twice.
         is_live: whether rows arrive while they are predicted.
-        note: what was detected, for the user; empty if there is nothing to say.
+        note: the detected format, for the user; may be empty.
     """
 
     name: str
@@ -121,19 +122,18 @@ def open_input_file(name: str, config: DataConfig, keep: Any = None) -> Predicti
     """
     path = resolve_existing_file(name, "input")
     schema = build_row_schema(config, labelled=False)
-    reading_schema = build_row_schema(config, labelled=False)
+    reader_schema = copy.copy(schema)
     kept: tuple[str, ...] = ()
     if keep is not None:
         kept = resolve_kept_columns(keep, _column_names(path, config, name), name)
-        reading_schema.columns = with_kept_columns(schema.columns, kept)
+        reader_schema.columns = with_kept_columns(schema.columns, kept)
     return PredictionInput(
         name,
         schema,
-        lambda bad: read_records(path, reading_schema, config, bad),
+        lambda bad: read_records(path, reader_schema, config, bad),
         kept,
         schema.record_unit(path.suffix.lower()),
         path,
-        is_repeatable=path.is_file(),
     )
 
 
@@ -168,9 +168,9 @@ def check_rows(
     config: DataConfig,
     on_progress: Callable[[int], object] = lambda rows_read: None,
 ) -> InputSummary:
-    """Read an input once, without its features.
+    """Read an input once, without tokenizing it.
 
-    ``on_progress`` is called now and then with the number of rows read.
+    ``on_progress`` is called every 1,000 rows with the number of rows read.
 
     Raises:
         DataError: there are no rows; or invalid ones, and data.on_bad_row is ``error``.
@@ -211,18 +211,15 @@ def iter_row_blocks(
     A block ends with the row that reaches ``max_rows`` or ``max_characters``, so that the blocks of
     an input that is not live depend on its rows alone.
     """
-    blocks = (
-        _iter_live_blocks(rows, errors, max_rows)
-        if rows.is_live
-        else _split_blocks(_iter_rows(rows, errors), max_rows, max_characters, skip_rows)
-    )
     if not rows.is_live:
-        yield from blocks
+        remaining_rows = islice(_iter_rows(rows, errors), skip_rows, None)
+        yield from _split_blocks(remaining_rows, max_rows, max_characters)
         return
-    for block in blocks:
-        skipped, skip_rows = min(skip_rows, len(block)), max(0, skip_rows - len(block))
-        if block[skipped:]:
-            yield from _split_blocks(iter(block[skipped:]), max_rows, max_characters)
+    for block in _iter_live_blocks(rows, errors, max_rows, max_characters):
+        skipped = min(skip_rows, len(block))
+        skip_rows -= skipped
+        if len(block) > skipped:
+            yield block[skipped:]
 
 
 def rows_to_table(rows: Sequence[InputRow], schema: RowSchema) -> pa.Table:
@@ -239,11 +236,11 @@ def rows_to_table(rows: Sequence[InputRow], schema: RowSchema) -> pa.Table:
 
 
 def _split_blocks(
-    rows: Iterator[InputRow], max_rows: int, max_characters: int, skip_rows: int = 0
+    rows: Iterator[InputRow], max_rows: int, max_characters: int
 ) -> Iterator[list[InputRow]]:
     block: list[InputRow] = []
     size = 0
-    for row in islice(rows, skip_rows, None):
+    for row in rows:
         block.append(row)
         size += row.size
         if len(block) >= max_rows or size >= max_characters:
@@ -304,30 +301,32 @@ def _iter_rows(rows: PredictionInput, errors: InputErrors) -> Iterator[InputRow]
 
 
 def _iter_live_blocks(
-    rows: PredictionInput, errors: InputErrors, max_rows: int
+    rows: PredictionInput, errors: InputErrors, max_rows: int, max_characters: int
 ) -> Iterator[list[InputRow]]:
-    """Rows as they arrive: a block ends where no further row is available."""
-    arrived: queue.Queue[InputRow | BaseException | None] = queue.Queue(maxsize=max_rows)
+    """Rows as they arrive: a block also ends where no further row is available."""
+    # None is the end of the input.
+    row_queue: queue.Queue[InputRow | BaseException | None] = queue.Queue(maxsize=_QUEUE_ROWS)
 
-    def work() -> None:
+    def read_input() -> None:
         try:
-            parse = _RowParser(rows, errors, arrived.put)
+            parse = _RowParser(rows, errors, row_queue.put)
             for record in rows.read(errors):
                 parse(record)
-            arrived.put(None)
+            row_queue.put(None)
         except BaseException as error:  # raised again in the consumer's thread
-            arrived.put(error)
+            row_queue.put(error)
 
-    threading.Thread(target=work, name="bertft-input", daemon=True).start()
+    threading.Thread(target=read_input, name="bertft-input", daemon=True).start()
     while True:
-        item = arrived.get()
-        block = []
+        item = row_queue.get()
+        block, size = [], 0
         while isinstance(item, InputRow):
             block.append(item)
-            if len(block) >= max_rows:
+            size += item.size
+            if len(block) >= max_rows or size >= max_characters:
                 break
             try:
-                item = arrived.get(timeout=_IDLE_SECONDS)
+                item = row_queue.get(timeout=_IDLE_SECONDS)
             except queue.Empty:
                 break
         if block:
@@ -383,8 +382,8 @@ def _parquet_types(path: Path | None) -> dict[str, pa.DataType]:
     }
 
 
-class _NamesFound(Exception):
-    """The names of the columns; None: the columns have no names."""
+class _ColumnNames(Exception):
+    """Carries the names of the columns out of a reader; None: the columns have no names."""
 
     def __init__(self, names: Sequence[str] | None) -> None:
         super().__init__(names)
@@ -392,10 +391,10 @@ class _NamesFound(Exception):
 
 
 class _NameProbe(ColumnSpec):
-    """Stops a reader when it looks up its columns, to learn their names."""
+    """Ends a reader when it resolves its columns, with the names of those in the file."""
 
     def resolve_alternatives(self, names: Sequence[str] | None) -> ColumnSpec:
-        raise _NamesFound(names)
+        raise _ColumnNames(names)
 
 
 def _column_names(path: Path, config: DataConfig, name: str) -> list[str] | None:
@@ -408,8 +407,9 @@ def _column_names(path: Path, config: DataConfig, name: str) -> list[str] | None
     try:
         for _ in read_records(path, schema, config, BadRows(name)):
             break
-    except _NamesFound as found:
-        return None if found.names is None else list(found.names)
+    except _ColumnNames as columns_of_file:
+        names = columns_of_file.names
+        return None if names is None else list(names)
     return None
 
 

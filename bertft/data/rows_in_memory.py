@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice
 from typing import Any
 
@@ -22,7 +22,9 @@ from bertft.utils.messages import format_list
 
 __all__ = ["open_rows", "to_arrow_table"]
 
-_NAME_SAMPLE_ROWS = 100  # the keys of these rows are their columns
+_NAME_SAMPLE_ROWS = 100  # the keys of these rows are the columns
+_ROW_TYPES = "rows must be dicts, texts, a DataFrame, a datasets.Dataset or a path"
+_EXAMPLE_HINT = "For example [{'text': 'so good'}]"
 
 
 def to_arrow_table(rows: Any, name: str) -> pa.Table:
@@ -59,13 +61,15 @@ def open_rows(
 ) -> PredictionInput:
     """Rows to predict: texts, dicts, a DataFrame, a ``datasets.Dataset`` or an Arrow table.
 
-    An iterator is read as the rows are predicted.
+    Texts may be in a list, an array, a Series or an iterator, which is read as they are predicted.
 
     Raises:
         DataError: a column does not exist.
         UsageError: the rows are of another type.
     """
     schema = build_row_schema(config, labelled=False)
+    if hasattr(rows, "tolist"):  # an array or a Series
+        rows = rows.tolist()
     if hasattr(rows, "iloc") or hasattr(rows, "data"):
         rows = to_arrow_table(rows, name)
     if isinstance(rows, pa.Table):
@@ -79,6 +83,9 @@ def open_rows(
             return read_batches(batches, columns)
 
         return PredictionInput(name, schema, read_table, kept, "row")
+    if isinstance(rows, Mapping) or not isinstance(rows, Iterable):
+        kind = "a dict of columns" if isinstance(rows, Mapping) else f"the type {_type_name(rows)}"
+        raise UsageError(f"{kind} is not supported: {_ROW_TYPES}", where=name, hint=_EXAMPLE_HINT)
     is_repeatable = isinstance(rows, Sequence)
     iterator = iter(rows)
     first_rows = list(islice(iterator, _NAME_SAMPLE_ROWS))
@@ -91,7 +98,7 @@ def open_rows(
     has_texts = any(isinstance(row, str) for row in first_rows)
     if has_texts and len(schema.columns.text) > 1:
         raise UsageError(
-            f"a row needs {len(schema.columns.text)} texts",
+            f"this model needs {len(schema.columns.text)} texts per row",
             where=name,
             hint=f"Use dicts with the keys {format_list(schema.columns.text)}",
         )
@@ -115,11 +122,14 @@ def open_rows(
 def _check_row_type(row: Any, number: int, name: str) -> None:
     if not isinstance(row, (str, Mapping)):
         raise UsageError(
-            f"row {number} is a {type(row).__name__}: rows must be dicts, texts, a DataFrame, a"
-            " datasets.Dataset or a path",
+            f"row {number} has the type {_type_name(row)}: {_ROW_TYPES}",
             where=name,
-            hint="For example [{'text': 'so good'}]",
+            hint=_EXAMPLE_HINT,
         )
+
+
+def _type_name(value: Any) -> str:
+    return type(value).__name__
 
 
 def _columns_of(

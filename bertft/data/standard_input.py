@@ -7,12 +7,13 @@ The format is detected from the first line that is not blank:
     anything else               one text per line, as in a .txt file
 
 A pipe or terminal is a live input: its rows are predicted as they arrive. A redirected file is read
-in blocks, like a file that ``input`` names.
+in blocks, like the file of ``input``.
 """
 
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import re
@@ -24,9 +25,14 @@ from typing import Any, BinaryIO
 
 from bertft.config.data import DataConfig
 from bertft.data.prediction_rows import PredictionInput, resolve_kept_columns, with_kept_columns
-from bertft.data.readers.csv_reader import read_csv, resolve_separator
+from bertft.data.readers.csv_reader import read_csv, resolve_quoting, resolve_separator
 from bertft.data.readers.json_lines import read_json_lines
-from bertft.data.readers.text_files import iter_lines, open_text, starts_json_document
+from bertft.data.readers.text_files import (
+    iter_lines,
+    open_text,
+    read_first_line,
+    starts_json_document,
+)
 from bertft.data.rows import BadRows
 from bertft.data.schema import ColumnSpec, Record, RowSchema, build_row_schema
 from bertft.errors import DataError
@@ -44,7 +50,8 @@ _PEEKED_BYTES = 1 << 16
 def standard_input_stream() -> BinaryIO:
     """The bytes of standard input.
 
-    It has a buffer of its own: a thread may wait for input in it when the process ends.
+    The stream has its own buffer, because a thread may hold the lock of the buffer of ``sys.stdin``
+    when the process ends.
     """
     try:
         descriptor = sys.stdin.fileno()
@@ -55,8 +62,7 @@ def standard_input_stream() -> BinaryIO:
 
 def has_column(stream: BinaryIO, name: str, config: DataConfig) -> bool:
     """Whether the rows on ``stream`` have a column ``name``; without waiting or consuming."""
-    head = _peek(stream).decode(config.encoding, "replace").lstrip()
-    line = head.partition("\n")[0]
+    line = read_first_line(io.BytesIO(_peek(stream)), config.encoding).lstrip()
     with contextlib.suppress(ValueError, RecursionError):
         content = json.loads(line)
         return isinstance(content, dict) and name in content
@@ -67,7 +73,7 @@ def has_column(stream: BinaryIO, name: str, config: DataConfig) -> bool:
 def open_standard_input(
     stream: BinaryIO, config: DataConfig, keep: Any = None, is_table: bool = False
 ) -> PredictionInput:
-    """The rows on ``stream``. It waits for the first line.
+    """The rows on ``stream``. Waits for the first line, from which the format is detected.
 
     Args:
         keep: columns for the output: None, ``all``, a name or a list of names.
@@ -79,7 +85,7 @@ def open_standard_input(
     """
     schema = build_row_schema(config, labelled=False)
     text = open_text(stream, config.encoding, "\n")
-    first, lines = _read_first_line(text, config.encoding)
+    first, lines = _split_first_line(text, config.encoding)
     is_live = not stream.seekable()
     separator = resolve_separator(config.separator) if is_table else None
     if separator is None:
@@ -126,7 +132,7 @@ def _open_table(
     names = _split_header(first, separator) if has_header else None
     kept = resolve_kept_columns(keep, names, _NAME)
     columns = with_kept_columns(schema.columns, kept)
-    quoting = config.quoting if config.quoting is not None else separator != "\t"
+    quoting = resolve_quoting(config.quoting, separator)
 
     def read(bad: BadRows) -> Iterator[Record]:
         return read_csv(
@@ -157,7 +163,7 @@ def _open_text_lines(
             f" {format_list(columns.text)}",
             where=_NAME,
             hint="Write one JSON object per line, or a table with a header; for other column names"
-            " set columns=[<first>,<second>]",
+            " set columns=[<column>,<column>]",
         )
     resolve_kept_columns(keep, None, _NAME)
 
@@ -170,7 +176,7 @@ def _open_text_lines(
     return PredictionInput(_NAME, schema, read, is_repeatable=False, is_live=is_live, note=note)
 
 
-def _read_first_line(text: Iterable[str], encoding: str) -> tuple[str, Iterable[str]]:
+def _split_first_line(text: Iterable[str], encoding: str) -> tuple[str, Iterable[str]]:
     """The first line that is not blank, without its end ("" if there is none); and all lines."""
     lines, read_lines = iter(text), []
     try:

@@ -68,6 +68,8 @@ def test_texts_with_one_template_take_bounded_time():
 
 
 def test_every_copy_of_one_text_is_found():
-    text = "the order has not arrived, please refund it to me as soon as you can, thank you very much"
+    text = (
+        "the order has not arrived, please refund it to me as soon as you can, thank you very much"
+    )
     queries = [(f"{text} {number}",) for number in range(50)]
     assert len(find_near_duplicates(queries, [[(text,)]])) == len(queries)

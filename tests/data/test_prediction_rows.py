@@ -8,6 +8,7 @@ import json
 import os
 import threading
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -119,9 +120,27 @@ def test_rows_in_memory():
     pair = DataConfig(name="x", text=["a", "b"])
     [block] = blocks(open_rows([{"b": "2", "a": "1"}], pair))
     assert block[0].values == ["1", "2"]
-    for rows, config, part in ((["x"], pair, "a row needs 2 texts"), ([3], CONFIG, "is a int")):
-        with pytest.raises((UsageError, DataError), match=part):
-            blocks(open_rows([*rows], config))
+    for rows, config, message in (
+        (["x"], pair, "needs 2 texts"),
+        ([3], CONFIG, "row 1 has the type int"),
+        (np.array([3]), CONFIG, "row 1 has the type int"),
+        ({"text": names}, CONFIG, "a dict of columns"),
+        (5, CONFIG, "the type int"),
+        (None, CONFIG, "the type NoneType"),
+    ):
+        with pytest.raises((UsageError, DataError), match=message):
+            blocks(open_rows(rows, config))
+
+
+def test_texts_in_an_array_or_a_series():
+    class Series:  # what a pandas.Series has
+        iloc = None
+
+        def tolist(self):
+            return ["a", "b"]
+
+    for rows in (np.array(["a", "b"]), Series()):
+        assert texts(blocks(open_rows(rows, CONFIG))) == [["a", "b"]]
 
 
 def test_an_iterator_is_not_read_ahead_of_the_blocks():
@@ -183,6 +202,31 @@ def test_standard_input_that_is_not_understood():
     assert [row.values for row in block] == [["a"]]
 
 
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"separator": ""}, "'' is not a valid separator"),
+        ({"separator": '"'}, "is not a valid separator"),
+        ({"encoding": "utf8x"}, "unknown encoding 'utf8x'"),
+    ],
+)
+def test_settings_that_cannot_read_standard_input(settings, message):
+    config = DataConfig(name="x", **settings)
+    for read in (open_standard_input, lambda stream, data: has_column(stream, "text", data)):
+        with pytest.raises(DataError, match=message):
+            read(io.BytesIO(b"id,text\n1,a\n"), config)
+
+
+def test_a_separator_of_several_characters_is_read_as_in_a_file(tmp_path):
+    content, config = b'id||text\n1||"a" b\n', DataConfig(name="x", separator="||")
+    (tmp_path / "a.csv").write_bytes(content)
+    for rows in (
+        open_input_file(str(tmp_path / "a.csv"), config),
+        open_standard_input(io.BytesIO(content), config, is_table=True),
+    ):
+        assert texts(blocks(rows)) == [['"a" b']]
+
+
 def test_a_column_of_standard_input_is_found_without_reading_it():
     for content, name, found in (
         (b'{"review": "a"}\n', "review", True),
@@ -235,3 +279,22 @@ def test_many_rows_of_a_pipe_come_in_order():
         f"text {number}" for number in range(100, 5_000)
     ]
     assert max(map(len, received)) <= 64
+
+
+def test_long_rows_of_a_pipe_come_in_blocks_of_limited_size():
+    reader, writer = os.pipe()
+
+    def send():
+        with os.fdopen(writer, "wb") as sink:
+            sink.write(b"".join(b"%d %s\n" % (number, b"x" * 5_000) for number in range(400)))
+
+    sender = threading.Thread(target=send)
+    sender.start()
+    with os.fdopen(reader, "rb") as stream:
+        rows = open_standard_input(stream, CONFIG)
+        iterator = iter_row_blocks(rows, InputErrors("stdin"), 10_000, 20_000)
+        received = [next(iterator)]
+        sender.join(0.5)
+        assert sender.is_alive(), "rows that are not needed yet stay in the pipe"
+        received += iterator
+    assert sum(map(len, received)) == 400 and max(map(len, received)) <= 4

@@ -30,6 +30,7 @@ __all__ = [
     "check_unmarked_header",
     "read_csv",
     "read_csv_file",
+    "resolve_quoting",
     "resolve_separator",
 ]
 
@@ -107,8 +108,25 @@ _QUOTING_ON_HINT = (
 
 
 def resolve_separator(configured: str | None) -> str | None:
-    """The character that ``data.separator`` names: ``tab`` and ``\\t`` are a tab."""
+    """The character that ``data.separator`` names: ``tab`` and ``\\t`` are a tab.
+
+    Raises DataError for a separator that cannot separate columns.
+    """
+    if configured in ("", '"', "\n", "\r"):
+        raise DataError(
+            f"{configured!r} is not a valid separator",
+            where="data.separator",
+            hint="Use a character such as , or ; or tab",
+        )
     return "\t" if configured is not None and configured.lower() in ("tab", "\\t") else configured
+
+
+def resolve_quoting(configured: bool | None, separator: str) -> bool:
+    """``data.quoting``; by default true for a single character that is not a tab.
+
+    Texts hardly contain tabs, so that TSV fields need no quotes.
+    """
+    return configured if configured is not None else separator != "\t" and len(separator) == 1
 
 
 def read_csv_file(
@@ -121,15 +139,7 @@ def read_csv_file(
         separator = (
             separator_line[1] if separator_line else _SEPARATOR_BY_EXTENSION[path.suffix.lower()]
         )
-    if separator in ("", '"', "\n", "\r"):
-        raise DataError(
-            f"{separator!r} is not a valid separator",
-            where="data.separator",
-            hint="Use a character such as , or ; or tab",
-        )
-    quoting = config.quoting
-    if quoting is None:  # texts hardly contain tabs, so that TSV fields need no quotes
-        quoting = separator != "\t" and len(separator) == 1
+    quoting = resolve_quoting(config.quoting, separator)
     with open_text(path, config.encoding, "" if quoting else "\n") as file:
         yield from read_csv(
             file,
