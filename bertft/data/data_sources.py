@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import pyarrow as pa
 
@@ -17,10 +17,8 @@ from bertft.config.registry import READERS, TASKS, ReaderSpec
 from bertft.data.cache import cache_folder, load_cached, store_cached
 from bertft.data.labels import class_name_as_number, configured_class_names, to_class_name
 from bertft.data.readers.csv_reader import read_csv_file
-from bertft.data.readers.json_lines import read_json_lines
 from bertft.data.readers.text_files import (
     checked_first_line,
-    open_text,
     parse_json_object,
     resolve_existing_file,
 )
@@ -41,7 +39,6 @@ __all__ = [
     "open_file",
     "open_sample",
     "parquet_class_names",
-    "read_json_lines_stream",
     "read_records",
     "read_rows",
     "records_to_table",
@@ -158,15 +155,15 @@ def open_sample(config: DataConfig, split: str, columns: ColumnSpec) -> DataSour
 
 
 def read_rows(
-    source: DataSource, schema: RowSchema, split: str, config: DataConfig, use_cache: bool = True
+    source: DataSource, schema: RowSchema, split: str, config: DataConfig
 ) -> tuple[pa.Table, BadRows]:
     """The valid records of ``source``, as the table of ``Rows``, and the invalid ones.
 
-    With ``use_cache`` False, or if the cache cannot be written, the rows are kept in memory. Raises
-    the errors of the reader, and DataError if the file changes while it is read.
+    If the cache cannot be written, the rows are kept in memory. Raises the errors of the reader,
+    and DataError if the file changes while it is read.
     """
     path = source.path
-    if use_cache and path is not None and path.stat().st_size >= MIN_CACHED_BYTES:
+    if path is not None and path.stat().st_size >= MIN_CACHED_BYTES:
         folder, content = cache_folder(config.cache) / "rows", _file_hash(path)
         key = _row_cache_key(content, path.suffix.lower(), schema, split, config)
         cached = load_cached(
@@ -191,7 +188,7 @@ def read_rows(
                     hint="Run again when the file is complete",
                 )
             return _load_table(cached_path, source, schema)
-    bad = BadRows(source.source, source.unit, all_errors=None if use_cache else [])
+    bad = BadRows(source.source, source.unit)
     table = records_to_table(source.read(bad), schema, split, bad)
     bad.check_row_counts(table.num_rows)
     return table, bad
@@ -392,15 +389,6 @@ def _unknown_format_error(
         where=source,
         hint=f"{closest}Known extensions: {format_list(known, 24)}. For a table with another"
         " extension set data.separator=<character> (tab for a tab)",
-    )
-
-
-def read_json_lines_stream(
-    stream: BinaryIO, columns: ColumnSpec, config: DataConfig, bad: BadRows
-) -> Iterator[Record]:
-    """JSON lines from an open binary stream."""
-    yield from read_json_lines(
-        open_text(stream, config.encoding, "\n"), columns, config.encoding, bad
     )
 
 

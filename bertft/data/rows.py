@@ -82,8 +82,6 @@ class BadRows:
         unit: what the numbers of rows count, if not lines.
         counts: invalid rows by reason.
         first_errors: (line, detail) of the first five invalid rows.
-        all_errors: (line, detail) of every invalid row; None: only the first ones are stored.
-        ids: ids of invalid rows by line, stored if all_errors is.
         hints: by reason, an action that may help.
         read: rows that the reader found, valid or not.
         blank_lines: blank lines, which are not rows.
@@ -97,8 +95,6 @@ class BadRows:
     unit: str = ""
     counts: Counter[str] = field(default_factory=Counter)
     first_errors: list[tuple[int, str]] = field(default_factory=list)
-    all_errors: list[tuple[int, str]] | None = None
-    ids: dict[int, str] = field(default_factory=dict)
     hints: dict[str, str] = field(default_factory=dict)
     read: int = 0
     blank_lines: int = 0
@@ -114,10 +110,6 @@ class BadRows:
         if len(self.first_errors) < _MAX_SHOWN or line < self.first_errors[-1][0]:
             bisect.insort(self.first_errors, (line, limit_length(error.detail)))
             del self.first_errors[_MAX_SHOWN:]
-        if self.all_errors is not None:
-            self.all_errors.append((line, error.detail))
-            if error.row_id is not None:
-                self.ids[line] = error.row_id
 
     def check_row_counts(self, used: int) -> None:
         """Check that every row was used or skipped; readers that do not count rows are allowed.
@@ -144,7 +136,7 @@ class BadRows:
         return self.counts.total()
 
     def to_json(self) -> str:
-        """Everything except the source, all_errors and ids, as JSON."""
+        """Everything except the source, as JSON."""
         return json.dumps({key: getattr(self, name) for key, (name, _) in _JSON_FIELDS.items()})
 
     @classmethod

@@ -8,7 +8,6 @@ Randomness depends on data.seed alone, so that all runs of a sweep use the same 
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -25,7 +24,6 @@ from bertft.data.data_sources import (
     has_known_extension,
     open_file,
     open_sample,
-    read_json_lines_stream,
     read_rows,
     uses_csv_reader,
 )
@@ -46,9 +44,9 @@ from bertft.errors import DataError, UsageError
 __all__ = [
     "Splits",
     "hold_out_validation",
-    "load_inputs",
     "load_sample_inputs",
     "load_splits",
+    "load_unlabelled",
     "sample_rows",
 ]
 
@@ -288,21 +286,16 @@ def load_splits(
     )
 
 
-def load_inputs(name: str, config: DataConfig, setting: str = "input") -> Rows:
-    """Rows to predict: a file, or ``-`` for JSON Lines on stdin. Labels are ignored."""
+def load_unlabelled(name: str, config: DataConfig) -> Rows:
+    """The rows of the file ``name``, the value of data.unlabelled, without labels.
+
+    Raises:
+        DataError: the file or its rows are invalid.
+    """
     schema = build_row_schema(config, labelled=False)
-    if name == "-":
-        columns = schema.columns
-        source = DataSource(
-            "stdin", lambda bad: read_json_lines_stream(sys.stdin.buffer, columns, config, bad)
-        )
-    else:
-        source = open_file(config, name, setting, schema)
-    split = _LoadingSplit.read(source, schema, setting, config, use_cache=setting != "input")
-    # The output of predict has an entry for every bad row, so that any number may be skipped.
-    raise_or_skip(
-        [split.bad], config.on_bad_row, None if setting == "input" else config.max_skipped
-    )
+    setting = "data.unlabelled"
+    split = _LoadingSplit.read(open_file(config, name, setting, schema), schema, setting, config)
+    raise_or_skip([split.bad], config.on_bad_row, config.max_skipped)
     return split.to_rows()
 
 
@@ -331,10 +324,9 @@ class _LoadingSplit:
         schema: RowSchema,
         name: str,
         config: DataConfig,
-        use_cache: bool = True,
     ) -> _LoadingSplit:
         try:
-            split = cls(name, source, schema, *read_rows(source, schema, name, config, use_cache))
+            split = cls(name, source, schema, *read_rows(source, schema, name, config))
             if source.path is not None and uses_csv_reader(source.path, schema, config):
                 check_unmarked_header(split.table, split.bad, schema, config)
             return split

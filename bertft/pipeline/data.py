@@ -22,7 +22,7 @@ from bertft.data.batch import LengthGroupedSampler
 from bertft.data.cache import cache_folder
 from bertft.data.features import ConcatFeatureTable, FeatureTable
 from bertft.data.row_findings import find_row_findings
-from bertft.data.splits import Splits, load_inputs, load_splits
+from bertft.data.splits import Splits, load_splits, load_unlabelled
 from bertft.data.statistics import DataReport, SpecialTokenIds, summarize_splits
 from bertft.errors import UsageError
 from bertft.methods import build_components
@@ -170,7 +170,7 @@ def _load_rows(context: RunContext) -> Splits:
             data, cached_only=context.read_only, name_binary_column=manifest is None
         )
         if data.unlabelled is not None:
-            splits.unlabelled = load_inputs(data.unlabelled, data, "data.unlabelled")
+            splits.unlabelled = load_unlabelled(data.unlabelled, data)
     if manifest is not None:
         check_recorded_rows(
             splits, manifest, data, hint="To train with other rows, start a new run"

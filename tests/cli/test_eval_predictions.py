@@ -72,8 +72,8 @@ def test_a_missing_prediction_scores_nothing(tmp_path, capsys):
     assert (counts["missing_predictions"], counts["unknown_predictions"]) == (5, 1)
     assert counts["dropped"] == {"place of an answer ignored: answer not at its offset": 4}
     result = capsys.readouterr().err
-    assert "5 of 8 questions have no answer in it and score 0, such as q0, q4, q5" in result
-    assert "answers without a question in the rows: 1" in result
+    assert "no answer to 5 of 8 questions" in result and "(q0, q4, q5, ... (2 more))" in result
+    assert "1 of 4 answers are ignored" in result
 
 
 def test_an_answer_that_is_given_twice_is_refused(tmp_path):

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bertft.config.data import DataConfig
-from bertft.data.splits import load_inputs, load_splits
+from bertft.data.splits import load_splits, load_unlabelled
 from bertft.errors import BertftError
 
 FRAGMENTS = st.sampled_from(
@@ -52,7 +52,7 @@ def any_bytes(content, ending, policy, task, columns):
         )  # fmt: skip
         for read in (
             lambda: load_splits(config).items(),
-            lambda: [("", load_inputs(str(path), config))],
+            lambda: [("", load_unlabelled(str(path), config))],
         ):
             try:
                 splits = read()
@@ -84,5 +84,5 @@ def written_and_read(texts):
         for name, content in (("a.csv", table.getvalue()), ("a.jsonl", lines)):
             path = Path(folder) / name
             path.write_bytes(content.encode())
-            rows = load_inputs(str(path), DataConfig(name="files"))
+            rows = load_unlabelled(str(path), DataConfig(name="files"))
             assert rows.column("text") == texts

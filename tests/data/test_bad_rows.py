@@ -7,7 +7,7 @@ import json
 import pytest
 
 from bertft.config.data import DataConfig
-from bertft.data.splits import load_inputs, load_splits
+from bertft.data.splits import load_splits, load_unlabelled
 from bertft.errors import DataError
 
 pytestmark = pytest.mark.usefixtures("read_both_ways")
@@ -115,6 +115,6 @@ def test_inputs_to_predict_are_checked_too(tmp_path):
     path = tmp_path / "a.txt"
     path.write_bytes(b"one\n\ntwo\n")
     with pytest.raises(DataError, match=r"a\.txt:2: empty text"):
-        load_inputs(str(path), DataConfig(name="files"))
-    rows = load_inputs(str(path), DataConfig(name="files", on_bad_row="skip", max_skipped=1.0))
+        load_unlabelled(str(path), DataConfig(name="files"))
+    rows = load_unlabelled(str(path), DataConfig(name="files", on_bad_row="skip", max_skipped=1.0))
     assert rows.column("line") == [1, 3]

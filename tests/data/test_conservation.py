@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -16,7 +15,9 @@ import pytest
 
 from bertft.config.data import DataConfig
 from bertft.data import data_sources
-from bertft.data.splits import load_inputs, load_splits
+from bertft.data.prediction_rows import InputErrors, iter_row_blocks, open_input_file
+from bertft.data.splits import load_splits
+from bertft.data.standard_input import open_standard_input
 from bertft.errors import DataError
 
 SMALL = data_sources.MIN_CACHED_BYTES
@@ -83,22 +84,21 @@ def test_every_row_of_a_labelled_file_is_used_once(tmp_path, ending, count, read
 
 @pytest.mark.parametrize("count", COUNTS)
 @pytest.mark.parametrize("ending", [*WRITERS, ".txt", "stdin"])
-def test_every_row_to_predict_is_read_once(tmp_path, monkeypatch, ending, count):
-    texts = [text(row) for row in range(count)]
+def test_every_row_to_predict_is_read_once(tmp_path, ending, count):
+    texts, config = [text(row) for row in range(count)], DataConfig(name="files")
     if ending == "stdin":
-        stream = io.TextIOWrapper(io.BytesIO(json_lines(range(count))), "ascii")
-        monkeypatch.setattr(sys, "stdin", stream)
-        name = "-"
+        rows = open_standard_input(io.BytesIO(json_lines(range(count))), config)
     else:
         path = tmp_path / f"rows{ending}"
         content = "".join(f"{text}\n" for text in texts).encode()
         path.write_bytes(content if ending == ".txt" else WRITERS[ending](range(count)))
-        name = str(path)
+        rows = open_input_file(str(path), config)
+    blocks = iter_row_blocks(rows, InputErrors(rows.name), 1_000, 1 << 20)
     if count == 0 and ending in (".jsonl", "stdin"):
         with pytest.raises(DataError, match="the file is empty"):
-            load_inputs(name, DataConfig(name="files"))
+            next(blocks)
     else:
-        assert load_inputs(name, DataConfig(name="files")).column("text") == texts
+        assert [row.values[0] for block in blocks for row in block] == texts
 
 
 @pytest.mark.parametrize("size", [SMALL - 1, SMALL, SMALL + 1])

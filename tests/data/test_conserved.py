@@ -8,7 +8,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -18,9 +17,17 @@ import pytest
 
 from bertft.config.data import DataConfig
 from bertft.data import data_sources, features
+from bertft.data.prediction_rows import (
+    InputErrors,
+    InputRow,
+    PredictionInput,
+    iter_row_blocks,
+    open_input_file,
+)
 from bertft.data.readers import json_lines
 from bertft.data.rows import BadRows, Rows
-from bertft.data.splits import load_inputs, load_splits
+from bertft.data.splits import load_splits, load_unlabelled
+from bertft.data.standard_input import open_standard_input
 from bertft.errors import DataError
 
 COUNTS = (1, 2, 99, 100, 101, 102, 1_000)
@@ -107,8 +114,13 @@ def to_learn(path: Path, task: str, **settings) -> Rows:
     return actual
 
 
-def to_answer(path: Path, task: str, **settings) -> Rows:
-    return load_inputs(str(path), DataConfig(name="x", task=task, **settings))
+def to_distill(path: Path, task: str, **settings) -> Rows:
+    return load_unlabelled(str(path), DataConfig(name="x", task=task, **settings))
+
+
+def to_predict(rows: PredictionInput, errors: InputErrors) -> list[InputRow]:
+    blocks = iter_row_blocks(rows, errors, 1_000, 1 << 20)
+    return [row for block in blocks for row in block]
 
 
 def check(rows: Rows, column: str, used: Texts, skipped: int) -> None:
@@ -124,7 +136,7 @@ def test_good_rows_are_all_used(tmp_path, kind):
     for count in COUNTS:
         texts = numbered(count)
         path, task, column = written(tmp_path, kind, texts)
-        check(to_answer(path, task), column, texts, 0)
+        check(to_distill(path, task), column, texts, 0)
         if count > 1:
             check(to_learn(path, task), column, texts, 0)
 
@@ -140,14 +152,13 @@ def test_bad_rows_are_skipped_and_no_others(tmp_path, kind):
         texts = ["" if number in bad else text for number, text in enumerate(numbered(count))]
         path, task, column = written(tmp_path, kind, texts)
         good = [text for text in texts if text]
-        rows = to_answer(path, task, **skip)
+        rows = to_distill(path, task, **skip)
         check(rows, column, good, len(bad))
         # The output of predict has an entry for every invalid row.
-        assert rows.bad.all_errors is not None
-        lines = sorted([*rows.column("line"), *(line for line, _ in rows.bad.all_errors)])
-        assert len(set(lines)) == count and [line for line, _ in sorted(rows.bad.all_errors)] == [
-            lines[number] for number in sorted(bad)
-        ]
+        input_rows = open_input_file(str(path), DataConfig(name="x", task=task))
+        predicted = to_predict(input_rows, InputErrors(input_rows.name))
+        assert [row.error is not None for row in predicted] == [n in bad for n in range(count)]
+        assert len({row.line for row in predicted}) == count
         check(to_learn(path, task, **skip), column, good, len(bad))
 
 
@@ -159,13 +170,13 @@ def test_a_file_without_rows_is_an_error(tmp_path, kind):
 
 
 @pytest.mark.parametrize("end", ["", "\n", "\n\n  \n"])
-def test_standard_input_may_end_without_a_line_break(monkeypatch, end):
+def test_standard_input_may_end_without_a_line_break(end):
     for count in COUNTS:
         content = _jsonl(numbered(count)).removesuffix("\n") + end
-        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content.encode())))
-        rows = load_inputs("-", DataConfig(name="x"))
-        check(rows, "text", numbered(count), 0)
-        assert rows.accounting()["blank_lines"] == (2 if end.count("\n") == 3 else 0)
+        rows = open_standard_input(io.BytesIO(content.encode()), DataConfig(name="x"))
+        errors = InputErrors(rows.name)
+        assert [row.values[0] for row in to_predict(rows, errors)] == list(numbered(count))
+        assert errors.blank_lines == (2 if end.count("\n") == 3 else 0)
 
 
 @pytest.mark.parametrize("kind", ["csv", "tsv", "jsonl"])
@@ -188,7 +199,7 @@ def test_around_the_block_of_a_table(tmp_path, monkeypatch, kind):
     for count in (7, 8, 9, 15, 16, 17):
         texts = ["" if number == 8 else text for number, text in enumerate(numbered(count))]
         path, task, column = written(tmp_path, kind, texts)
-        rows = to_answer(path, task, on_bad_row="skip")
+        rows = to_distill(path, task, on_bad_row="skip", max_skipped=1.0)
         check(rows, column, [text for text in texts if text], int(count > 8))
 
 
@@ -196,7 +207,7 @@ def test_around_the_block_of_a_table(tmp_path, monkeypatch, kind):
 def test_around_the_real_block(tmp_path, kind):
     texts = numbered(65_537)
     path, task, column = written(tmp_path, kind, texts)
-    check(to_answer(path, task), column, texts, 0)
+    check(to_distill(path, task), column, texts, 0)
 
 
 def test_files_around_the_minimum_cached_size(tmp_path, monkeypatch):

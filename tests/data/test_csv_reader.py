@@ -14,7 +14,7 @@ from bertft.data.data_sources import open_file, read_records, read_rows
 from bertft.data.readers.csv_reader import read_csv
 from bertft.data.rows import BadRows
 from bertft.data.schema import ColumnSpec, build_row_schema
-from bertft.data.splits import load_inputs, load_splits
+from bertft.data.splits import load_splits, load_unlabelled
 from bertft.errors import DataError
 
 QUOTED = 'text\tlabel\n"a tab"\tx\n"two ""quotes"""\ty\n""\tx\nz\ty\n'
@@ -146,7 +146,7 @@ def test_every_line_end_is_supported(tmp_path, name, lines, end, last):
 def test_files_with_carriage_returns_alone_are_read(tmp_path, encoding):
     path = tmp_path / "a.txt"
     path.write_bytes("one\rtwo\rthree\r".encode(encoding))
-    read = load_inputs(str(path), DataConfig(name="files", encoding=encoding))
+    read = load_unlabelled(str(path), DataConfig(name="files", encoding=encoding))
     assert read.column("text") == ["one", "two", "three"]
 
 

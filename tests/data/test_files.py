@@ -11,7 +11,7 @@ import pytest
 
 from bertft.config.data import DataConfig
 from bertft.data.readers.text_files import checked_first_line
-from bertft.data.splits import load_inputs, load_splits
+from bertft.data.splits import load_splits, load_unlabelled
 from bertft.errors import DataError, UsageError
 
 pytestmark = pytest.mark.usefixtures("read_both_ways")
@@ -254,27 +254,9 @@ def test_invalid_columns_are_rejected(tmp_path, settings, message):
 )
 def test_inputs_to_predict_need_no_labels(tmp_path, name, content, settings):
     (tmp_path / name).write_text(content)
-    rows = load_inputs(str(tmp_path / name), DataConfig(name="files", **settings))
+    rows = load_unlabelled(str(tmp_path / name), DataConfig(name="files", **settings))
     assert rows.column("text") == ["one, two", "three"]
     assert not rows.has_labels
-
-
-def test_a_json_document_from_stdin(monkeypatch):
-    stream = io.TextIOWrapper(io.BytesIO(b'\n[\n{"text": "a"}\n]\n'), "ascii")
-    monkeypatch.setattr("sys.stdin", stream)
-    with pytest.raises(DataError, match=r"stdin: the input is one JSON document.*jq -c"):
-        load_inputs("-", DataConfig(name="files"))
-
-
-def test_inputs_from_stdin(monkeypatch):
-    import io
-    import sys
-
-    lines = '{"text": "好"}\n{"text": "b"}\n'.encode()
-    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(lines), "ascii"))
-    rows = load_inputs("-", DataConfig(name="files"))
-    assert rows.column("text") == ["好", "b"]
-    assert rows.location(1) == "stdin:2"
 
 
 @pytest.mark.parametrize("name", ["a.csv", "a.tsv", "a.jsonl", "a.parquet"])

@@ -179,6 +179,7 @@ def test_the_check_names_the_invalid_rows_and_that_there_are_none(tmp_path):
         ("id\ttext\r\n1\ta\r\n", "id", "tabs", [("a", ("1",))]),
         ("a text, and more\n{b}\n", None, "plain text", [("a text, and more", ()), ("{b}", ())]),
         ("text\n", None, "plain text", [("text", ())]),
+        ('{"text": "好"}\n', None, "", [("好", ())]),
     ],
 )
 def test_standard_input_is_what_its_first_line_is(content, keep, note, expected):
@@ -193,8 +194,12 @@ def test_standard_input_that_is_not_understood():
     pair = DataConfig(name="x", text=["a", "b"])
     with pytest.raises(DataError, match="neither JSON Lines nor a table with the columns a, b"):
         open_standard_input(io.BytesIO(b"one line\n"), pair)
-    for content, part in ((b"", "empty"), (b'{\n "text": "a"\n}\n', "one JSON document")):
-        with pytest.raises(DataError, match=part):
+    for content, message in (
+        (b"", "empty"),
+        (b'{\n "text": "a"\n}\n', "one JSON document"),
+        (b'\n[\n{"text": "a"}\n]\n', r"stdin: the input is one JSON document.*jq -c"),
+    ):
+        with pytest.raises(DataError, match=message):
             blocks(open_standard_input(io.BytesIO(content), CONFIG))
     with pytest.raises(DataError, match="no names"):
         open_standard_input(io.BytesIO(b"a line\n"), CONFIG, "all")

@@ -12,7 +12,7 @@ import pyarrow.parquet
 import pytest
 
 from bertft.config.data import DataConfig
-from bertft.data.splits import load_inputs, load_splits
+from bertft.data.splits import load_splits, load_unlabelled
 from bertft.data.statistics import summarize_splits
 from bertft.errors import DataError, UsageError
 
@@ -100,14 +100,14 @@ def test_rows_to_predict_need_no_answers(tmp_path):
     content = nested(*ROWS)
     for question in content["data"][0]["paragraphs"][0]["qas"]:
         del question["answers"]
-    rows = load_inputs(str(write(tmp_path / "a.json", content)), config("x"))
+    rows = load_unlabelled(str(write(tmp_path / "a.json", content)), config("x"))
     assert rows.columns == ["id", "question", "context", "line"] and len(rows) == 3
     bare = write(tmp_path / "a.jsonl", '{"question": "Who?", "context": "Ada."}')
-    assert load_inputs(str(bare), config("x")).column("id") == [None]
+    assert load_unlabelled(str(bare), config("x")).column("id") == [None]
     with pytest.raises(DataError, match=r"column 'context' not found"):
-        load_inputs(str(write(tmp_path / "b.jsonl", '{"question": "Who?"}')), config("x"))
+        load_unlabelled(str(write(tmp_path / "b.jsonl", '{"question": "Who?"}')), config("x"))
     with pytest.raises(UsageError, match=r"data\.text.*\[question,context\]"):
-        load_inputs(str(bare), config("x", text="question"))
+        load_unlabelled(str(bare), config("x", text="question"))
 
 
 def test_a_test_split_without_answers(tmp_path):

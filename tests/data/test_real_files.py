@@ -13,7 +13,8 @@ import pyarrow.parquet
 import pytest
 
 from bertft.config.data import DataConfig
-from bertft.data.splits import load_inputs, load_splits
+from bertft.data.prediction_rows import open_input_file
+from bertft.data.splits import load_splits, load_unlabelled
 from bertft.errors import DataError
 
 
@@ -24,7 +25,7 @@ def train(path, content: str | bytes, **settings):
 
 def texts(path, content: bytes, **settings):
     path.write_bytes(content)
-    return load_inputs(str(path), DataConfig(name="files", **settings))
+    return load_unlabelled(str(path), DataConfig(name="files", **settings))
 
 
 @pytest.mark.parametrize(("ending", "mark"), [(".csv", ","), (".tsv", "\t")])
@@ -93,7 +94,7 @@ def test_files_of_other_formats_are_rejected(tmp_path, content, what):
 def test_a_named_pipe_is_rejected(tmp_path):
     os.mkfifo(tmp_path / "a.jsonl")
     with pytest.raises(DataError, match=r"is a pipe or a device.*input=-"):
-        load_inputs(str(tmp_path / "a.jsonl"), DataConfig(name="files"))
+        open_input_file(str(tmp_path / "a.jsonl"), DataConfig(name="files"))
 
 
 def test_an_unknown_extension_lists_the_supported_ones(tmp_path):
@@ -130,8 +131,8 @@ def test_binary_columns_of_parquet_files_are_decoded(tmp_path, kind):
     values = pa.array([b"row 0", None, b"row 1"])
     values = values.dictionary_encode() if pa.types.is_dictionary(kind) else values.cast(kind)
     pa.parquet.write_table(pa.table({"text": values}), tmp_path / "a.parquet")
-    config = DataConfig(name="files", on_bad_row="skip")
-    rows = load_inputs(str(tmp_path / "a.parquet"), config)
+    config = DataConfig(name="files", on_bad_row="skip", max_skipped=1.0)
+    rows = load_unlabelled(str(tmp_path / "a.parquet"), config)
     assert rows.column("text") == ["row 0", "row 1"] and rows.bad.counts == {"empty text": 1}
 
 
@@ -152,7 +153,7 @@ def test_numeric_ids_of_questions_become_text(tmp_path):
     rows = [{"id": name, "question": "Who?", "context": "Ada"} for name in (7.0, 8, "9 ", None)]
     (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     config = DataConfig(name="files", task="question_answering")
-    assert load_inputs(str(tmp_path / "a.jsonl"), config).column("id") == ["7", "8", "9 ", None]
+    assert load_unlabelled(str(tmp_path / "a.jsonl"), config).column("id") == ["7", "8", "9 ", None]
 
 
 def test_answers_as_serialized_text_are_rejected(tmp_path):

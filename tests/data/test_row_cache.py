@@ -13,7 +13,7 @@ import pytest
 
 from bertft.config.data import DataConfig
 from bertft.data import data_sources
-from bertft.data.splits import load_inputs, load_splits
+from bertft.data.splits import load_splits
 from bertft.errors import DataError
 
 CONTENT = "text,label,other\n" + "".join(f"a text {row},{'ab'[row % 2]},c\n" for row in range(40))
@@ -181,10 +181,9 @@ def test_rows_stay_in_memory_if_the_cache_cannot_be_written(path, tmp_path, read
     assert (len(actual), dict(actual.bad.counts)) == (40, {"empty text": 1})
 
 
-def test_small_files_and_rows_to_predict_are_not_cached(path, cache):
+def test_small_files_are_not_cached(path, cache):
     path.with_name("small.csv").write_text(CONTENT[:200])
     rows(path.with_name("small.csv"), on_bad_row="skip", max_skipped=1.0)
-    load_inputs(str(path), DataConfig(name="files"))
     assert not cache.exists()
 
 

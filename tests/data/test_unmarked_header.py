@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bertft.config.data import DataConfig
-from bertft.data.splits import load_inputs, load_splits
+from bertft.data.splits import load_splits, load_unlabelled
 from bertft.errors import DataError
 
 TEXTS = [f"a text with some words in it, number {row}" for row in range(12)]
@@ -75,7 +75,7 @@ def test_rows_to_answer(tmp_path):
     path = tmp_path / "new.csv"
     path.write_text("text\n" + "\n".join(text.replace(",", "") for text in TEXTS))
     with pytest.raises(DataError, match="the first line may be a header"):
-        load_inputs(str(path), DataConfig(name="x", text=0))
+        load_unlabelled(str(path), DataConfig(name="x", text=0))
     for header in (True, False):
-        actual = load_inputs(str(path), DataConfig(name="x", text=0, header=header))
+        actual = load_unlabelled(str(path), DataConfig(name="x", text=0, header=header))
         assert len(actual) == 13 - header

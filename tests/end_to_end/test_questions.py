@@ -298,7 +298,7 @@ def test_predictions_that_do_not_fit(work_dir):
     (work_dir / "dev.json").write_text(json.dumps(nested(rows)), encoding="utf-8")
     words = ("data=squad_v2", "data.validation=dev.json", "hydra.run.dir=out")
     cases = {
-        "[]": "expected a JSON object from question id to text",
+        "[]": "expected a JSON object (question id: answer), got []",
         "{": "is not valid JSON",
         json.dumps({rows[0]["id"]: 3}): "the answer to validation-1 is 3",
         json.dumps({"x": "x"}): "has no answer to any of the 6 questions",
@@ -310,7 +310,7 @@ def test_predictions_that_do_not_fit(work_dir):
     assert [bool(row["answer"]) for row in rows].count(False) == 2 and not rows[0]["answer"]
     (work_dir / "given.json").write_text(json.dumps({rows[0]["id"]: rows[0]["answer"]}))
     result = run_bertft("eval", "predictions=given.json", *words)
-    assert result.status == 0 and "5 of 6 questions have no answer in it and score 0" in result.err
+    assert result.status == 0 and "has no answer to 5 of 6 questions" in result.err
     scored = read(work_dir / "out/metrics.json")["validation"]
     assert scored["exact"] == scored["f1"] == pytest.approx(100 / 6)
     # A missing prediction is not the prediction of no answer.

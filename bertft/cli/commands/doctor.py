@@ -38,7 +38,7 @@ __all__ = [
 
 
 _STEPS = 6
-_SPECIALS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+_SPECIAL_TOKENS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 
 
 def check_training(device: str) -> CheckResult:
@@ -57,7 +57,7 @@ def check_training(device: str) -> CheckResult:
             return CheckResult("training", FAILED, error.what, error.hint or "")
         except Exception as error:  # any error means that training does not work
             message = first_line(f"{type(error).__name__}: {error}")
-            return CheckResult("training", FAILED, message, "bertft train shows the traceback")
+            return CheckResult("training", FAILED, message, "Run bertft train for the traceback")
     loss, memory = metrics["train"]["loss"], metrics["train"]["peak_memory_bytes"]
     if not math.isfinite(loss):
         return CheckResult("training", FAILED, f"the loss is {loss}", "Try trainer.precision=fp32")
@@ -108,7 +108,9 @@ def _build_tokenizer() -> BertTokenizer:
             for word in re.findall(r"\w+|[^\w\s]", text.casefold())
         }
     )
-    return BertTokenizer(vocab={word: index for index, word in enumerate([*_SPECIALS, *words])})
+    return BertTokenizer(
+        vocab={word: index for index, word in enumerate([*_SPECIAL_TOKENS, *words])}
+    )
 
 
 def run(config: DoctorConfig, _: Path) -> None:
@@ -120,12 +122,12 @@ def run(config: DoctorConfig, _: Path) -> None:
     if failed:
         names = format_list([result.name for result in failed])
         raise SystemResourceError(
-            f"training does not work on this machine: {names}",
+            f"training does not work on this machine; failed checks: {names}",
             hint=failed[0].advice or None,
         )
     notes = sum(result.status != OK for result in results)
-    suffix = f", with {notes} notes above" if notes else ""
-    print(f"training works on this machine{suffix}: bertft train")
+    suffix = f" ({notes} {'note' if notes == 1 else 'notes'} above)" if notes else ""
+    print(f"training works on this machine{suffix}. Start with bertft train")
 
 
 def _run_checks(config: DoctorConfig) -> Iterator[CheckResult]:

@@ -23,6 +23,7 @@ from bertft.report.console import plain_console
 from bertft.report.tables import score_tables
 from bertft.runs.run_folder import RunFolder
 from bertft.utils.atomic_io import atomic_write_json, convert_write_errors
+from bertft.utils.messages import format_list, quote_value, shorten
 from bertft.utils.status import IMPORT_STATUS, show_status
 from bertft.utils.terminal import print_escaped, print_warning
 
@@ -32,6 +33,7 @@ __all__ = [
 ]
 
 
+_ROWS_FILE = "rows.json"
 _MAX_SHOWN_IDS = 3
 _FORMAT_HINT = 'Example: {"question 1": "an answer", "question 2": ""}'
 
@@ -52,25 +54,28 @@ def score_predictions(config: EvalConfig) -> tuple[dict[str, float], str, dict[s
             hint="Use rows with answers, or another split",
         )
     question_ids = _question_ids(rows)
-    missing_ids = [name for name in question_ids if name not in predictions]
+    missing_ids = [question_id for question_id in question_ids if question_id not in predictions]
     if len(missing_ids) == len(question_ids):
         raise DataError(
-            f"has no answer to any of the {len(question_ids):,} questions, such as"
-            f" {', '.join(missing_ids[:_MAX_SHOWN_IDS])}",
+            f"has no answer to any of the {len(question_ids):,} questions"
+            f" ({format_list(missing_ids, _MAX_SHOWN_IDS)})",
             where=config.predictions,
             hint="Its keys must be the ids of the questions",
         )
     if missing_ids:
         print_warning(
-            f"{config.predictions}: {len(missing_ids):,} of {len(question_ids):,} questions have"
-            f" no answer in it and score 0, such as {', '.join(missing_ids[:_MAX_SHOWN_IDS])}"
+            f"{config.predictions} has no answer to {len(missing_ids):,} of"
+            f" {len(question_ids):,} questions, which score 0"
+            f" ({format_list(missing_ids, _MAX_SHOWN_IDS)})"
         )
     if unknown_ids := predictions.keys() - set(question_ids):
+        shown_ids = format_list(sorted(unknown_ids), _MAX_SHOWN_IDS)
         print_warning(
-            f"{config.predictions}: answers without a question in the rows: {len(unknown_ids):,}"
+            f"{config.predictions}: {len(unknown_ids):,} of {len(predictions):,} answers are"
+            f" ignored, because no question has their ids ({shown_ids})"
         )
     score = TASKS.implementation(config.data.task, "score_predictions")
-    texts = [predictions.get(name) for name in question_ids]
+    texts = [predictions.get(question_id) for question_id in question_ids]
     metrics, metric_name = score(texts, rows, config.data)
     counts = {
         "source": rows.source,
@@ -92,39 +97,38 @@ def _read_predictions(name: str) -> dict[str, str]:
         raise DataError(f"is not valid JSON ({error})", where=name, hint=_FORMAT_HINT) from error
     if not isinstance(content, dict):
         raise DataError(
-            f"expected a JSON object from question id to text, got a {type(content).__name__}",
+            f"expected a JSON object (question id: answer), got {quote_value(content)}",
             where=name,
             hint=_FORMAT_HINT,
         )
     for key, value in content.items():
         if not isinstance(value, str):
             raise DataError(
-                f"the answer to {key} is {value!r}, expected a text", where=name, hint=_FORMAT_HINT
+                f"the answer to {shorten(key)} is {quote_value(value)}, expected a string",
+                where=name,
+                hint=_FORMAT_HINT,
             )
     return content
 
 
 def _question_ids(rows: Rows) -> list[str]:
     """The id of every row. DataError if one is missing or occurs twice."""
-    names: list[str | None] = rows.column("id")
-    if None in names:
+    values: list[str | None] = rows.column("id")
+    if None in values:
         raise DataError(
-            "has no id",
-            where=rows.location(names.index(None)),
+            "the question has no id",
+            where=rows.location(values.index(None)),
             hint="Add a column 'id', which matches answers to questions",
         )
-    ids = [name for name in names if name is not None]
-    duplicates = [name for name, count in Counter(ids).items() if count > 1]
+    ids = [value for value in values if value is not None]
+    duplicates = [value for value, count in Counter(ids).items() if count > 1]
     if duplicates:
         raise DataError(
-            f"the id {duplicates[0]} occurs {ids.count(duplicates[0])} times",
+            f"the id {shorten(duplicates[0])} occurs {ids.count(duplicates[0])} times",
             where=rows.source,
-            hint="Give each question its own id",
+            hint="Give each question a unique id",
         )
     return ids
-
-
-_ROWS_FILE = "rows.json"
 
 
 def run(config: EvalRequest, folder: Path) -> None:

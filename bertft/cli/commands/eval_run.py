@@ -27,7 +27,7 @@ def score_run(config: EvalRequest) -> Evaluation:
     )
     if loaded.run is None and config.data is None:
         raise UsageError(
-            f"{config.adapter or config.run} is not a run and has no rows",
+            f"{config.adapter or config.run} is not a run folder and records no data",
             where="data",
             hint="Set data=files data.validation=<file>, or another data=",
         )

@@ -3,8 +3,8 @@
 The function is called as ``function(labels, scores)`` on a whole split and returns a number, as the
 metrics of scikit-learn do. ``BaseTask.metric_inputs`` defines the arrays.
 
-Importing a module executes its code. Only ``load_metric_function`` imports; train and eval call it,
-and only for a name on their command line (``config.compose``, ``cli.commands.eval_run``).
+Importing a module executes its code. Only ``load_metric_function`` imports one. train and eval call
+it, and only for a name on their command line (``config.compose``, ``cli.commands.eval_run``).
 """
 
 from __future__ import annotations
@@ -64,12 +64,14 @@ def load_metric_function(name: str) -> MetricFunction:
     where = f"data.metric={name}"
     module_name, _, attribute = name.partition(":")
     folder = str(Path.cwd())
-    sys.path.append(folder)
+    is_new_folder = folder not in sys.path
+    if is_new_folder:
+        sys.path.append(folder)
     try:
         module = importlib.import_module(module_name)
-    except BaseException as error:
-        if isinstance(error, KeyboardInterrupt):
-            raise
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # a module can raise anything, also SystemExit
         raise UsageError(
             f"the module {module_name} cannot be imported ({type(error).__name__}:"
             f" {first_line(error)})",
@@ -77,7 +79,8 @@ def load_metric_function(name: str) -> MetricFunction:
             hint="Install its package, or run bertft in the folder that contains it",
         ) from error
     finally:
-        sys.path.remove(folder)
+        if is_new_folder:
+            sys.path.remove(folder)
     function = getattr(module, attribute, None)
     if not callable(function):
         names = [key for key, value in vars(module).items() if callable(value)]
@@ -85,7 +88,9 @@ def load_metric_function(name: str) -> MetricFunction:
         raise UsageError(
             f"the module {module_name} has no function {attribute}",
             where=where,
-            hint=f"Did you mean {module_name}:{closest}?" if closest else "Check its name",
+            hint=f"Did you mean {module_name}:{closest}?"
+            if closest
+            else "Set data.metric=<package.module>:<function>",
         )
     return MetricFunction(name, function)
 

@@ -9,7 +9,7 @@ import pyarrow.parquet
 import pytest
 
 from bertft.config.data import DataConfig
-from bertft.data.splits import load_inputs, load_splits
+from bertft.data.splits import load_splits, load_unlabelled
 from bertft.errors import DataError
 from bertft.tasks.shared.label_lists import parse_list
 
@@ -238,7 +238,7 @@ def test_lists_in_text_to_predict(tmp_path):
     path = tmp_path / "a.csv"
     path.write_text('text\n"[""Ann"", ""Lee""]"\n[Ann] sang\n', encoding="utf-8")
     config = DataConfig(name="t", task="token_classification")
-    assert load_inputs(str(path), config).column("text") == ["Ann Lee", "[Ann] sang"]
+    assert load_unlabelled(str(path), config).column("text") == ["Ann Lee", "[Ann] sang"]
 
 
 @pytest.mark.parametrize("tag", ["_", "OTHER", "None", "o"])

@@ -9,7 +9,7 @@ import pyarrow.parquet
 import pytest
 
 from bertft.config.data import DataConfig
-from bertft.data.splits import load_inputs, load_splits
+from bertft.data.splits import load_splits, load_unlabelled
 from bertft.errors import DataError, UsageError
 
 pytestmark = pytest.mark.usefixtures("read_both_ways")
@@ -224,12 +224,12 @@ def test_rows_to_predict(tmp_path):
     }
     for name, text in inputs.items():
         (tmp_path / name).write_text(text, encoding="utf-8")
-        rows = load_inputs(str(tmp_path / name), config)
+        rows = load_unlabelled(str(tmp_path / name), config)
         assert words(rows) == [["Ann", "lives", "."]], name
         assert not rows.has_labels
     (tmp_path / "g.jsonl").write_text('{"sentence": "x"}\n', encoding="utf-8")
     with pytest.raises(DataError, match=r"column 'text' not found"):
-        load_inputs(str(tmp_path / "g.jsonl"), config)
+        load_unlabelled(str(tmp_path / "g.jsonl"), config)
 
 
 @pytest.mark.parametrize("tags", [("I-ORG", "B-ORG"), ("B-ORG", "I-ORG")])
