@@ -93,7 +93,10 @@ def _dispatch(words: list[str]) -> int:
     if command_word in ("-sc", "--shell-completion", "--shell_completion"):
         return _print_completion(words[1:])
     if "=" in command_word or command_word.startswith("-"):
-        raise UsageError(f"expected a command, got {command_word!r}", hint="Example: bertft train")
+        raise UsageError(
+            f"expected a command, got {command_word!r}",
+            hint="Example: bertft train. bertft --help lists the commands",
+        )
     raise UsageError(
         f"unknown command {command_word!r}", hint=suggest(command_word, COMMAND_CONFIGS)
     )
@@ -411,8 +414,8 @@ def _report_error(error: BertftError, words: Sequence[str]) -> int:
 def _with_settings(words: Sequence[str], settings: Sequence[str]) -> str:
     """The command line ``words`` with ``settings`` in place of those of the same names."""
     names = {setting.partition("=")[0] for setting in settings}
-    kept = [word for word in words if word.partition("=")[0].lstrip("+") not in names]
-    return " ".join(["bertft", *map(_quote_for_shell, [*kept, *settings])])
+    other_words = [word for word in words if word.partition("=")[0].lstrip("+") not in names]
+    return " ".join(["bertft", *map(_quote_for_shell, [*other_words, *settings])])
 
 
 def _quote_for_shell(word: str) -> str:

@@ -62,14 +62,14 @@ def _iter_completions(root: Node, word: str) -> Iterator[str]:
         return
     groups = preset_groups()
     for name, child in node.children.items():
-        full = f"{base}{dot}{name}"
-        if full.startswith(word):
-            if full in groups:
-                yield f"{full}="
+        path = f"{base}{dot}{name}"
+        if path.startswith(word):
+            if path in groups:
+                yield f"{path}="
             if isinstance(child, Node):
-                yield f"{full}."
-            elif full not in groups:
-                yield f"{full}="
+                yield f"{path}."
+            elif path not in groups:
+                yield f"{path}="
 
 
 def _value_completions(root: Node, key: str, value: str) -> list[str]:

@@ -34,12 +34,12 @@ from bertft.utils.terminal import is_output_closed, supports_unicode
 
 __all__ = ["PredictionWriter", "check_output_path", "open_output"]
 
-# Characters that a terminal interprets.
+# Characters that a terminal interprets; JSON itself escapes only those below U+0020.
 _CONTROL_CHARACTERS = re.compile("[\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 _JSON_EXTENSIONS = (".jsonl", ".ndjson")
 _CSV_EXTENSION, _PARQUET_EXTENSION = ".csv", ".parquet"
 _EXTENSIONS = (*_JSON_EXTENSIONS, _CSV_EXTENSION, _PARQUET_EXTENSION)
-_GROUP_ROWS = 16_384  # of a Parquet file
+_ROW_GROUP_SIZE = 16_384  # rows per row group of a Parquet file
 _INTEGER_KEYS = ("line", "start", "end")
 _PARTIAL_SUFFIX = ".partial"
 
@@ -68,8 +68,8 @@ def check_output_path(name: str, input_name: str) -> None:
         raise UsageError(
             problem,
             where=where,
-            hint=f"{f'Did you mean {closest}? ' if closest else ''}It can be .jsonl (JSON Lines),"
-            " .csv or .parquet",
+            hint=f"{f'Did you mean {closest}? ' if closest else ''}Use .jsonl (JSON Lines), .csv or"
+            " .parquet",
         )
 
 
@@ -210,7 +210,7 @@ class _CsvWriter(_TextFileWriter):
 
 
 class _ParquetWriter(_FileWriter):
-    """Row groups of several blocks. The types of predictions come from the first ones."""
+    """Row groups of several blocks. The first group determines the types of the columns."""
 
     def __init__(
         self, path: Path, columns: Sequence[str], kept_types: Mapping[str, pa.DataType]
@@ -228,7 +228,7 @@ class _ParquetWriter(_FileWriter):
 
     def write(self, predictions: Sequence[Prediction]) -> None:
         self._pending += [flatten_prediction(row, self._columns) for row in predictions]
-        if len(self._pending) >= _GROUP_ROWS:
+        if len(self._pending) >= _ROW_GROUP_SIZE:
             self._write_group()
 
     def _write_group(self) -> None:
@@ -295,7 +295,6 @@ def _csv_field(value: Any) -> Any:
 
 
 def _json_line(prediction: Prediction, escape: bool = False) -> str:
-    # JSON itself escapes only the first 32; the value that is read back is the same.
     line = _to_json(prediction, escape)
     return _CONTROL_CHARACTERS.sub(lambda match: f"\\u{ord(match[0]):04x}", line) + "\n"
 

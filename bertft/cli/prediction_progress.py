@@ -29,8 +29,8 @@ class PredictionProgress(AbstractContextManager["PredictionProgress"]):
     """A context manager that shows a phase and the number of rows that are done.
 
     Args:
-        is_quiet: whether predictions are printed to the same terminal, where they are the progress.
-        seconds: between two lines if stderr is not a terminal.
+        is_quiet: no progress is shown, because predictions are printed to the same terminal.
+        seconds: time between two lines if stderr is not a terminal.
     """
 
     def __init__(
@@ -71,11 +71,11 @@ class PredictionProgress(AbstractContextManager["PredictionProgress"]):
     def start_phase(
         self, name: str, total: int = 0, waits: bool = False, has_bar: bool = True
     ) -> None:
-        """A new phase.
+        """Start a phase.
 
         Args:
             total: its number of rows; 0 if it is unknown.
-            waits: whether rows arrive from outside: waiting for them is said once.
+            waits: whether rows arrive from outside; a line is then printed only after a change.
             has_bar: whether a terminal shows a bar.
         """
         self._phase, self._done, self._total, self._waits = name, 0, total, waits

@@ -200,8 +200,8 @@ class PredictConfig:
     )
     text: Any = setting(
         None,
-        "Text to predict, or a list of texts, instead of input. Together with input, the former"
-        " name of columns.",
+        "Text to predict, or a list of texts, instead of input. Together with input: the text"
+        " column, as columns (former name).",
     )
     text_pair: str | None = setting(
         None, "Second text of the pair, if the task has two. Together with text."
@@ -227,7 +227,7 @@ class PredictConfig:
     separator: str | None = setting(
         None,
         "Column separator; write tab for a tab character. Null: data.separator of the run, or"
-        " detected from the file.",
+        " detected from the input.",
     )
     quoting: bool | None = setting(
         None,

@@ -208,9 +208,9 @@ def build_settings(command: str, config: DictConfig, folder: Path, arguments: Se
     explicit_paths: list[str] = []
     command_line_paths: list[str] = []
     for _, key, value in map(split_override, arguments):
-        in_file = config_file_paths(value or "") if key == CONFIG_GROUP else ()
+        paths_in_file = config_file_paths(value or "") if key == CONFIG_GROUP else ()
         path = current_path(settings_tree(command), key)
-        explicit_paths += in_file or (path,)
+        explicit_paths += paths_in_file or (path,)
         command_line_paths.append(path)
     resume = config.get("resume")
     if command == "train" and resume is not None:
@@ -343,9 +343,10 @@ def validate_overrides(
                     validate_override(request.command, word, value, preset_names)
                 )
         problems += override_problems
-        (unknown_paths if override_problems else valid_overrides).append(
-            key if override_problems else word
-        )
+        if override_problems:
+            unknown_paths.append(key)
+        else:
+            valid_overrides.append(word)
     return problems, unknown_paths, valid_overrides
 
 

@@ -46,7 +46,7 @@ _COMMAND_LINE_ONLY = {
     "resume": "it changes an existing run",
     "config": "a file cannot include another one",
 }
-_IGNORED = ("data.cache",)  # belongs to the machine that wrote the file
+_IGNORED = ("data.cache",)  # a folder of the machine on which the file was written
 _paths_by_name: dict[str, tuple[str, ...]] = {}
 
 
@@ -124,7 +124,7 @@ def _read_file(
     lines = YamlLines(str(path))
     _drop_unknown_null_methods(root, content)
     presets |= _select_presets(root, content, config_dir)
-    problems += _problems(path, lines, content, presets, explicit, config_dir)
+    problems += _find_problems(path, lines, content, presets, explicit, config_dir)
     if problems:
         raise usage_error(problems)
     for setting in _IGNORED:
@@ -148,7 +148,8 @@ def _parse(text: str, path: Path) -> dict[str, Any]:
     if content is None:
         return {}
     if not isinstance(content, dict):
-        what = "is a list of settings" if isinstance(content, list) else "has no settings"
+        kind = "a list" if isinstance(content, list) else "a single value"
+        what = f"expected settings with values, got {kind}"
         raise usage_error([Problem(str(path), what, "Write one setting per line, as in seed: 1")])
     return content
 
@@ -237,7 +238,7 @@ def _is_complete(root: Node, content: Mapping[str, Any], group: str) -> bool:
     return 2 * len(node.children.keys() & value.keys()) > len(node.children)
 
 
-def _problems(
+def _find_problems(
     path: Path,
     lines: YamlLines,
     content: dict[str, Any],

@@ -158,7 +158,7 @@ class DataConfig:
     )
     seed: int = setting(
         0,
-        "Seed of the validation split and of sampled rows, independent of seed.",
+        "Seed of the validation split and of sampled rows. The setting seed does not change them.",
         at_least=0,
     )
     cache: str | None = setting(

@@ -63,10 +63,10 @@ def expand_positional(command: str, words: Sequence[str]) -> list[str]:
     has_training_file = command == "train" and (positional or "data.train" in explicit)
     # A training file implies data=files, unless an experiment, a run or a file selects the data.
     # resume=auto may start a new run, and a resumed one has the same data.
-    selecting = {"data", "experiment", "resume", "config"} - (
-        {"resume"} if "resume=auto" in settings else set()
-    )
-    if has_training_file and not explicit & selecting:
+    data_selectors = {"data", "experiment", "config"}
+    if "resume=auto" not in settings:
+        data_selectors.add("resume")
+    if has_training_file and not explicit & data_selectors:
         settings.insert(0, "data=files")
     if not positional:
         return settings

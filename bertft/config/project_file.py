@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import textwrap
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -15,6 +16,7 @@ from bertft.config.values import format_bounds
 __all__ = ["project_text"]
 
 _WIDTH = 96
+_EXAMPLE_DATA = ("data:", "  train: reviews.csv", "  text: review", "  label: stars")
 # Group → its settings in the file.
 _SETTINGS = {
     "data": ("train", "validation", "test", "task", "text", "label", "max_length", "metric"),
@@ -44,8 +46,9 @@ def project_text(name: str, data: Mapping[str, Any]) -> str:
         data: settings of ``data`` to write, such as train, text and label. Without ``train``, the
             file selects the bundled sample.
     """
+    command = shlex.join(["bertft", "train", f"config={name}"])
     lines = [
-        f"# Settings of bertft. To train with them: bertft train config={name}",
+        f"# Settings of bertft. To train with them: {command}",
         "# Settings on the command line override this file: ... trainer.epochs=5 seed=1",
         "# Every setting: bertft train --help all",
     ]
@@ -63,11 +66,10 @@ def project_text(name: str, data: Mapping[str, Any]) -> str:
     else:
         lines += [
             *_comment(
-                "A bundled data set. For a file of your own, run bertft init <file> or replace the"
-                " line by"
+                "A bundled data set. For your own file, run bertft init <file>, or replace the"
+                " line below by"
             ),
-            *(f"#   {line}" for line in ("data:", "  train: reviews.csv", "  text: review")),
-            "#     label: stars",
+            *(f"#   {line}" for line in _EXAMPLE_DATA),
             f"data: {default_presets()['data']}",
         ]
     for group, title in (("trainer", "Optimization"), ("loss", "Loss of classification")):

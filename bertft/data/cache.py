@@ -13,6 +13,7 @@ import os
 import zlib
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
@@ -97,16 +98,14 @@ def write_arrow_file(
     ``make_metadata`` is called after the last batch; its result is the metadata of one more, empty
     batch.
     """
-    rest = iter(batches)
-    first = None
+    remaining_batches = iter(batches)
     if schema is None:
-        first = next(rest)
-        schema = first.schema
-    keyed = schema.with_metadata({**(schema.metadata or {}), _KEY_FIELD: key.encode()})
-    with pa.ipc.new_file(sink, keyed) as writer:
-        if first is not None:
-            writer.write_batch(first)
-        for batch in rest:
+        first_batch = next(remaining_batches)
+        schema = first_batch.schema
+        remaining_batches = chain([first_batch], remaining_batches)
+    keyed_schema = schema.with_metadata({**(schema.metadata or {}), _KEY_FIELD: key.encode()})
+    with pa.ipc.new_file(sink, keyed_schema) as writer:
+        for batch in remaining_batches:
             writer.write_batch(batch)
         if make_metadata is not None:
             empty = pa.RecordBatch.from_pylist([], schema=schema)

@@ -48,7 +48,7 @@ __all__ = [
 
 PARQUET_EXTENSIONS = READERS["parquet"].extensions
 _TEXT_EXTENSION = ".txt"
-ROW_CACHE_VERSION = 5  # raise it when the same file and settings should give other rows
+ROW_CACHE_VERSION = 6  # raise it when the same file and settings should give other rows
 MIN_CACHED_BYTES = 1 << 20  # smaller files are parsed as fast as the cache is read
 _BAD_ROWS_FIELD = b"bertft.bad"
 # Settings that do not affect how a file is parsed; all others are part of the cache key.
@@ -129,13 +129,13 @@ def open_file(config: DataConfig, name: str, setting: str, schema: RowSchema) ->
 
 def open_sample(config: DataConfig, split: str, columns: ColumnSpec) -> DataSource:
     """Split ``split`` of a bundled sample."""
-    from bertft.samples import load_sample
+    from bertft.samples import load_sample, sample_names
 
     if not config.sample:
         raise UsageError(
-            "data.source=sample needs the name of a sample",
+            "is missing: it is required by data.source=sample",
             where="data.sample",
-            hint="Set data.sample=<name>",
+            hint=f"Set it to {' or '.join(sample_names())}",
         )
     source = f"sample {config.sample}/{split}"
     content = load_sample(config.sample, split)
@@ -387,8 +387,8 @@ def _unknown_format_error(
     return DataError(
         problem,
         where=source,
-        hint=f"{closest}Known extensions: {format_list(known, 24)}. For a table with another"
-        " extension set data.separator=<character> (tab for a tab)",
+        hint=f"{closest}Known extensions: {format_list(known, 24)}. To read a table with another"
+        " extension, set data.separator=<character> or data.separator=tab",
     )
 
 

@@ -120,7 +120,7 @@ def _encode_chunks(
         if progress is not None:
             progress(rows_chunk.num_rows)
     if schema is None:
-        raise NoFeaturesError("no row has a feature", where=rows.source, hint=hint)
+        raise NoFeaturesError("no row can be encoded", where=rows.source, hint=hint)
 
 
 def feature_key(rows: Rows, parts: Sequence[Any]) -> str:

@@ -56,9 +56,9 @@ def read_findings(metrics: Mapping[str, Any], manifest: Mapping[str, Any]) -> li
 
 
 def _is_finding(entry: Any) -> bool:
-    names = {field.name: field.type for field in fields(Finding)}
+    type_names = {field.name: field.type for field in fields(Finding)}  # "str" or "int"
     return (
         isinstance(entry, dict)
-        and entry.keys() == names.keys()
-        and all(type(entry[name]).__name__ == kind for name, kind in names.items())
+        and entry.keys() == type_names.keys()
+        and all(type(entry[name]).__name__ == type_names[name] for name in type_names)
     )

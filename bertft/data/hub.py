@@ -20,7 +20,7 @@ from bertft.data.readers.parquet import read_batches
 from bertft.data.rows import BadRows
 from bertft.data.schema import ColumnSpec, Record, find_columns
 from bertft.errors import DataError, SystemResourceError, UsageError
-from bertft.utils.messages import did_you_mean
+from bertft.utils.messages import did_you_mean, first_line, format_list
 
 if TYPE_CHECKING:
     import datasets
@@ -46,7 +46,9 @@ def open_hub_split(
     """
     if not config.hub:
         raise UsageError(
-            "data.source=hub needs a data set", where="data.hub", hint="Set data.hub=<Hub id>"
+            "is missing: it is required by data.source=hub",
+            where="data.hub",
+            hint="Set data.hub=<Hub id>",
         )
     source = f"{config.hub}/{config.subset}/{split}" if config.subset else f"{config.hub}/{split}"
     if cached_only:
@@ -117,7 +119,7 @@ def _load_dataset(hub: str, subset: str | None, split: str, source: str) -> data
         return datasets.load_dataset(hub, subset, split=split)
     except ValueError as error:
         _raise_for_wrong_name(error, hub, subset, split)
-        raise SystemResourceError(str(error), where=source, hint=_HINT) from error
+        raise _load_error(error, source) from error
     except datasets.exceptions.DatasetNotFoundError as error:
         raise SystemResourceError(
             "data set not found, or not accessible",
@@ -125,9 +127,13 @@ def _load_dataset(hub: str, subset: str | None, split: str, source: str) -> data
             hint=_HINT,
         ) from error
     except Exception as error:
-        raise SystemResourceError(
-            f"cannot be loaded ({error})", where=source, hint=_HINT
-        ) from error
+        raise _load_error(error, source) from error
+
+
+def _load_error(error: Exception, source: str) -> SystemResourceError:
+    return SystemResourceError(
+        f"the data set cannot be loaded ({first_line(error)})", where=source, hint=_HINT
+    )
 
 
 def _raise_for_wrong_name(error: ValueError, hub: str, subset: str | None, split: str) -> None:
@@ -138,7 +144,7 @@ def _raise_for_wrong_name(error: ValueError, hub: str, subset: str | None, split
         subsets = datasets.get_dataset_config_names(hub)
         if subset is None and len(subsets) > 1 and "default" not in subsets:
             raise DataError(
-                f"{hub} has several subsets: {', '.join(subsets)}",
+                f"{hub} has several subsets: {format_list(subsets)}",
                 where="data.subset",
                 hint="Set data.subset=<name>",
             ) from error
@@ -155,7 +161,7 @@ def _raise_for_wrong_name(error: ValueError, hub: str, subset: str | None, split
         return
     if split not in splits:
         raise DataError(
-            f"{hub} has no split {split!r} (splits: {', '.join(splits)})",
+            f"{hub} has no split {split!r} (splits: {format_list(splits)})",
             where="data",
             hint=did_you_mean(split, splits),
         ) from error

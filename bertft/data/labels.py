@@ -44,7 +44,7 @@ __all__ = [
     "to_class_name",
 ]
 
-NOT_NUMERIC = "label is no number"
+NOT_NUMERIC = "label is not a number"
 NOT_BINARY = "label is not 0 or 1"
 _MAX_SHOWN = 8
 _DIFFERENCES = "case, white space or Unicode form"
@@ -63,10 +63,10 @@ def to_class_name(value: Any) -> str | None:
         if math.isnan(value):
             return None
         if math.isinf(value):
-            raise RowError("label is no name", f"the label is {value}, not a finite number")
+            raise RowError("label is not a name", f"the label is {value}, not a finite number")
         return str(int(value)) if value.is_integer() else repr(value)
     raise RowError(
-        "label is no name", f"the label is a {type(value).__name__}, not a name or number"
+        "label is not a name", f"the label is a {type(value).__name__}, not a name or number"
     )
 
 

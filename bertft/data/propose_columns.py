@@ -16,13 +16,14 @@ from bertft.errors import DataError
 
 __all__ = ["detect_columns", "propose_columns"]
 
-_ROWS, _MAX_COLUMNS = 500, 1_000
+_SAMPLE_ROWS, _MAX_COLUMNS = 500, 1_000
 
 
 def detect_columns(path: Path, config: DataConfig) -> list[str]:
-    """Settings that read ``path``; empty if it has the columns text and label, or if unclear.
+    """Settings that read ``path``; empty if it has the columns text and label.
 
     Raises:
+        ColumnNotFound: it has other columns, and which of them are text and label is unclear.
         DataError: the file cannot be read.
     """
     schema = build_row_schema(config)
@@ -52,7 +53,7 @@ def propose_columns(
     sample_schema.columns = ColumnSpec(tuple(range(len(names)) if is_csv else names), ())
     try:
         records = read_records(path, sample_schema, sample_config, BadRows(str(path)))
-        rows = [fields for _, fields in islice(records, _ROWS)]
+        rows = [fields for _, fields in islice(records, _SAMPLE_ROWS)]
     except DataError:
         return []
     has_text = "data.text" not in error.missing and separator is None

@@ -36,6 +36,8 @@ __all__ = [
 ]
 UNDECODABLE = "bytes outside the encoding"
 _MAX_SHOWN = 5
+_CHUNK_ROWS = 65_536
+_COPY_BELOW_SHARE = 1 / 8  # of the rows of the table
 # Key in the row cache: (attribute of BadRows, type of the JSON value).
 _JSON_FIELDS = {
     "counts": ("counts", dict),
@@ -218,7 +220,9 @@ def _format_first_errors(bad_rows: Iterable[BadRows]) -> list[str]:
             for line, detail in bad.first_errors
         ]
         if len(bad) > len(bad.first_errors):
-            lines.append(f"  … of {len(bad):,} in {bad.source} ({format_reasons(bad.counts)})")
+            lines.append(
+                f"  … ({len(bad):,} in total in {bad.source}: {format_reasons(bad.counts)})"
+            )
         lines += [f"  {bad.source}: {note}" for note in bad.notes]
     return lines
 
@@ -391,10 +395,6 @@ class Rows:
 
     def _table_index(self, row: int) -> int:
         return int(row if self.row_indices is None else self.row_indices[row])
-
-
-_CHUNK_ROWS = 65_536
-_COPY_BELOW_SHARE = 1 / 8  # of the rows of the table
 
 
 def _update_digest(digest: hashlib._Hash, column: pa.Array) -> None:

@@ -44,7 +44,7 @@ def require_text(value: Any, field_name: str = "text") -> str:
         raise RowError(f"empty {field_name}")
     if not isinstance(value, str):
         raise RowError(
-            f"{field_name} is no string",
+            f"{field_name} is not a string",
             f"the {field_name} is a {type(value).__name__}, not a string",
         )
     return check_characters(value, field_name)
@@ -221,9 +221,11 @@ ReadFunction = Callable[[Path, ColumnSpec, DataConfig, BadRows], Iterator[Record
 class ColumnNotFound(DataError):
     """A requested column is not in a file with names of columns.
 
-    ``only_labels_missing``: only labels are missing, and no column has a similar name.
-    ``names``: those of the file; empty if they cannot be decoded. ``missing``: the settings of the
-    missing columns. ``separator``: that of the only column, which has the names of several.
+    Attributes:
+        only_labels_missing: only labels are missing, and no column has a similar name.
+        names: the columns of the file; empty if their names cannot be decoded.
+        missing: the settings of the missing columns.
+        separator: the character between the names, if the only column has the names of several.
     """
 
     only_labels_missing = False

@@ -50,10 +50,10 @@ class SplitReport:
 
     ``truncated``: fraction of the features. ``cut_tokens``: fraction of all tokens that truncation
     removed, and ``full_lengths``: the quantiles before truncation (None: the task does not record
-    them). ``labels``: label statistics of the task's schema, such
-    as class → fraction of the rows. ``source`` and ``fingerprint`` identify the rows. ``unknown``:
-    fraction of unknown tokens among all tokens that are not special; None for a vocabulary without
-    an unknown token. ``notes``: notes of the reader.
+    them). ``labels``: label statistics of the task's schema, such as class → fraction of the rows.
+    ``source`` and ``fingerprint`` identify the rows. ``unknown``: fraction of unknown tokens among
+    all tokens that are not special; None for a vocabulary without an unknown token. ``notes``:
+    notes of the reader.
 
     Accounting: ``read`` = ``rows`` + Σ ``skipped`` + Σ ``unused``, each by reason. ``dropped``
     counts ignored parts of rows that are used; ``blank_lines`` are not rows.
@@ -269,7 +269,9 @@ def make_data_table(report: DataReport) -> Table:
         )
     notes = [*report.notes, *filter(None, [format_mapping_note(report.mapping)])]
     notes += [f"{split.source}: {note}" for split in report.splits.values() for note in split.notes]
-    if report.overlap:
+    # The finding also counts texts that differ in case or white space.
+    has_finding = any(finding.kind == "validation_texts_in_train" for finding in report.findings)
+    if report.overlap and not has_finding:
         rows = report.splits["validation"].rows if "validation" in report.splits else 0
         notes.append(f"{report.overlap:,} of {rows:,} validation rows are also in train")
     result.caption = "\n".join(notes) or None

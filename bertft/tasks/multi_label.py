@@ -242,15 +242,16 @@ class MultiLabelTask(ClassTask):
             return
         best_per_label = np.array([curve.f1().max() for curve in curves])
         gains = best_per_label - f1_score(*counts)
-        most = int(gains.argmax())
-        threshold = float(curves[most].thresholds[int(curves[most].f1().argmax())])
+        label_index = int(gains.argmax())
+        curve = curves[label_index]
+        threshold = float(curve.thresholds[int(curve.f1().argmax())])
         yield Finding(
             "thresholds_far_from_best",
             f"f1_micro is {current:.4f} with the threshold 0.5 and {best:.4f} with the best"
             " threshold per label",
             int((gains >= _LARGE_F1_GAIN).sum()),
             len(self.classes),
-            f"the best threshold of {quote_value(self.classes[most])} is {threshold:.3g}",
+            f"the best threshold of {quote_value(self.classes[label_index])} is {threshold:.3g}",
             "Set tune_threshold=true",
         )
 

@@ -64,7 +64,7 @@ class BaseTask(ABC):
     The other methods have defaults. A ``TaskSpec`` registers the task.
 
     Args:
-        config: the node ``data`` of the configuration.
+        config: the group ``data`` of the settings.
         labels: class names in order; None for a task without classes.
 
     Raises:
@@ -129,7 +129,7 @@ class BaseTask(ABC):
 
     @property
     def aligns_base_head(self) -> bool:
-        """Whether a head that the checkpoint already has is matched with the task's classes.
+        """Whether the outputs of a head in the checkpoint are matched with the task's classes.
 
         A task without classes may also keep such a head, if it predicts a number.
         """

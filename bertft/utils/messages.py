@@ -97,7 +97,7 @@ def missing_file_problem(name: str, setting: str) -> Problem | None:
     if path.is_dir():
         return Problem(where, "is a folder, not a file", _suggest_file(path.name, path))
     if path.exists():
-        stdin_hint = ", or use input=- for JSON Lines from standard input"
+        stdin_hint = ", or set input=- to read standard input"
         return Problem(
             where,
             "is a pipe or a device, not a file",

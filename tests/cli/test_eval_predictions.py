@@ -70,7 +70,7 @@ def test_a_missing_prediction_scores_nothing(tmp_path, capsys):
     }  # fmt: skip
     assert (counts["read"], counts["used"]) == (8, 8)
     assert (counts["missing_predictions"], counts["unknown_predictions"]) == (5, 1)
-    assert counts["dropped"] == {"place of an answer ignored: answer not at its offset": 4}
+    assert counts["dropped"] == {"offset of an answer ignored: answer not at its offset": 4}
     result = capsys.readouterr().err
     assert "no answer to 5 of 8 questions" in result and "(q0, q4, q5, ... (2 more))" in result
     assert "1 of 4 answers are ignored" in result

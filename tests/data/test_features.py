@@ -152,7 +152,7 @@ def test_no_rows_are_an_error():
 
 
 def test_no_feature_at_all_is_an_error(tmp_path):
-    with pytest.raises(DataError, match="no row has a feature"):
+    with pytest.raises(DataError, match="no row can be encoded"):
         featurize(rows(["a"]), lambda _: {"input_ids": [], "row": []}, [], tmp_path)
 
 

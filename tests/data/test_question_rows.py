@@ -137,15 +137,15 @@ def test_a_test_split_without_answers(tmp_path):
          "answer_start is '9999"),
         ({"answers": [{"text": "Ada", "answer_start": True}]}, "answer without an offset", "True"),
         ({"answers": [{"answer_start": 3}]}, "empty answer", "empty answer"),
-        ({"answers": [{"text": 3, "answer_start": 3}]}, "answer is no string", "is a int"),
+        ({"answers": [{"text": 3, "answer_start": 3}]}, "answer is not a string", "is a int"),
         ({"answers": "Ada"}, "answer without an offset", "occurs 2 times"),
-        ({"answers": {"text": ["Ada"]}}, "answers of another form", "lists text and answer_start"),
-        ({"answers": {"text": ["Ada"], "answer_start": []}}, "answers of another form", "1 texts"),
-        ({"answers": 7}, "answers of another form", "is a int, not a list"),
-        ({"answers": ["Ada"]}, "answers of another form", "list of objects with text"),
+        ({"answers": {"text": ["Ada"]}}, "unsupported answers", "lists text and answer_start"),
+        ({"answers": {"text": ["Ada"], "answer_start": []}}, "unsupported answers", "1 texts"),
+        ({"answers": 7}, "unsupported answers", "is a int, not a list"),
+        ({"answers": ["Ada"]}, "unsupported answers", "list of objects with text"),
         ({"answers": None}, "missing label", "no label"),
         ({"question": " "}, "empty question", "empty question"),
-        ({"question": 3}, "question is no string", "the question is a int"),
+        ({"question": 3}, "question is not a string", "the question is a int"),
         ({"question": "a\0b"}, "NUL byte", "the question contains a NUL byte"),
     ],
 )  # fmt: skip
@@ -164,7 +164,7 @@ def test_an_invalid_question_is_reported_or_counted(tmp_path, change, reason, me
 MISPLACED = {"text": "Ada", "answer_start": 22}
 NOWHERE = {"text": "Bob", "answer_start": 0}
 PLACED = {"text": "London", "answer_start": 16}
-_PLACE = "place of an answer ignored: answer not at its offset"
+_PLACE = "offset of an answer ignored: answer not at its offset"
 
 
 @pytest.mark.parametrize(

@@ -56,7 +56,7 @@ CASES = {
     "too long": ([DATA, "data.max_length=513"], ["513 tokens are more", "data.max_length=512"]),
     "too short": (
         [DATA, "data.max_length=4", "data.text=[text,label]", "data.label=1"],
-        ["4 tokens are too few: next to the special tokens, 1 are left for text"],
+        ["4 tokens are too few: the special tokens leave 1 for text"],
     ),
     "a metric": ([DATA, "data.metric=acuracy"], ["Did you mean 'accuracy'"]),
     "layers": ([DATA, "method=lora", "method.low_rank.targets=[qeury]"], ["qeury"]),

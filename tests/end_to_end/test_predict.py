@@ -211,7 +211,7 @@ def test_rows_without_an_answer_are_refused_or_told(work_dir):
     nothing = dict.fromkeys(("label", "score", "scores"))
     assert actual[0] == {"line": 1, **nothing, "error": "empty text"}
     assert said(result) == (
-        "warning: stdin: 2 × empty text: they have an error in place of a prediction\n"
+        "warning: stdin: invalid rows have an error in place of a prediction (2 × empty text)\n"
         "4 predictions; stdin: 4 rows read = 2 used + 2 skipped (2 × empty text); 1 blank line\n"
     )
     both = answers(run_bertft("predict", "run=run", stdin='{"text": "a"}\n{"text": "b"}\n'))
@@ -330,7 +330,7 @@ def test_an_invalid_row_of_standard_input_ends_it_after_the_rows_before(
     rows = lines(["good", "bad", "fine", "", "dull"])
     result = run_bertft("predict", run, "output=a.jsonl", stdin=rows)
     assert result.status == 2 and "stdin:4: empty text" in result.err, result
-    assert "a.jsonl has the predictions of 3 rows. To continue" in result.err
+    assert "the predictions of 3 rows are in a.jsonl. To continue" in result.err
     assert len(read_lines(work_dir / "a.jsonl")) == 3
     (work_dir / "rows.jsonl").write_text(rows, encoding="utf-8")
     result = run_bertft("predict", run, "rows.jsonl", "output=b.jsonl")
@@ -365,7 +365,7 @@ def test_an_interruption_keeps_the_rows_that_are_done(
         patch.setattr(ClassificationTask, "decode_predictions", interrupted)
         result = run_bertft(*words, f"output={name}")
     assert result.status == 130, result
-    assert f"{name} has the predictions of 4 rows" in result.err
+    assert f"the predictions of 4 rows are in {name}" in result.err
     assert "skip_rows=4 and another output" in result.err and "SIGINT" in result.err
     assert run_bertft(*words, "skip_rows=4", f"output=rest.{name}").status == 0
     complete = [answer["label"] for answer in answers(run_bertft(*words))]
@@ -409,9 +409,9 @@ def test_texts_on_the_command_line(run, trained, work_dir):
     assert answers(run_bertft("predict", run, "a.jsonl", "text=review")) == usual
     for settings, parts in (
         (["text=good", "text_pair=bad"], ["text_pair: this model reads one text per row"]),
-        (["question=Who?", "context=Ada"], ["this model is for classification"]),
-        (["question=Who?"], ["question: needs context. Set context="]),
-        (["text=a", "keep=id"], ["keep: needs input"]),
+        (["question=Who?", "context=Ada"], ["the task of this model is classification"]),
+        (["question=Who?"], ["question: is not supported without context. Set context="]),
+        (["text=a", "keep=id"], ["keep: is not supported without input"]),
         (["text="], ["text, row 1: empty text"]),
     ):
         result = run_bertft("predict", run, *settings)

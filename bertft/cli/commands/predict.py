@@ -97,7 +97,9 @@ def _predict(
         print_warning(f"{rows.name}: {_DATA_SETTING.sub(_setting_of_predict, note)}")
     if predictor.invalid_counts:
         reasons = format_reasons(predictor.invalid_counts)
-        print_warning(f"{rows.name}: {reasons}: they have an error in place of a prediction")
+        print_warning(
+            f"{rows.name}: invalid rows have an error in place of a prediction ({reasons})"
+        )
     prefix = "" if config.output == "-" else f"{config.output}: "
     speed = f"{format_count(progress.rows_per_second)} rows/s"
     accounting = format_accounting(rows.name, predictor.accounting())
@@ -137,11 +139,11 @@ def _write_predictions(
 
 
 def _describe_kept_rows(count: int, config: PredictConfig) -> str:
-    done = config.skip_rows + count
-    kept = f"{config.output} has" if config.output != "-" else "standard output got"
+    target = "standard output" if config.output == "-" else config.output
+    other_output = "" if config.output == "-" else " and another output"
     return (
-        f"{kept} the predictions of {count:,} rows. To continue, run the command again with"
-        f" skip_rows={done}" + (" and another output" if config.output != "-" else "")
+        f"the predictions of {count:,} rows are in {target}. To continue, run the command again"
+        f" with skip_rows={config.skip_rows + count}{other_output}"
     )
 
 
@@ -182,10 +184,12 @@ def _open_input(
 def _open_texts(config: PredictConfig, data: DataConfig, task: BaseTask) -> PredictionInput:
     """The texts on the command line as rows.
 
-    Raises UsageError if they are not those that the task needs.
+    Raises UsageError if the task needs other texts.
     """
     if config.keep is not None:
-        raise UsageError("needs input", where="keep", hint="Leave it out")
+        raise UsageError(
+            "is not supported without input: it copies columns", where="keep", hint="Leave it out"
+        )
     if task.name == "question_answering":
         if config.question is None:
             raise UsageError(
@@ -196,7 +200,9 @@ def _open_texts(config: PredictConfig, data: DataConfig, task: BaseTask) -> Pred
         row = {"question": config.question, "context": config.context}
         return open_rows([row], replace(data, text=["question", "context"]), name="question")
     if config.question is not None:
-        raise UsageError(f"this model is for {task.name}", where="question", hint="Set text='...'")
+        raise UsageError(
+            f"the task of this model is {task.name}", where="question", hint="Set text='...'"
+        )
     is_pair = isinstance(data.text, (list, tuple)) and len(data.text) == 2
     if is_pair != (config.text_pair is not None):
         what = "this model compares two texts" if is_pair else "this model reads one text per row"

@@ -111,7 +111,8 @@ def run_job(config: DictConfig) -> float | None:
     name = _progress.name_job(hydra.job.num, settings)
     if folder.is_symlink():  # the folder of a sweep may come from somebody else
         print_escaped(
-            f"{name}: {folder} is a link: a job writes only to a folder of the sweep",
+            f"{name}: {folder} is a symbolic link. A job writes only to folders of the sweep:"
+            " replace the link by a folder",
             stderr=True,
         )
         return None
@@ -196,7 +197,7 @@ class _LauncherError(Exception):
     """The launcher failed after it had started jobs."""
 
 
-def run_sweep(planned: SweepPlan, launch: Launcher) -> int:
+def run_sweep(plan: SweepPlan, launch: Launcher) -> int:
     """Run the jobs of the plan with ``launch(run_job)``, then print and write their table.
 
     If the sweeper chooses the jobs, the table has every job in the folder.
@@ -206,7 +207,7 @@ def run_sweep(planned: SweepPlan, launch: Launcher) -> int:
         StoppedBySignal: a signal stopped the sweep.
     """
     global _progress
-    folder, jobs = planned.folder, planned.jobs
+    folder, jobs = plan.folder, plan.jobs
     if any(job.config.get("check") for job in jobs or ()):
         raise usage_error([Problem("check", "is not supported by a sweep", "Leave out -m")])
     names = _job_names(jobs) if jobs is not None else None
@@ -214,8 +215,8 @@ def run_sweep(planned: SweepPlan, launch: Launcher) -> int:
     stopped: StoppedBySignal | None = None
     launcher_problem = ""
     try:
-        if jobs is None or not _all_finished(folder, jobs):
-            _launch_jobs(planned, launch)
+        if jobs is None or not _report_if_all_finished(folder, jobs):
+            _launch_jobs(plan, launch)
     except SweepStopped as error:
         stopped = error.args[0]
     except StoppedBySignal as error:
@@ -223,9 +224,9 @@ def run_sweep(planned: SweepPlan, launch: Launcher) -> int:
     except _LauncherError as launcher_error:
         launcher_problem = f" ({launcher_error})"
     results = read_jobs(folder)
-    lines = mark_ties(group_results(results, LOWER_IS_BETTER))
-    write_summary(folder, lines)
-    print_summary(lines)
+    table_rows = mark_ties(group_results(results, LOWER_IS_BETTER))
+    write_summary(folder, table_rows)
+    print_summary(table_rows)
     if stopped is not None:
         raise stopped
     failed = [
@@ -246,17 +247,17 @@ def run_sweep(planned: SweepPlan, launch: Launcher) -> int:
     return 0
 
 
-def _launch_jobs(planned: SweepPlan, launch: Launcher) -> None:
+def _launch_jobs(plan: SweepPlan, launch: Launcher) -> None:
     """Run the jobs.
 
     Raises UsageError if another launcher or sweeper starts no job, _LauncherError if it fails
     later.
     """
-    if planned.launcher == "basic" and planned.jobs is not None:
+    if plan.launcher == "basic" and plan.jobs is not None:
         launch(run_job)
         return
-    group, name = ("launcher", planned.launcher) if planned.jobs else ("sweeper", planned.sweeper)
-    before = _job_file_times(planned.folder)
+    group, name = ("launcher", plan.launcher) if plan.jobs else ("sweeper", plan.sweeper)
+    before = _job_file_times(plan.folder)
     try:
         with InterruptOnSignal():
             launch(run_job)
@@ -264,21 +265,21 @@ def _launch_jobs(planned: SweepPlan, launch: Launcher) -> None:
         raise
     except Exception as error:
         reason = first_line(f"{type(error).__name__}: {error}")
-        if _job_file_times(planned.folder) == before:
+        if _job_file_times(plan.folder) == before:
             raise UsageError(
                 f"{name} could not start a job ({reason})",
                 where=f"hydra/{group}",
                 hint="HYDRA_FULL_ERROR=1 shows the traceback",
             ) from error
-        raise _LauncherError(f"{name} lost a job: {reason}") from error
+        raise _LauncherError(f"{name} stopped while jobs were running: {reason}") from error
 
 
 def _job_file_times(folder: Path) -> dict[Path, int]:
     return {file: file.stat().st_mtime_ns for file in folder.glob(f"*/{JOB_FILE}")}
 
 
-def _all_finished(folder: Path, jobs: Sequence[SweepJob]) -> bool:
-    """Whether all jobs are finished, so that the launcher is not needed."""
+def _report_if_all_finished(folder: Path, jobs: Sequence[SweepJob]) -> bool:
+    """Whether all jobs are finished, so that the launcher is not needed; they are reported."""
     folders = [folder / _folder_name(job) for job in jobs]
     if not all(_has_result(job_folder) for job_folder in folders):
         return False

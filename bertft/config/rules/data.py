@@ -144,7 +144,7 @@ def check_class_names(where: str, labels: Any) -> Iterator[Problem]:
         yield Problem(
             where,
             f"{invalid_names[0] if invalid_names else ''!r} is not a class name",
-            "Use a text",
+            "Use a non-empty text, a number, true or false",
         )
     elif isinstance(labels, list) and len({class_name_key(name) for name in labels}) < len(labels):
         yield Problem(
@@ -196,7 +196,7 @@ def check_predict_rows(get: GetSetting) -> Iterator[Problem]:
         if get(name) is None:
             continue
         if get(other) is None:
-            yield Problem(name, f"needs {other}", f"Set {other}=<text>")
+            yield Problem(name, f"is not supported without {other}", f"Set {other}=<text>")
         if has_input:
             yield Problem(name, "cannot be combined with input", "Set only one of them")
     if text is not None and get("question") is not None:

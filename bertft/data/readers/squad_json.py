@@ -80,7 +80,9 @@ def _load_json(path: Path, encoding: str, source: str) -> Any:
         except RecursionError as error:
             raise unreadable(str(error), source) from error
         except ValueError as error:  # Python limits integers to 4,300 digits
-            raise DataError("contains a number with too many digits", where=source) from error
+            raise DataError(
+                "a number has too many digits", where=source, hint="Write it as a string"
+            ) from error
 
 
 def _iter_questions(content: Any, source: str) -> Iterator[tuple[str, Any, dict[str, Any]]]:

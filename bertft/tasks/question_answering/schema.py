@@ -147,7 +147,7 @@ class QuestionAnsweringRowSchema(RowSchema):
             except RowError as error:
                 first_error = first_error or error
                 unlocated.append(answer)
-                ignored.append(f"place of an answer ignored: {error.reason}")
+                ignored.append(f"offset of an answer ignored: {error.reason}")
         located.sort(key=lambda answer_start_guessed: answer_start_guessed[2])
         if split != "train":
             located += [(answer, UNKNOWN_OFFSET, True) for answer in unlocated]
@@ -177,7 +177,9 @@ class _AnswerReader(LabelReader):
 def _parse_id(value: Any) -> str | None:
     """The id as text: 7, and 7.0 as pandas writes it next to missing values, become "7"."""
     if isinstance(value, (list, dict)):
-        raise RowError("id is no name", f"the id is a {type(value).__name__}, not a name or number")
+        raise RowError(
+            "id is not a name", f"the id is a {type(value).__name__}, not a name or number"
+        )
     name = value if isinstance(value, str) else to_class_name(value)
     return None if name is None else check_characters(name, "id")
 
@@ -187,7 +189,7 @@ def _answer_records(value: Any, start: Any) -> list[Mapping[str, Any]]:
     if isinstance(value, str):
         if "answer_start" in value and value.lstrip().startswith(("{", "[")):
             raise RowError(
-                "answers of another form",
+                "unsupported answers",
                 "the answers are an object written as text. Save the rows as JSON Lines or Parquet",
             )
         return [{"text": value, "answer_start": start}] if value.strip() else []
@@ -195,11 +197,11 @@ def _answer_records(value: Any, start: Any) -> list[Mapping[str, Any]]:
         texts, starts = value.get("text"), value.get("answer_start")
         if not isinstance(texts, list) or not isinstance(starts, list):
             raise RowError(
-                "answers of another form", "answers must have the lists text and answer_start"
+                "unsupported answers", "answers must have the lists text and answer_start"
             )
         if len(texts) != len(starts):
             raise RowError(
-                "answers of another form",
+                "unsupported answers",
                 f"answers has {len(texts)} texts, but {len(starts)} offsets",
             )
         pairs = zip(texts, starts, strict=True)
@@ -207,7 +209,7 @@ def _answer_records(value: Any, start: Any) -> list[Mapping[str, Any]]:
     if isinstance(value, list) and all(isinstance(answer, Mapping) for answer in value):
         return value
     raise RowError(
-        "answers of another form",
+        "unsupported answers",
         "answers must be a list of objects with text and answer_start"
         if isinstance(value, list)
         else f"answers is a {type(value).__name__}, not a list",

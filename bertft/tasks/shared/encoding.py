@@ -44,8 +44,7 @@ def reserve_special_tokens(
     available = max_length - len(before) - len(after)
     if available < 1:
         raise UsageError(
-            f"{max_length} tokens are too few: next to the special tokens, none are left for"
-            f" {content_name}",
+            f"{max_length} tokens are too few: the special tokens leave none for {content_name}",
             where="data.max_length",
             hint=f"Set data.max_length={max_length - available + 1} or more",
         )

@@ -329,8 +329,8 @@ def encode_texts(
     min_tokens = 1 if pairs is None else 2
     if token_budget < min_tokens:
         raise UsageError(
-            f"{max_length} tokens are too few: next to the special tokens,"
-            f" {max(token_budget, 0)} are left for text",
+            f"{max_length} tokens are too few: the special tokens leave"
+            f" {max(token_budget, 0)} for text",
             where="data.max_length",
             hint=f"Set data.max_length={max_length - token_budget + min_tokens} or more",
         )

@@ -228,8 +228,12 @@ class _TextLabelReader(LabelReader):
         self, table: pa.Table, declared_classes: list[str] | None, bad: BadRows
     ) -> pa.Table:
         """For several labels: converts lists of 0 and 1 to names, and removes repeated names."""
-        column = "label" in table.column_names and table.num_rows
-        if not column or self.schema.label_kind != "classes" or self.schema.has_column_per_class:
+        has_labels = "label" in table.column_names and table.num_rows
+        if (
+            not has_labels
+            or self.schema.label_kind != "classes"
+            or self.schema.has_column_per_class
+        ):
             return table
         width = self._detect_multi_hot_width(table, bad)
         if width is None:
@@ -444,12 +448,12 @@ def check_label_separator(table: pa.Table, separator: str, bad: BadRows, notes: 
 
 def find_joined_names(names: Iterable[str]) -> tuple[str, str] | None:
     """A separator that splits ``names`` into fewer distinct names, and a name that contains it."""
-    known = list(names)
+    all_names = list(names)
     for separator in _SEPARATORS:
-        joined = [name for name in known if separator in name]
-        parts = {part.strip() for name in known for part in name.split(separator)}
-        if len(joined) > 1 and len(parts) < len(known):
-            return separator, quote_value(min(joined))
+        joined_names = [name for name in all_names if separator in name]
+        single_names = {single.strip() for name in all_names for single in name.split(separator)}
+        if len(joined_names) > 1 and len(single_names) < len(all_names):
+            return separator, quote_value(min(joined_names))
     return None
 
 

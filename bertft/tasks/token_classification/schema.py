@@ -331,13 +331,13 @@ def _parse_tags(value: Any) -> list[str] | None:
         content = parse_list(value)
         if content is None and value.strip().startswith("[") and value.strip().endswith("]"):
             raise RowError(
-                "tags are no list", "the tags are in brackets, but not a JSON or Python list"
+                "tags are not a list", "the tags are in brackets, but not a JSON or Python list"
             )
         value = value.split() if content is None else content
     if value is None or value == []:
         return None
     if not isinstance(value, list):
-        raise RowError("tags are no list", f"the tags are a {type(value).__name__}, not a list")
+        raise RowError("tags are not a list", f"the tags are a {type(value).__name__}, not a list")
     tags = []
     for position, item in enumerate(value):
         name = to_class_name(check_characters(item, "tag") if isinstance(item, str) else item)
