@@ -14,8 +14,11 @@ from typing import IO, Any
 
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
+from rich.table import Table
 from rich.text import Text
 
+from bertft.report.html_table import html_table
+from bertft.tasks.report_items import TableItem
 from bertft.utils.notebook import display_html
 from bertft.utils.terminal import escape_controls
 
@@ -92,10 +95,14 @@ class _PlainConsole(Console):
     """Escapes control characters in texts before they are measured, and in all other output."""
 
     def print(self, *objects: Any, **settings: Any) -> None:
-        """As in rich, but Jupyter displays an object with ``_repr_html_`` as HTML."""
-        if self.is_jupyter and len(objects) == 1 and hasattr(objects[0], "_repr_html_"):
-            display_html(objects[0]._repr_html_())
-            return
+        """As in rich, but Jupyter displays a table, or an object with ``_repr_html_``, as HTML."""
+        if self.is_jupyter and len(objects) == 1:
+            if isinstance(objects[0], Table):
+                display_html(_table_html(objects[0]))
+                return
+            if hasattr(objects[0], "_repr_html_"):
+                display_html(objects[0]._repr_html_())
+                return
         super().print(*objects, **settings)
 
     def render_str(self, text: str, **settings: Any) -> Text:
@@ -108,3 +115,12 @@ class _PlainConsole(Console):
             if segment.control is None:
                 segment = segment._replace(text=escape_controls(segment.text))
             yield segment
+
+
+def _table_html(table: Table) -> str:
+    head = [str(column.header) for column in table.columns]
+    rows = zip(*([str(cell) for cell in column.cells] for column in table.columns), strict=True)
+    item = TableItem(
+        "table", str(table.title or ""), str(table.caption or ""), head=head, rows=list(rows)
+    )
+    return html_table(item)

@@ -6,6 +6,7 @@ page. A PNG file keeps the colours of the light theme.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import unicodedata
 from collections.abc import Sequence
@@ -53,6 +54,8 @@ _FALLBACK_FONTS = (
 def fonts_for(text: str) -> list[str]:
     """Installed fonts that together have the characters of ``text``, as far as possible."""
     names, missing = [_DEFAULT_FONT], missing_characters(text, (_DEFAULT_FONT,))
+    if missing and not any(missing & _characters(name) for name in _FALLBACK_FONTS):
+        _add_new_fonts()
     for name in _FALLBACK_FONTS:
         if not missing:
             break
@@ -60,6 +63,18 @@ def fonts_for(text: str) -> list[str]:
             names.append(name)
             missing -= covered
     return names
+
+
+@functools.cache
+def _add_new_fonts() -> None:
+    """Add the fonts that were installed after matplotlib stored its list of fonts."""
+    from matplotlib import font_manager
+
+    known = {font.fname for font in font_manager.fontManager.ttflist}
+    for file in set(font_manager.findSystemFonts()) - known:
+        with contextlib.suppress(OSError, RuntimeError):  # not a font that matplotlib reads
+            font_manager.fontManager.addfont(file)
+    _characters.cache_clear()
 
 
 def missing_characters(text: str, names: Sequence[str]) -> set[str]:
