@@ -34,10 +34,7 @@ _TIMES = (
 
 def normalize_output(output: dict[str, Any], folder: str) -> None:
     """Remove the paths of ``folder``, times, speeds and pages from ``output``, in place."""
-    output.pop("execution_count", None)
     output.get("metadata", {}).clear()
-    if output["output_type"] == "execute_result":
-        output["execution_count"] = None
     if "text" in output:
         output["text"] = _normalize_text(output["text"], folder)
     data = output.get("data", {})
@@ -92,10 +89,8 @@ def store(file: Path) -> None:
         nbclient.NotebookClient(notebook, timeout=3600, resources=resources).execute()
         for cell in notebook.cells:
             cell.metadata = {key: value for key, value in cell.metadata.items() if key == "tags"}
-            if cell.cell_type == "code":
-                cell.execution_count = None
-                for output in cell.outputs:
-                    normalize_output(output, folder)
+            for output in cell.get("outputs", []):
+                normalize_output(output, folder)
     notebook.metadata = {
         "kernelspec": metadata["kernelspec"],
         "language_info": {"name": "python"},

@@ -22,12 +22,19 @@ rows = [{{"text": f"{{text}} {{n}}", "label": label}} for n, (text, label) in en
 overrides = ["trainer.max_steps=60", "trainer.evaluate_every=20", "report=false"]
 run = bertft.train(rows, model="tiny", output_dir="run", overrides=overrides)
 """
+PREDICT = """
+import pandas
+new = pandas.DataFrame({"text": ["so good 1", "so dull 2"]})
+pandas.DataFrame(bertft.load("run").predict(new))["label"].isin(["pos", "neg"]).tolist()
+"""
 
 
 @pytest.mark.slow
 def test_training_in_a_notebook(tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    cells = [nbformat.v4.new_code_cell(code) for code in (TRAIN.format(root=str(ROOT)), "run")]
+    monkeypatch.setenv("PYTHONWARNINGS", "ignore:IProgress not found")  # without ipywidgets
+    codes = (TRAIN.format(root=str(ROOT)), "run", PREDICT)
+    cells = [nbformat.v4.new_code_cell(code) for code in codes]
     notebook = nbformat.v4.new_notebook(cells=cells)
     client = nbclient.NotebookClient(
         notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}}
@@ -39,7 +46,12 @@ def test_training_in_a_notebook(tmp_path, monkeypatch):
     pages = [output.data["text/html"] for output in outputs if "data" in output]
     (progress,) = [page for page in pages if page.startswith("<progress")]
     assert 'value="60" max="60"' in progress and progress.count("<tr") == 4
-    for title in ("Parameters", "Metrics at step"):
+    for title in ("Data", "Parameters", "Metrics at step"):
         assert any(page.startswith("<table>") and title in page for page in pages)
     (result,) = notebook.cells[1].outputs
     assert "<th>metric</th><th>validation</th>" in result.data["text/html"]
+    (predictions,) = notebook.cells[2].outputs
+    assert predictions.data["text/plain"] == "[True, True]"
+    assert not [
+        output for cell in cells for output in cell.outputs if output.get("name") == "stderr"
+    ]
