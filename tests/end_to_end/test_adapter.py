@@ -88,7 +88,7 @@ def test_eval_scores_it(theirs, trained, work_dir, precision):
     right = [each["label"] == label for each, label in zip(actual, labels, strict=True)]
     assert content["accuracy"] == pytest.approx(np.mean(right))
     result = run_bertft("eval", f"adapter={adapter}")
-    assert result.refused and "has no rows" in result.err
+    assert result.refused and "records no data" in result.err
 
 
 def test_a_merge_that_would_answer_otherwise_writes_nothing(theirs, work_dir, monkeypatch):

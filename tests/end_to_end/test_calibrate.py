@@ -43,7 +43,7 @@ def test_eval_gives_what_training_told(run, work_dir):
     content = read(run / "metrics.json")
     fitted = content["calibration"]
     assert list(content) == [
-        "best", "validation", "test", "train", "parameters", "calibration",
+        "best", "validation", "test", "train", "parameters", "findings", "calibration",
     ]  # fmt: skip
     assert fitted["step"] == content["best"]["step"] and fitted["rows"] == 24
     assert fitted["temperature"] > 0 and fitted["bins"] == 15

@@ -107,7 +107,7 @@ def test_a_merged_folder_is_scored_like_the_run(trained, work_dir):
     assert merged["accuracy"] == own["accuracy"]
     assert merged["loss"] == pytest.approx(own["loss"], abs=1e-5)
     result = run_bertft("eval", "run=merged")
-    assert result.refused and "has no rows" in result.err and "data=files" in result.err
+    assert result.refused and "records no data" in result.err and "data=files" in result.err
 
 
 @pytest.mark.parametrize("task", ["multi_label", "regression", "pair"])

@@ -100,6 +100,8 @@ SAID = {
     "data.scheme": {*TAGS},
     "method.low_rank.kind": {"lora", "svd_lora", "vera"},
     "model.weights": {"random", "pretrained"},
+    # A function is named again for every command: test_metric_function.py uses both directions.
+    "data.metric_direction": {"higher", "lower"},
 }
 CUDA = {("trainer.precision", "fp16")}
 
