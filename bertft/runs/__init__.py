@@ -1,1 +1,1 @@
-
+"""The run folder: its files, checkpoints and locks."""

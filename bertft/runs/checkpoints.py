@@ -36,7 +36,7 @@ from bertft.utils.atomic_io import (
     temporary_path,
 )
 from bertft.utils.failpoints import failpoint
-from bertft.utils.messages import did_you_mean, format_list
+from bertft.utils.messages import format_list, suggest
 from bertft.utils.system_errors import find_os_error
 
 __all__ = ["CheckpointStore"]
@@ -218,7 +218,7 @@ class CheckpointStore:
     def _parse_step(self, which: str) -> int:
         step = checkpoint_pointers.parse_step_name(f"step-{which}")
         if step is None:
-            hint = did_you_mean(which, ("best", "last", *self.steps()))
+            hint = suggest(which, ("best", "last", *self.steps()))
             raise UsageError(f"{which!r} is not a checkpoint", where="checkpoint", hint=hint)
         if not os.path.lexists(self.checkpoint_path(step)):
             raise UsageError(

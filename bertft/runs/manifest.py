@@ -14,6 +14,7 @@ from bertft.config.choices import FORMER_LAYOUTS, LAYOUTS, PRECISIONS
 from bertft.errors import DataError
 from bertft.runs.run_folder import RunFolder
 from bertft.utils.messages import invalid_entry
+from bertft.utils.safe_files import DAMAGED_FILE_HINT
 
 __all__ = ["DataEntry", "Manifest", "SplitEntry", "TeacherEntry", "read_manifest"]
 
@@ -83,7 +84,11 @@ def read_manifest(run: RunFolder) -> Manifest:
         content["layout"] = FORMER_LAYOUTS.get(content["layout"], content["layout"])
     for name, is_valid in _VALIDATORS.items():
         if not is_valid(content.get(name)):
-            raise DataError(invalid_entry(name, content.get(name)), where=str(run.manifest_path))
+            raise DataError(
+                invalid_entry(name, content.get(name)),
+                where=str(run.manifest_path),
+                hint=DAMAGED_FILE_HINT,
+            )
     return cast(Manifest, content)
 
 

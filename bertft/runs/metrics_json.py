@@ -1,4 +1,7 @@
-"""``metrics.json``: the results of a finished run. Every entry is typed and validated."""
+"""``metrics.json``: the results of a finished run, with typed entries.
+
+Reading validates the entries that every run has. The code that uses an optional entry validates it.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +11,10 @@ from pathlib import Path
 from typing import Any, NotRequired, TypedDict, cast
 
 from bertft.errors import DataError
-from bertft.utils.messages import quote_value
+from bertft.utils.messages import invalid_entry, quote_value
 from bertft.utils.safe_files import DAMAGED_FILE_HINT, read_json_object
 
-__all__ = ["Calibration", "ParameterCounts", "RunMetrics", "read_metrics_json"]
+__all__ = ["Calibration", "ParameterCounts", "RunMetrics", "TrainingResult", "read_metrics_json"]
 
 
 class BestResult(TypedDict):
@@ -81,11 +84,7 @@ def read_metrics_json(file: Path) -> RunMetrics:
             group = group.get(name) if isinstance(group, dict) else None
         value = group.get(last) if isinstance(group, dict) else None
         if not is_valid(value):
-            raise DataError(
-                f"invalid value for {path!r} (got {quote_value(value)})",
-                where=str(file),
-                hint=DAMAGED_FILE_HINT,
-            )
+            raise DataError(invalid_entry(path, value), where=str(file), hint=DAMAGED_FILE_HINT)
         if value is None:
             if not isinstance(group, dict):
                 raise DataError(f"has no {parents[0]!r}", where=str(file), hint=DAMAGED_FILE_HINT)

@@ -42,11 +42,14 @@ try:
 except ImportError:  # pragma: no cover
     fcntl = None  # type: ignore[assignment]
 
+_MAX_SHOWN = 4  # runs in a hint
+_MAX_PATH_LENGTH = 300  # characters of a path that is shown, so that it can be copied
+
 
 @contextmanager
 def exclusive_lock(folder: Path) -> Iterator[None]:
     """Lock ``folder``, which is created if needed. UsageError if another process holds the lock."""
-    if fcntl is None or (folder.exists() and not folder.is_dir()):  # reported elsewhere
+    if fcntl is None or (folder.exists() and not folder.is_dir()):  # ensure_no_run reports it
         yield
         return
     with convert_write_errors(folder):
@@ -66,10 +69,6 @@ def exclusive_lock(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.close(handle)
-
-
-_MAX_SHOWN = 4
-_MAX_PATH_LENGTH = 300  # characters of a path that is shown, so that it can be copied
 
 
 class RunFolder:

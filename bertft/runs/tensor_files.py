@@ -90,7 +90,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         ) from error
     except OSError as error:
         raise SystemResourceError(
-            f"cannot be read ({error.strerror or error})", where=str(path)
+            f"cannot be read ({error.strerror or error})", where=str(path), hint="Check the disk"
         ) from error
 
 

@@ -19,9 +19,8 @@ __all__ = [
 
 
 def memory_in_use() -> int | None:
-    """Memory in bytes, or None if unknown. Does not import torch or initialize CUDA."""
-    torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_initialized():
+    """Memory in bytes, or None if unknown. Does not initialize CUDA."""
+    if torch.cuda.is_initialized():
         allocated = int(torch.cuda.memory_allocated())
         if allocated:  # 0: other code initialized CUDA, and the run is on the CPU
             return allocated

@@ -20,7 +20,7 @@ import gc
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -80,6 +80,14 @@ class StepResult:
     device_metrics: dict[str, float] = field(default_factory=dict)
 
 
+class StepLosses(NamedTuple):
+    """The losses of a step as detached scalars: ``total`` is the weighted sum of ``means``."""
+
+    total: Tensor
+    penalty: Tensor | None
+    means: dict[str, Tensor]
+
+
 class TrainStep:
     """``train_step(batches, step, total_steps)`` takes one optimizer step.
 
@@ -108,7 +116,6 @@ class TrainStep:
         self.scaler = GradScaler(precision.device.type, enabled=precision.uses_loss_scaling)
         # The first scaled tensor sets the scaler's device. A first shard without rows has none.
         self.scaler.scale(torch.zeros((), device=precision.device))
-        self._loss_means: dict[str, Tensor] = {}
 
     def __call__(
         self,
@@ -124,19 +131,19 @@ class TrainStep:
             make_smaller: called if a pass runs out of memory; returns the same rows in smaller
                 micro-batches, or None if that is not possible.
         """
-        loss, penalty = self.compute_gradients(batches, make_smaller)
+        loss, penalty, loss_means = self.compute_gradients(batches, make_smaller)
         self.scaler.unscale_(self.optimizer)
         gradients = [tensor.grad for tensor in self.parameters if tensor.grad is not None]
         norm = torch.nn.utils.get_total_norm(gradients)
-        named_losses = self._loss_means if len(self.objective.weights) > 1 else {}
+        named_losses = loss_means if len(loss_means) > 1 else {}
         penalty_or_zero = torch.zeros_like(loss) if penalty is None else penalty
         device_metrics = {
             name: value
             for component in self.components
             for name, value in component.device_metrics().items()
         }
-        # Note: the only synchronization with the device. All values are copied at once and before
-        # the optimizer step, which the device computes while the next batch is prepared.
+        # The only synchronization with the device. All values are copied at once, before the
+        # optimizer step, which the device computes while the next batch is prepared.
         values = torch.stack(
             [loss, penalty_or_zero, norm, *named_losses.values(), *device_metrics.values()]
         ).tolist()
@@ -163,25 +170,24 @@ class TrainStep:
 
     def compute_gradients(
         self, batches: Sequence[Batch], make_smaller: MakeSmallerBatches = lambda: None
-    ) -> tuple[Tensor, Tensor | None]:
-        """Set the (scaled) gradients of the parameters; return the loss and the penalty, if any."""
+    ) -> StepLosses:
+        """Set the (scaled) gradients of the parameters; return the losses."""
         term_counts = self._count_terms(batches)
-        loss_means = retry_on_oom(
+        means = retry_on_oom(
             lambda micro_batches: self._accumulate(micro_batches, term_counts),
             batches,
             make_smaller,
             lambda: self.optimizer.zero_grad(set_to_none=True),
         )
-        loss_means = self.distributed.all_reduce_gradients(self.parameters, loss_means)
-        self._loss_means = dict(zip(self.objective.weights, loss_means, strict=True))
-        loss = self._weighted_sum(loss_means)
+        means = self.distributed.all_reduce_gradients(self.parameters, means)
+        loss, loss_means = self._weighted_sum(means), dict(zip(term_counts, means, strict=True))
         extra_losses = [component.extra_loss() for component in self.components]
         penalties = [extra_loss for extra_loss in extra_losses if extra_loss is not None]
         if not penalties:
-            return loss, None
+            return StepLosses(loss, None, loss_means)
         penalty = torch.stack(penalties).sum()
         self.scaler.scale(penalty).backward()
-        return loss, penalty.detach()
+        return StepLosses(loss, penalty.detach(), loss_means)
 
     def _accumulate(self, batches: Sequence[Batch], term_counts: Mapping[str, int]) -> Tensor:
         """Run the backward passes; return this process's share of each mean loss, [losses]."""

@@ -4,8 +4,8 @@
         for callback in callbacks:
             callback(event)
 
-``Trainer`` takes the optimizer steps, evaluates, and has checkpoints written. Logging, progress
-and trackers are callbacks that receive its events. ``bertft.training.step`` computes one step.
+``Trainer`` takes the optimizer steps, evaluates, and saves checkpoints. Logging, progress and
+trackers are callbacks that receive its events. ``bertft.training.step`` computes one step.
 
 The order of the rows is a function of (seed, epoch) alone and ``TrainerState`` records how far
 training is, so a trainer that is rebuilt from a checkpoint takes the same steps as one that was
@@ -70,7 +70,7 @@ class TrainingData:
 
 @dataclass
 class TrainerState:
-    """The progress of a run: what a resume needs besides tensors.
+    """The progress of a run, which a resumed run needs in addition to the tensors.
 
     The names of the fields are keys in the checkpoints of earlier versions.
     """
@@ -105,7 +105,7 @@ class TrainerState:
         current = asdict(self)
         for name, value in state.items():
             is_plain = value is None or isinstance(value, (bool, int, float, dict))
-            is_count = isinstance(current.get(name), int)  # floats and optional values are free
+            is_count = isinstance(current.get(name), int)  # floats may have any value
             if name not in current or not is_plain or (is_count and not _is_count(value)):
                 raise ValueError(f"invalid trainer state: {name} = {value!r}")
             setattr(self, name, value)
@@ -131,7 +131,7 @@ class Trainer:
     Attributes:
         best_outputs: None without ``keep_outputs``, or if the best evaluation was in an earlier
             process.
-        unchanged: after the run, names of the parameter groups that did not learn: no weight
+        unchanged_groups: after the run, names of the parameter groups that did not learn: no weight
             changed, or by less than the resolution of the other trained weights.
     """
 
@@ -153,7 +153,7 @@ class Trainer:
         self.distributed = train_step.distributed
         self.keep_outputs = keep_outputs
         self.best_outputs: np.ndarray | None = None
-        self.unchanged: list[str] = []
+        self.unchanged_groups: list[str] = []
         self._last_saved_step: int | None = self.state.step if state else None
 
     def run(self) -> Iterator[Event]:
@@ -402,13 +402,13 @@ class Trainer:
         if not state.step or state.start is None:
             return
         sums, negligible = self._weight_sums(), self._negligible_sums(state.start)
-        self.unchanged = [
+        self.unchanged_groups = [
             name
             for name, size in state.start.items()
             if name in sums
             and (sums[name] == size or (not size and sums[name] <= negligible[name]))
         ]
-        if self._updates_are_negligible() or len(self.unchanged) == len(sums):
+        if self._updates_are_negligible() or len(self.unchanged_groups) == len(sums):
             raise UsageError(
                 f"nothing was learned: no gradient changed a weight in {state.step} steps",
                 where=f"step {state.step}",

@@ -217,7 +217,7 @@ def advise_on_os_error(error: OSError) -> str:
     if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
         return "Make the folder writable"
     if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ESTALE):
-        return "Was the folder moved, removed or unmounted?"
+        return "Check whether the folder was moved, removed or unmounted"
     return "Check the disk"
 
 

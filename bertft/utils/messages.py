@@ -7,16 +7,18 @@ did_you_mean("zebra", ("lora", "svd_lora"))    -> "one of: lora, svd_lora"
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bertft.errors import UsageError
+from bertft.errors import BertftError, UsageError
 
 __all__ = [
     "Problem",
+    "add_location",
     "closest_name",
     "did_you_mean",
     "first_line",
@@ -76,6 +78,16 @@ def expand_home(name: str | os.PathLike[str], where: str | None = None) -> Path:
             where=where,
             hint="Use the full path",
         ) from None
+
+
+@contextlib.contextmanager
+def add_location(where: object) -> Iterator[None]:
+    """A context that adds ``where`` to errors of bertft that have no location."""
+    try:
+        yield
+    except BertftError as error:
+        error.where = error.where or str(where)
+        raise
 
 
 def missing_file_problem(name: str, setting: str) -> Problem | None:
@@ -183,7 +195,7 @@ def quote_value(value: object, max_length: int = _MAX_NAME_LENGTH) -> str:
 
 def invalid_entry(name: str, value: object) -> str:
     """The problem with an invalid entry of a file that bertft wrote."""
-    return f"invalid value for '{name}' (got {quote_value(value)}); the file may be damaged"
+    return f"invalid value for '{name}' (got {quote_value(value)})"
 
 
 def _normalize_name(word: object) -> str:

@@ -1,4 +1,4 @@
-"""HTML output in a Jupyter kernel. IPython is there in a kernel; bertft does not require it."""
+"""HTML output in a Jupyter kernel. A kernel has IPython, which bertft does not require."""
 
 from __future__ import annotations
 

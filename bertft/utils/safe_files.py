@@ -100,7 +100,9 @@ def file_sha256(path: Path) -> str:
 def unreadable(error: OSError | str, where: object) -> DataError:
     """The error for a file or folder that exists and cannot be read; ``error`` is the reason."""
     reason = error if isinstance(error, str) else error.strerror or error
-    return DataError(f"cannot be read ({reason})", where=str(where))
+    return DataError(
+        f"cannot be read ({reason})", where=str(where), hint="Check the path and its permissions"
+    )
 
 
 def read_regular_bytes(path: Path, max_bytes: int = _MAX_BYTES) -> bytes:
@@ -109,7 +111,9 @@ def read_regular_bytes(path: Path, max_bytes: int = _MAX_BYTES) -> bytes:
         with open_regular_file(path) as file:
             content = file.read(max_bytes + 1)
     except FileNotFoundError:
-        raise DataError("is missing", where=str(path)) from None
+        raise DataError(
+            "is missing", where=str(path), hint="Restore the file from a copy"
+        ) from None
     except OSError as error:
         raise unreadable(error, path) from error
     if len(content) > max_bytes:

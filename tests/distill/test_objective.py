@@ -112,9 +112,9 @@ def cut(rows, size):
 
 def gradients(made, batches):
     made.optimizer.zero_grad()
-    loss, _ = made.compute_gradients(batches)
+    loss, _, means = made.compute_gradients(batches)
     actual = [each.grad.clone() for each in made.parameters if each.grad is not None]
-    return float(loss), actual, {name: float(each) for name, each in made._loss_means.items()}
+    return float(loss), actual, {name: float(mean) for name, mean in means.items()}
 
 
 @pytest.mark.parametrize("size", [1, 2, 5])

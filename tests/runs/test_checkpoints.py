@@ -275,11 +275,11 @@ def test_only_with_state_can_be_gone_on_from(tmp_path):
         ("21", "no checkpoint of step 21. The closest is 20. Available steps: 10, 20"),
         ("15", "no checkpoint of step 15. The closest is 20. Available steps: 10, 20"),
         ("3", "no checkpoint of step 3. The closest is 10. Available steps: 10, 20"),
-        ("lats", "'lats' is not a checkpoint. did you mean 'last'?"),
-        ("020", "'020' is not a checkpoint. did you mean '20'?"),
+        ("lats", "'lats' is not a checkpoint. Did you mean 'last'?"),
+        ("020", "'020' is not a checkpoint. Did you mean '20'?"),
         ("../step-10", "'../step-10' is not a checkpoint"),
         ("-1", "'-1' is not a checkpoint"),
-        ("", "'' is not a checkpoint. one of: best, last, 10, 20"),
+        ("", "'' is not a checkpoint. One of: best, last, 10, 20"),
     ],
 )
 def test_what_is_not_there(checkpoints, which, said):

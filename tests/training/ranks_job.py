@@ -110,7 +110,7 @@ def found(ranks: DistributedContext) -> dict[str, Any]:
     for name, kind, rows, micro in CASES:
         made, data = stepper(name, kind, ranks), table(name)
         window = build_step_batch(data, 1, np.arange(rows), micro, made.task, 3, ranks)
-        loss, penalty = made.compute_gradients(window.micro_batches)
+        loss, penalty, _ = made.compute_gradients(window.micro_batches)
         gradients = [each.grad for each in made.parameters]
         outcome = stepper(name, kind, ranks)(window.micro_batches, 1, 10)
         content[f"{name} {kind} {rows} {micro}"] = {

@@ -25,7 +25,7 @@ def cut(rows, size):
 
 def gradients(stepper, batches):
     stepper.optimizer.zero_grad()
-    loss, penalty = stepper.compute_gradients(batches)
+    loss, penalty, _ = stepper.compute_gradients(batches)
     return loss, penalty, [parameter.grad.clone() for parameter in stepper.parameters]
 
 

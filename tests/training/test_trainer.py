@@ -228,7 +228,7 @@ def test_parts_that_did_not_change_are_named(small, drive):
     for name in ("params", "param_names"):
         group[name], frozen[name] = group[name][:half], group[name][half:]
     stepper.optimizer.add_param_group(frozen)
-    assert drive(stepper, total=3).run().loop.unchanged == ["frozen/no_decay"]
+    assert drive(stepper, total=3).run().loop.unchanged_groups == ["frozen/no_decay"]
 
 
 @pytest.mark.parametrize(("rate", "unchanged"), [(1e-25, ["zeros"]), (1e-4, [])])
@@ -245,7 +245,7 @@ def test_a_group_that_starts_at_0_learns_more_than_rounding_errors(small, drive,
     stepper.optimizer.add_param_group(zeros)
     loop = drive(stepper, total=3).run().loop
     assert bias.any()
-    assert loop.unchanged == unchanged
+    assert loop.unchanged_groups == unchanged
 
 
 def test_answers_that_are_nan_are_never_the_best(small, drive, monkeypatch):

@@ -14,6 +14,7 @@ from bertft.training.callbacks.notebook import NotebookView
 from bertft.training.callbacks.progress import ProgressView
 from bertft.training.callbacks.trackers import Tracker, build_trackers
 from bertft.training.events import Callback, Event
+from bertft.utils.messages import add_location
 from bertft.utils.notebook import is_notebook
 
 __all__ = ["RunCallbacks", "suppress_errors"]
@@ -54,7 +55,8 @@ class RunCallbacks:
         with ExitStack() as stack:
             self._metrics = stack.enter_context(MetricsFile(*paths, trainer.log_every))
             if self._state:
-                self._metrics.load_state_dict(self._state["metrics"])
+                with add_location(run_folder.checkpoints_dir):
+                    self._metrics.load_state_dict(self._state["metrics"])
             log = stack.enter_context(LogFile(run_folder.log_path))
             progress: NotebookView | ProgressView
             if is_notebook() and not self._config.quiet:
@@ -64,8 +66,8 @@ class RunCallbacks:
             stack.enter_context(progress)
             self._callbacks = [
                 self._metrics,
-                suppress_errors(log, warn),
-                suppress_errors(progress, log.write_line),
+                suppress_errors(log, run_folder.log_path.name, warn),
+                suppress_errors(progress, "the progress display", log.write_line),
             ]
 
             def log_and_warn(text: str) -> None:
@@ -73,7 +75,7 @@ class RunCallbacks:
                 warn(text)
 
             for tracker in build_trackers(trainer.trackers, run_folder.path, self._config):
-                self._callbacks.append(suppress_errors(tracker, log_and_warn))
+                self._callbacks.append(suppress_errors(tracker, tracker.name, log_and_warn))
                 stack.callback(_close_tracker, tracker, warn)
             self._stack = stack.pop_all()
         return self
@@ -100,8 +102,11 @@ def _close_tracker(tracker: Tracker, warn: Callable[[str], None]) -> None:
         warn(f"{tracker.name} could not be closed ({type(error).__name__}: {error})")
 
 
-def suppress_errors(callback: Callback, warn: Callable[[str], object]) -> Callback:
-    """Wrap ``callback`` so that its first error disables it and is passed to ``warn``."""
+def suppress_errors(callback: Callback, name: str, warn: Callable[[str], object]) -> Callback:
+    """Wrap ``callback`` so that its first error disables it.
+
+    ``warn`` is called with a message about the error, which starts with ``name``.
+    """
     failed = False
 
     def call(event: Event) -> None:
@@ -112,10 +117,9 @@ def suppress_errors(callback: Callback, warn: Callable[[str], object]) -> Callba
             callback(event)
         except Exception as error:
             failed = True
-            name = getattr(callback, "__name__", type(callback).__name__)
             warn(
-                f"{name} failed at step {event.step} and is switched off; training continues "
-                f"({type(error).__name__}: {error})"
+                f"{name} failed at step {event.step} and is disabled; training continues"
+                f" ({type(error).__name__}: {error})"
             )
 
     return call

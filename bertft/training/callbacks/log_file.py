@@ -62,7 +62,7 @@ def describe_event(event: Event) -> str | None:
         case Finished():
             if event.reason == "done":
                 return f"done after {step} steps"
-            return f"stopped after {step} steps: {event.reason}"
+            return f"stopped early after {step} steps: no improvement (trainer.patience)"
         case Interrupted():
             return f"interrupted by {signal.Signals(event.signum).name} after step {step}"
     return None

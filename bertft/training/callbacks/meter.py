@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from bertft.training.events import Evaluated, Event, Started, StepCompleted
+from bertft.training.events import Evaluated, Event, Finished, Started, StepCompleted
 from bertft.training.memory import memory_in_use
 from bertft.utils.numbers import (
     format_bytes,
@@ -82,6 +82,7 @@ class ProgressMeter:
         self._started_at = self._estimated_at = clock()
         self._steps_seen, self._seconds_in_steps = 0, 0.0
         self._estimated_seconds_left: float | None = None
+        self._is_finished = False
 
     def __call__(self, event: Event) -> None:
         match event:
@@ -105,6 +106,7 @@ class ProgressMeter:
                 self._estimate_time_left()
             case _:
                 self.step = max(self.step, event.step)
+                self._is_finished = isinstance(event, Finished)
 
     @property
     def elapsed(self) -> float:
@@ -117,6 +119,15 @@ class ProgressMeter:
         if self._estimated_seconds_left is None:
             return None
         return max(0.0, self._estimated_seconds_left - (self._clock() - self._estimated_at))
+
+    @property
+    def time_text(self) -> str:
+        """The remaining time; without an estimate the elapsed time, at the end the total time."""
+        if self._is_finished or (self.total and self.step >= self.total):
+            return f"{format_clock(self.elapsed)} total"
+        if self.seconds_left is None:
+            return f"{format_clock(self.elapsed)} elapsed"
+        return f"{format_clock(self.seconds_left)} left"
 
     def items(self) -> list[StatusItem]:
         """The items to display, the most important first, the metrics of the components last."""

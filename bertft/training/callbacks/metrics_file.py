@@ -160,18 +160,9 @@ class MetricsFile:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what ``state_dict`` returned. Raises DataError for any other content."""
-        known_entries = asdict(_StepSummary())
-        for name in (*known_entries, *state):
-            known = known_entries.get(name)
-            value = state.get(name, known)
-            numbers = (int,) if isinstance(known, int) else (int, float, type(None))
-            fits = name in known_entries and type(value) in (
-                (dict,) if isinstance(known, dict) else numbers
-            )
-            out_of_range = (
-                isinstance(known, int) and isinstance(value, int) and not 0 <= value < 1 << 62
-            )
-            if not fits or out_of_range:
+        defaults = asdict(_StepSummary())
+        for name, value in state.items():
+            if name not in defaults or not _is_like(value, defaults[name]):
                 raise DataError(
                     f"the training state does not fit the run (invalid value for {name!r})",
                     hint="The checkpoint may be damaged: remove it to resume from an earlier one",
@@ -235,6 +226,13 @@ class MetricsFile:
         for file in (self._metrics, self._timings):
             file.flush()
             os.fsync(file.fileno())
+
+
+def _is_like(value: Any, default: Any) -> bool:
+    """Whether ``value`` has the type of ``default``; a sum may also be None (NaN in JSON)."""
+    if isinstance(default, int):
+        return type(value) is int and 0 <= value < 1 << 62
+    return type(value) in ((dict,) if isinstance(default, dict) else (int, float, type(None)))
 
 
 def _write_json_line(file: BinaryIO, line: dict[str, Any]) -> None:

@@ -7,20 +7,16 @@ step  epoch  accuracy  loss  f1_macro       one row per evaluation, the best one
 
 from __future__ import annotations
 
+import contextlib
 import html
 import time
 from collections.abc import Callable
 
 from bertft.training.callbacks.log_file import describe_event
 from bertft.training.callbacks.meter import ProgressMeter
-from bertft.training.events import Checkpointed, Evaluated, Event, Finished, Started, StepCompleted
+from bertft.training.events import Checkpointed, Evaluated, Event, Started, StepCompleted
 from bertft.utils.notebook import display_html
-from bertft.utils.numbers import (
-    format_clock,
-    format_count,
-    format_score,
-    split_metric_groups,
-)
+from bertft.utils.numbers import format_count, format_score, split_metric_groups
 
 __all__ = ["NotebookView"]
 
@@ -29,9 +25,10 @@ _MAX_NOTES = 20  # skipped steps, for example
 
 
 class NotebookView:
-    """A callback and context manager; ``best`` is the value of the best earlier evaluation.
+    """A callback and context manager.
 
     Args:
+        best: Value of the best evaluation of a resumed run.
         display: Shows HTML and returns a function that replaces it; None: that of IPython.
         clock: Returns the time in seconds.
     """
@@ -48,14 +45,14 @@ class NotebookView:
         self._updated_at = 0.0
         self._evaluations: list[Evaluated] = []
         self._notes: list[str] = []
-        self._is_finished = False
 
     def __enter__(self) -> NotebookView:
         self._update = self._display(self.html())
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._show()
+        with contextlib.suppress(Exception):  # the display must not end a finished run
+            self._show()
         self._update = None
 
     def __call__(self, event: Event) -> None:
@@ -69,7 +66,6 @@ class NotebookView:
         if isinstance(event, Evaluated):
             self._evaluations.append(event)
         else:
-            self._is_finished = isinstance(event, Finished)
             self._notes = [*self._notes, describe_event(event) or ""][-_MAX_NOTES:]
         self._show()
 
@@ -77,17 +73,12 @@ class NotebookView:
         """The whole display."""
         meter = self._meter
         total = max(1, meter.total)
-        left = meter.seconds_left
-        if self._is_finished or left is None:
-            clock = f"{format_clock(meter.elapsed)} elapsed"
-        else:
-            clock = f"{format_clock(left)} left"
         steps = f"{format_count(meter.step)}/{format_count(meter.total)} steps"
         status = " · ".join(html.escape(str(item)) for item in meter.items())
         notes = "".join(f"<div>{html.escape(note)}</div>" for note in self._notes)
         return (
             f'<progress value="{meter.step}" max="{total}" style="width: 300px"></progress>'
-            f" {steps}, {clock}<div><small>{status}</small></div>"
+            f" {steps}, {meter.time_text}<div><small>{status}</small></div>"
             f"{_evaluation_table(self._evaluations)}{notes}"
         )
 

@@ -33,7 +33,7 @@ from bertft.training.events import (
     StepCompleted,
     StepSkipped,
 )
-from bertft.utils.numbers import format_clock, format_count
+from bertft.utils.numbers import format_count
 
 __all__ = ["ProgressView", "stderr_console"]
 
@@ -128,7 +128,7 @@ class _StderrConsole(Console):
 
 
 class _LiveBlock(Progress):
-    """A progress bar with items below it. The width of an item never shrinks: nothing jumps."""
+    """A progress bar with items below it. Items never become narrower, so that they do not move."""
 
     def __init__(self, meter: ProgressMeter, console: Console) -> None:
         self._meter, self._terminal = meter, console
@@ -154,7 +154,7 @@ class _LiveBlock(Progress):
                 completed=meter.step,
                 total=max(1, meter.total),
                 steps=steps.rjust(2 * len(total) + 1),
-                time=_time_text(meter),
+                time=meter.time_text,
             )
         width = max(1, self._terminal.width - _RIGHT_MARGIN)
         yield Constrain(self.make_tasks_table(self.tasks), width)
@@ -165,15 +165,6 @@ class _LiveBlock(Progress):
             item_text.pad_right(self._widths[item_key] - item_text.cell_len)
             item_texts.append(item_text)
         yield from _pack_texts(item_texts, width, _MAX_ITEM_LINES, _ITEM_GAP)
-
-
-def _time_text(meter: ProgressMeter) -> str:
-    """The remaining time; without an estimate, or at the end, the elapsed time."""
-    if meter.total and meter.step >= meter.total:
-        return f"{format_clock(meter.elapsed)} total"
-    if meter.seconds_left is None:
-        return f"{format_clock(meter.elapsed)} elapsed"
-    return f"{format_clock(meter.seconds_left)} left"
 
 
 def _item_text(item: StatusItem) -> Text:

@@ -81,7 +81,6 @@ class Tracker(ABC):
     ) -> None:
         self.run, self.folder, self.settings, self.log_every = run, folder, settings, log_every
         self._is_open, self._finished, self._total_steps = False, False, 0
-        self.__name__ = self.name  # used in warnings
 
     def __call__(self, event: Event) -> None:
         if isinstance(event, Started):

@@ -14,12 +14,12 @@ def test_the_first_error_is_told_and_the_listener_hears_no_more():
         if event.step == 2:
             raise OSError("no terminal")
 
-    hear = suppress_errors(drawing, content.append)
+    hear = suppress_errors(drawing, "the display", content.append)
     for step in (1, 2, 3):
         hear(Finished(step, "done"))
     assert heard == [1, 2]
     assert content == [
-        "drawing failed at step 2 and is switched off; training continues (OSError: no terminal)"
+        "the display failed at step 2 and is disabled; training continues (OSError: no terminal)"
     ]
 
 
@@ -28,4 +28,4 @@ def test_a_signal_still_ends_the_run():
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        suppress_errors(interrupted, print)(Finished(1, "done"))
+        suppress_errors(interrupted, "the display", print)(Finished(1, "done"))

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from bertft.training.callbacks.meter import ProgressMeter
-from bertft.training.events import Started
+from bertft.training.events import Finished, Started
 from bertft.training.memory import memory_in_use
 
 
@@ -68,3 +68,12 @@ def test_memory_grows_with_what_is_held():
     block = bytearray(80_000_000)
     block[::4096] = b"x" * len(block[::4096])
     assert memory_in_use() - before > 60_000_000
+
+
+def test_the_time_of_a_run_that_stops_early(meter, a_step):
+    meter(Started(0, 100, 10, 320))
+    assert meter.time_text.endswith("elapsed")
+    meter(a_step(1))
+    assert meter.time_text.endswith("left")
+    meter(Finished(1, "patience"))
+    assert meter.time_text.endswith("total")

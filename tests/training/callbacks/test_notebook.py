@@ -60,7 +60,7 @@ def test_one_output_is_updated_twice_a_second(shown):
 def test_the_time_left_and_the_status(shown):
     middle = next(text for text in shown if 'value="500"' in text)
     assert "500/1,000 steps, 0:05 left" in middle and "loss 0.5000" in middle
-    assert "0:10 elapsed" in shown[-1]
+    assert "0:10 total" in shown[-1]
 
 
 def test_evaluations_are_a_table_with_the_best_in_bold(shown):
@@ -81,3 +81,11 @@ def test_only_a_kernel_is_a_notebook(monkeypatch):
         module = types.SimpleNamespace(get_ipython=lambda shell=shell: shell)
         monkeypatch.setitem(sys.modules, "IPython", module)
         assert is_notebook() is expected
+
+
+def test_a_display_that_fails_at_the_end_does_not_end_the_run():
+    def replace(text):
+        raise ConnectionError("the kernel is gone")
+
+    with NotebookView(display=lambda text: replace):
+        pass

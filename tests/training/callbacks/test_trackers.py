@@ -53,7 +53,7 @@ def test_a_run_builds_the_trackers_of_its_setting(tmp_path):
     config = TrainConfig(trainer=TrainerConfig(log_every=3))
     built = build_trackers(list(TRACKERS), tmp_path, config)
     assert [type(tracker) for tracker in built] == [TRACKER_CLASSES[name] for name in TRACKERS]
-    assert [tracker.__name__ for tracker in built] == list(TRACKERS)
+    assert [tracker.name for tracker in built] == list(TRACKERS)
     assert built[0].folder == tmp_path / "tracking" / "mlflow" and built[0].log_every == 3
 
 
@@ -104,19 +104,19 @@ def test_one_that_fails_in_the_middle_is_switched_off(events, tmp_path):
 
     content = []
     heard = Broken(tmp_path, tmp_path / "t", SETTINGS, 5)
-    hear = suppress_errors(heard, content.append)
+    hear = suppress_errors(heard, heard.name, content.append)
     for event in events():
         hear(event)
     heard.close()
     (warning,) = content
-    assert "failed at step 10 and is switched off; training continues" in warning
+    assert "failed at step 10 and is disabled; training continues" in warning
     assert heard.told[-1] == ("end", False)
 
 
 def test_a_folder_that_cannot_be_made_is_the_tracker_s_own_trouble(events, tmp_path):
     (tmp_path / "tracking").touch()
     content = []
-    hear = suppress_errors(noted(tmp_path), content.append)
+    hear = suppress_errors(noted(tmp_path), "noted", content.append)
     for event in events():
         hear(event)
     assert len(content) == 1
