@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 __all__ = [
-    "OWN_COPY",
+    "STORED_IN_RUN",
     "check_base_folder",
     "commit_base",
     "describe_base",
@@ -68,7 +68,7 @@ __all__ = [
     "write_tokenizer_files",
 ]
 
-OWN_COPY = "run"  # the kind of a source that is stored in the run folder
+STORED_IN_RUN = "run"  # the kind of a source whose files are in the run folder
 
 # Files of a checkpoint or of a stored base that are not the tokenizer's.
 _OTHER_FILES = frozenset(
@@ -133,12 +133,12 @@ def materialize_base(
         write_tokenizer_files(folder, tokenizer_files)
         fsync_tree(folder)
         write_files_json(folder)
-    return ModelSource(name, OWN_COPY, str(folder))
+    return ModelSource(name, STORED_IN_RUN, str(folder))
 
 
 def commit_base(source: ModelSource, run: RunFolder) -> ModelSource:
     """Move what ``materialize_base`` wrote to its final path; other sources are unchanged."""
-    if source.kind != OWN_COPY:
+    if source.kind != STORED_IN_RUN:
         return source
     with convert_write_errors(run.base_dir):
         if os.path.lexists(run.base_dir):
@@ -164,7 +164,7 @@ def describe_base(source: ModelSource) -> dict[str, Any]:
     """The manifest entry: name, kind, location, revision, sha256 of weights and config.json."""
     folder = local_model_folder(source)
     digest = weights_digest(folder) if folder is not None else None
-    location = source.load if source.kind != OWN_COPY else "base"
+    location = source.load if source.kind != STORED_IN_RUN else "base"
     description = replace(source, load=location).describe()
     return {**description, "sha256": digest, "config_sha256": _config_sha256(folder)}
 
@@ -184,19 +184,19 @@ def find_recorded_base(manifest: Manifest, run: RunFolder) -> ModelSource:
     """
     try:
         entry = dict(manifest["base"])
-        digest, config = entry.pop("sha256"), entry.pop("config_sha256", None)
+        digest, config_digest = entry.pop("sha256"), entry.pop("config_sha256", None)
         source = ModelSource(**entry)
         required_texts = (source.name, source.kind, source.load)
-        optional_texts = (source.revision, digest, config)
+        optional_texts = (source.revision, digest, config_digest)
         if not all(isinstance(text, str) for text in required_texts) or not all(
             text is None or isinstance(text, str) for text in optional_texts
         ):
             raise TypeError("expected text")
-        if source.kind not in (OWN_COPY, "folder", "package", "hub"):
+        if source.kind not in (STORED_IN_RUN, "folder", "package", "hub"):
             raise ValueError(f"unknown kind {source.kind!r}")
     except (KeyError, TypeError, ValueError) as error:
         raise _invalid_base_entry(run, error) from error
-    if source.kind == OWN_COPY:
+    if source.kind == STORED_IN_RUN:
         source = replace(source, load=str(run.base_dir))
     elif source.kind == "package":  # the environment may have moved
         source = find_model_source(source.name)
@@ -209,7 +209,7 @@ def find_recorded_base(manifest: Manifest, run: RunFolder) -> ModelSource:
         raise UsageError(
             f"the base {source.name} of the run is missing",
             where=str(folder),
-            hint="Restore the folder",
+            hint="Restore the folder from a copy",
         )
     if folder is not None and source.kind != "package":
         check_model_folder(folder)
@@ -222,7 +222,7 @@ def find_recorded_base(manifest: Manifest, run: RunFolder) -> ModelSource:
                 where=str(folder),
                 hint="Restore the weights that the run was trained with",
             )
-    if config is not None and _config_sha256(folder) not in (None, config):
+    if config_digest is not None and _config_sha256(folder) not in (None, config_digest):
         raise UsageError(
             f"the config.json of the base {source.name} has changed since the run was started",
             where=str(folder),

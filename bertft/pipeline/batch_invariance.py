@@ -76,7 +76,9 @@ def check_batch_invariance(model: Any, tokenizer: Any, level: str, pairs: bool) 
             raise _unsupported_error(model_type, "cannot be run by bertft", error) from error
     scale = reference.abs().max().clamp(min=1e-12)
     if (unbatched - reference).abs().max() > _TOLERANCE * scale:
-        raise _unsupported_error(model_type, "gives different outputs here and in transformers")
+        raise _unsupported_error(
+            model_type, "gives different outputs in bertft and in transformers"
+        )
     if (batched - reference).abs().max() > _TOLERANCE * scale:
         raise _unsupported_error(
             model_type, "gives different outputs for a row alone and for the same row in a batch"
@@ -99,10 +101,10 @@ TokenizedRow = tuple[Tensor, Tensor | None]  # ids and token types
 def _encode_rows(tokenizer: Any, pairs: bool, longest: int) -> list[TokenizedRow]:
     texts = [" ".join((_TEXT * 3).split()[:count]) for count in _LENGTHS]
     encoded = encode_texts(tokenizer, texts, texts[::-1] if pairs else None, longest)
-    types = encoded.get("token_type_ids", [None] * len(texts))
+    types_by_row = encoded.get("token_type_ids", [None] * len(texts))
     return [
-        (torch.from_numpy(ids).long(), None if kinds is None else torch.from_numpy(kinds).long())
-        for ids, kinds in zip(encoded["input_ids"], types, strict=True)
+        (torch.from_numpy(ids).long(), None if types is None else torch.from_numpy(types).long())
+        for ids, types in zip(encoded["input_ids"], types_by_row, strict=True)
     ]
 
 
@@ -123,11 +125,11 @@ def _reference_logits(model: Any, row: TokenizedRow, level: str) -> Tensor:
 
 
 def _make_batch(rows: list[TokenizedRow]) -> Batch:
-    types = [kinds for _, kinds in rows if kinds is not None]
+    token_types = [types for _, types in rows if types is not None]
     return Batch(
         input_ids=torch.cat([ids for ids, _ in rows]),
         lengths=torch.tensor([len(ids) for ids, _ in rows]),
-        token_type_ids=torch.cat(types) if types else None,
+        token_type_ids=torch.cat(token_types) if token_types else None,
         labels={},
         feature_indices=np.arange(len(rows)),
     )

@@ -28,6 +28,7 @@ from bertft.tasks.shared.calibration import CALIBRATION_BINS
 from bertft.training.distributed import DistributedContext
 from bertft.training.evaluate import evaluation_transform, predict_logits
 from bertft.utils.messages import invalid_entry
+from bertft.utils.safe_files import DAMAGED_FILE_HINT
 
 __all__ = [
     "apply_calibration",
@@ -102,7 +103,7 @@ def _fit(
         temperature = task.best_temperature(logits, table)
         if temperature is None:
             warn(
-                "no temperature minimizes the validation loss: all predictions are right, or none"
+                "no temperature minimizes the validation loss: all predictions are correct, or none"
                 " is better than chance. The temperature stays 1"
             )
         scaled = _divide_by_temperature(logits, temperature)
@@ -152,7 +153,11 @@ def read_calibration(run: RunFolder, step: int | None = None) -> Calibration | N
         return None
     calibration = read_metrics_json(run.metrics_path).get("calibration")
     if calibration is not None and not _is_calibration(calibration):
-        raise DataError(invalid_entry("calibration", calibration), where=str(run.metrics_path))
+        raise DataError(
+            invalid_entry("calibration", calibration),
+            where=str(run.metrics_path),
+            hint=DAMAGED_FILE_HINT,
+        )
     run.verify_seal(run.metrics_path)  # predictions depend on this entry, also on its absence
     return calibration if calibration is not None and step in (None, calibration["step"]) else None
 

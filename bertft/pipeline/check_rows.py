@@ -90,7 +90,7 @@ def sample_check_rows(task: str) -> Rows:
     """Return the same ``CHECK_ROW_COUNT`` rows of a bundled sample for each model of ``task``."""
     sample, columns = TASKS[task].sample
     text = list(columns) if isinstance(columns, tuple) else columns
-    data = DataConfig(name="made", source="sample", sample=sample, task=task, text=text)
+    data = DataConfig(name=sample, source="sample", sample=sample, task=task, text=text)
     rows = load_sample_inputs(data, "validation")
     return Rows(_evenly_spaced(rows), BadRows(rows.source))
 

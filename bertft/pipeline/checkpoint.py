@@ -25,7 +25,8 @@ from bertft.pipeline.task_model import TaskModel
 from bertft.runs.manifest import Manifest
 from bertft.runs.tensor_files import flatten_state, read_tensors, unflatten_state, write_tensors
 from bertft.utils.atomic_io import atomic_write_json
-from bertft.utils.safe_files import read_json_object
+from bertft.utils.messages import add_location
+from bertft.utils.safe_files import DAMAGED_FILE_HINT, read_json_object
 
 __all__ = [
     "CheckpointInfo",
@@ -109,12 +110,16 @@ def read_trained_weights(folder: Path) -> dict[str, Tensor]:
     weights = read_tensors(folder / _WEIGHTS)
     non_finite = first_non_finite(weights)
     if non_finite is not None:
-        raise DataError(f"{non_finite} is not finite", where=str(folder / _WEIGHTS))
+        raise DataError(
+            f"{non_finite} is not finite", where=str(folder / _WEIGHTS), hint=DAMAGED_FILE_HINT
+        )
     return weights
 
 
 def read_training_state(folder: Path) -> dict[str, Any]:
     """The training state (see ``bertft.training.checkpoint_state``)."""
-    state = unflatten_state(read_tensors(folder / _STATE), read_json_object(folder / _STRUCTURE))
+    tensors, structure = read_tensors(folder / _STATE), read_json_object(folder / _STRUCTURE)
+    with add_location(folder):
+        state = unflatten_state(tensors, structure)
     assert isinstance(state, dict)
     return state

@@ -56,6 +56,8 @@ if TYPE_CHECKING:
 
 __all__ = ["BaseModel", "RunData", "build_data"]
 
+_NEW_RUN_HINT = "To train with other rows, start a new run"
+
 
 @dataclass(frozen=True)
 class BaseModel:
@@ -163,7 +165,7 @@ def _load_rows(context: RunContext) -> Splits:
         data = recorded_data(data, manifest)
     if context.read_only:
         context.log(describe_sources(data))
-    hint = None if context.read_only else "To train with other rows, start a new run"
+    hint = None if context.read_only else _NEW_RUN_HINT
     with nullcontext() if manifest is None else hide_recorded_content(data, hint=hint):
         # The names of an existing run do not change.
         splits = load_splits(
@@ -172,9 +174,7 @@ def _load_rows(context: RunContext) -> Splits:
         if data.unlabelled is not None:
             splits.unlabelled = load_unlabelled(data.unlabelled, data)
     if manifest is not None:
-        check_recorded_rows(
-            splits, manifest, data, hint="To train with other rows, start a new run"
-        )
+        check_recorded_rows(splits, manifest, data, hint=_NEW_RUN_HINT)
     return splits
 
 
@@ -234,7 +234,11 @@ def _load_tokenizer(
     """
     settings = context.config.model
     stored: Path | None = context.checkpoint
-    if stored is None and recorded_base is not None and recorded_base.kind == base_model.OWN_COPY:
+    if (
+        stored is None
+        and recorded_base is not None
+        and recorded_base.kind == base_model.STORED_IN_RUN
+    ):
         stored = context.run_folder.base_dir
     if stored is not None:
         tokenizer = load_tokenizer(replace(settings, tokenizer=str(stored)), use_file_class=True)

@@ -115,7 +115,7 @@ class HeadSettings:
     def _check_order(self, model_labels: list[str], names: list[str]) -> None:
         """Raise UsageError if ``names`` are the model's names in another order.
 
-        Not for ``data.labels``, which is in the order of the numbers in files.
+        It does not apply to ``data.labels``, which is in the order of the numbers in files.
         """
         configured, recorded = (
             [name if (number := class_name_as_number(name)) is None else number for name in labels]

@@ -60,7 +60,7 @@ class LoadedModel:
         return self.run is None and is_adapter_folder(self.folder)
 
     @property
-    def unnamed_tags(self) -> str:
+    def unnamed_tags_message(self) -> str:
         """A message if the head predicts tags that the folder does not name; otherwise empty."""
         if self.task_model.task.level != "token" or not are_placeholder_names(
             self.info.labels or []
@@ -98,7 +98,7 @@ class LoadedModel:
         )
 
     @property
-    def answer_settings(self) -> dict[str, Any]:
+    def prediction_settings(self) -> dict[str, Any]:
         """The settings of ``data`` that predictions depend on."""
         return {name: getattr(self.data, name) for name in self.task_model.task.prediction_settings}
 
@@ -123,7 +123,11 @@ def make_loaded_model(
     """
     name = first_non_finite_parameter(task_model.model)
     if name is not None:
-        raise DataError(f"{name} is not finite", where=str(folder))
+        raise DataError(
+            f"{name} is not finite: all predictions would be NaN",
+            where=str(folder),
+            hint="Restore the folder from a copy, or train the model again",
+        )
     task_model.model.eval()
     longest = task_model.max_input_length
     if data.max_length is None and max_length is not None and max_length > longest:

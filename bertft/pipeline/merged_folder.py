@@ -23,6 +23,7 @@ from bertft.pipeline.model_info import INFO_FILE
 from bertft.runs.tensor_files import read_tensors, write_tensors
 from bertft.tasks.task import Threshold
 from bertft.utils.atomic_io import atomic_write_json
+from bertft.utils.safe_files import DAMAGED_FILE_HINT
 
 __all__ = [
     "THRESHOLD_KEY",
@@ -40,7 +41,7 @@ def write_merged_info(
     max_length: int,
     prefix: PrefixConfig | None,
     model: Any,
-    answer_settings: Mapping[str, Any] | None = None,
+    prediction_settings: Mapping[str, Any] | None = None,
     task: str | None = None,
 ) -> None:
     """Write bertft.json and, if there is a prefix, its vectors from ``model``."""
@@ -48,7 +49,7 @@ def write_merged_info(
     content: dict[str, Any] = {} if task is None else {"task": task}
     content |= {
         "max_length": max_length,
-        "answering": dict(answer_settings or {}),
+        "answering": dict(prediction_settings or {}),
         "prefix": settings,
     }
     atomic_write_json(folder / INFO_FILE, content)
@@ -71,7 +72,9 @@ def load_prefix_weights(folder: Path, model: Any) -> None:
         name: t.shape for name, t in prefix_tensors.items()
     }:
         raise DataError(
-            "does not match the prefix in bertft.json", where=str(folder / _PREFIX_FILE)
+            "does not match the prefix in bertft.json",
+            where=str(folder / _PREFIX_FILE),
+            hint=DAMAGED_FILE_HINT,
         )
     with torch.no_grad():
         for name, tensor in prefix_tensors.items():

@@ -20,7 +20,7 @@ from bertft.config.values import check_answer_settings, check_recorded_settings
 from bertft.errors import DataError
 from bertft.tasks.task import Threshold
 from bertft.utils.messages import invalid_entry, shorten
-from bertft.utils.safe_files import read_json_object
+from bertft.utils.safe_files import DAMAGED_FILE_HINT, read_json_object
 
 __all__ = ["INFO_FILE", "ModelInfo", "is_threshold", "parse_threshold", "read_model_info"]
 
@@ -36,7 +36,7 @@ class ModelInfo:
         labels: names of the classes, in the order of the outputs.
         max_length: maximum length of an input in tokens, special ones included.
         step: optimizer steps that a checkpoint was trained for.
-        answer_settings: settings of ``data`` that predictions depend on.
+        prediction_settings: settings of ``data`` that predictions depend on.
         prefix: settings of the prefix that is stored next to a merged model.
         threshold: the tuned decision threshold of an adapter.
     """
@@ -45,7 +45,7 @@ class ModelInfo:
     labels: list[str] | None = None
     max_length: int | None = None
     step: int | None = None
-    answer_settings: dict[str, Any] = field(default_factory=dict)
+    prediction_settings: dict[str, Any] = field(default_factory=dict)
     prefix: PrefixConfig | None = None
     threshold: Threshold | None = None
 
@@ -65,29 +65,31 @@ def read_model_info(folder: Path, required: Collection[str] = ()) -> ModelInfo:
     content = read_json_object(file)
     for name in ("max_length", *required):  # every version of bertft records max_length
         if name not in content:
-            raise DataError(f"has no {name!r}", where=str(file))
+            raise DataError(f"has no {name!r}", where=str(file), hint=DAMAGED_FILE_HINT)
     if unknown := content.keys() - _ENTRIES:  # of a later version: it may change predictions
         raise DataError(f"unknown entry {shorten(repr(min(unknown)))}", where=str(file))
     for name, is_valid in _VALIDATORS.items():
         value = content.get(name)
         if not is_valid(value) and (value is not None or name in required):
-            raise DataError(invalid_entry(name, value), where=str(file))
+            raise DataError(invalid_entry(name, value), where=str(file), hint=DAMAGED_FILE_HINT)
     task = content.get("task")
     if task is not None and task not in TASKS:
         TASKS.raise_missing(shorten(task), "task", str(file))
     try:
-        answer_settings = check_answer_settings(content.get("answering"))
+        prediction_settings = check_answer_settings(content.get("answering"))
         prefix = content.get("prefix")
         if prefix is not None:
             prefix = PrefixConfig(**check_recorded_settings("method.prefix", prefix))
     except ValueError as error:
-        raise DataError(f"has invalid content ({error})", where=str(file)) from None
+        raise DataError(
+            f"has invalid content ({error})", where=str(file), hint=DAMAGED_FILE_HINT
+        ) from None
     return ModelInfo(
         task,
         content.get("labels"),
         content["max_length"],
         content.get("step"),
-        answer_settings,
+        prediction_settings,
         prefix,
         parse_threshold(content.get("threshold"), str(file)),
     )

@@ -1,6 +1,6 @@
 """ONNX folders, as ``bertft export format=onnx`` writes them: run the graph in place of a model.
 
-The graph runs on the CPU in fp32. It has no weights that torch could change, so that only ``eval``,
+The graph runs on the CPU in fp32. Its weights are not torch tensors, so that only ``eval``,
 ``predict`` and ``bertft.load`` support such a folder.
 """
 
@@ -111,10 +111,10 @@ class OnnxRunner:
         lengths = batch.lengths.numpy()
         ends = np.cumsum(lengths)
         chunks = []
-        for first in range(0, len(lengths), _MAX_BATCH_ROWS):
-            chunk = slice(first, first + _MAX_BATCH_ROWS)
-            start, stop = int(ends[first] - lengths[first]), int(ends[chunk][-1])
-            logits = self._run(batch, lengths[chunk], slice(start, stop))
+        for first_row in range(0, len(lengths), _MAX_BATCH_ROWS):
+            rows = slice(first_row, first_row + _MAX_BATCH_ROWS)
+            start, stop = int(ends[first_row] - lengths[first_row]), int(ends[rows][-1])
+            logits = self._run(batch, lengths[rows], slice(start, stop))
             if batch.selected_tokens is not None:
                 selected = batch.selected_tokens.cpu().numpy()
                 logits = logits[selected[(selected >= start) & (selected < stop)] - start]

@@ -47,7 +47,7 @@ def open_adapter(
     tokenizer, info = adapter.tokenizer(), adapter.info
     name, labels = adapter.task_and_labels(tokenizer, head_settings)
     if data is None:
-        data = replace(DataConfig(name=folder.name, task=name), **info.answer_settings)
+        data = replace(DataConfig(name=folder.name, task=name), **info.prediction_settings)
     task = build_task(data, labels)
     task_model = _build_adapter_model(
         adapter, task, tokenizer, choose_precision(precision, resolve_device(device), "precision")
@@ -70,9 +70,10 @@ def _build_adapter_model(
     check_batch_invariance(model, tokenizer, task.level, task.reads_pairs)
     replace_dropout(model)
     peft_type = str(adapter.settings.get("peft_type"))
-    owner, target = readers_by_peft_type()[peft_type]
+    method, implementation = readers_by_peft_type()[peft_type]
     with adapter.adapter_errors():
-        component: MethodComponent = METHODS.load(owner, target)(adapter.settings, adapter.tensors)
+        from_peft = METHODS.load(method, implementation)
+        component: MethodComponent = from_peft(adapter.settings, adapter.tensors)
         component.attach(model)
         _copy_saved_modules(model, adapter.tensors)
     missing = sorted(set(loaded.new_parameters) - set(adapter.saved_shapes()))

@@ -53,7 +53,7 @@ from bertft.runs.metrics_json import read_metrics_json
 from bertft.runs.run_folder import RunFolder
 from bertft.tasks.shared.sequence_task import class_names_in_config
 from bertft.tasks.task import Threshold, build_task, detect_task
-from bertft.utils.messages import expand_home, suggest
+from bertft.utils.messages import add_location, expand_home, suggest
 from bertft.utils.safe_files import read_json_object
 from bertft.utils.status import show_status
 
@@ -132,16 +132,17 @@ def open_run(
     data = data or recorded_data(config.data, manifest)
     task = build_task(data, info.labels)
     torch.manual_seed(config.seed)
-    task_model = build_task_model(
-        source,
-        config.model,
-        build_components(config.method),
-        task,
-        tokenizer,
-        run_precision,
-        layout=manifest["layout"],
-        weights=read_trained_weights(folder),
-    )
+    with add_location(folder):
+        task_model = build_task_model(
+            source,
+            config.model,
+            build_components(config.method),
+            task,
+            tokenizer,
+            run_precision,
+            layout=manifest["layout"],
+            weights=read_trained_weights(folder),
+        )
     task_model.model.eval()
     calibration = read_calibration(run, info.step) if is_calibration_requested(config) else None
     if calibration is not None:
@@ -207,7 +208,7 @@ def open_folder(
     head_settings.check_task(name)
     labels = head_settings.class_names(stored_labels)
     if data is None:
-        data = replace(DataConfig(name=folder.name, task=name), **info.answer_settings)
+        data = replace(DataConfig(name=folder.name, task=name), **info.prediction_settings)
     settings = ModelConfig(name=folder.name, path=str(folder), trust_remote_code=trust_remote_code)
     tokenizer = load_tokenizer(settings)
     task = build_task(data, labels)

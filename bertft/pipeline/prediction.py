@@ -100,12 +100,14 @@ class RowPredictor:
 
     def accounting(self) -> dict[str, Any]:
         """Where the rows of the input went, as in ``Rows.accounting``."""
-        invalid = self._invalid_counts
+        invalid, left_out = self._invalid_counts, self._skip_rows
+        if self._errors.read:  # 0: the reader does not count
+            left_out = min(left_out, self._errors.read)
         return {
-            "read": self._skip_rows + self.count,
+            "read": left_out + self.count,
             "used": self.count - invalid.total(),
             "skipped": dict(invalid),
-            "unused": {"left out (skip_rows)": self._skip_rows},
+            "unused": {"left out (skip_rows)": left_out},
             "dropped": dict(self._errors.dropped),
             "blank_lines": self._errors.blank_lines,
         }
@@ -116,7 +118,10 @@ class RowPredictor:
         return self._invalid_counts
 
     def kept_types(self, types: Mapping[str, pa.DataType]) -> dict[str, pa.DataType]:
-        """``types`` of the kept columns by their keys in the output; text if a type is unknown."""
+        """Key in the output → type of a kept column; ``types`` has the types by column name.
+
+        The type of a column without an entry is text.
+        """
         return {
             key: types.get(name, pa.string())
             for key, name in zip(self._kept_keys, self._rows.kept, strict=True)

@@ -166,9 +166,9 @@ def load_split(
         UsageError: the split does not exist or has no labels.
         DataError: recorded rows have changed.
     """
-    if loaded.unnamed_tags:
+    if loaded.unnamed_tags_message:
         raise UsageError(
-            loaded.unnamed_tags,
+            loaded.unnamed_tags_message,
             where="data.labels",
             hint="Name them in the order of the outputs: data.labels=[O,B-PER,I-PER,...]",
         )

@@ -21,7 +21,7 @@ from bertft.methods import attach_components, trained_tensors
 from bertft.methods.base import NewModules
 from bertft.methods.component import MethodComponent
 from bertft.models.dropout import replace_dropout
-from bertft.models.head import align_head, brings_head
+from bertft.models.head import align_head, has_trained_head
 from bertft.models.loading import (
     LoadedEncoder,
     load_config,
@@ -178,7 +178,7 @@ def build_task_model(
     model = loaded.model
     check_batch_invariance(model, tokenizer, task.level, task.reads_pairs)
     head_note = ""
-    if base_config is not None and task.needs_labels and brings_head(loaded):
+    if base_config is not None and task.needs_labels and has_trained_head(loaded):
         head_note = _align_with_task(loaded, base_config(), task)
     replace_dropout(model)
     attach_components(components, model, loaded.new_parameters)

@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 __all__ = ["StudentData", "TeacherContext", "open_teacher", "prepare_teacher", "teacher_digest"]
 
 _SETTING = "method.distill.teacher"
-_VERSION = 1  # raise it whenever the same teacher gives other outputs for the same rows
+_VERSION = 1  # increase it when the outputs of a teacher for the same rows change
 
 
 @dataclass(frozen=True)
@@ -185,16 +185,20 @@ def prepare_teacher(
     needs_inner_states = compares_inner_states(settings)
     cache = student.cache if settings.cache == "disk" else None
     teacher_runner = _TeacherRunner(loaded, task, cache, log)
-    own_length = teacher_runner.own_feature_length(
+    teacher_length = teacher_runner.teacher_feature_length(
         student, token_aligned=needs_inner_states or task.level == "token"
     )
-    own_tables = None if own_length is None else _teacher_features(loaded, student, own_length)
-    tables, length = own_tables or features, own_length or student.max_length
+    teacher_tables = (
+        None if teacher_length is None else _teacher_features(loaded, student, teacher_length)
+    )
+    tables, length = teacher_tables or features, teacher_length or student.max_length
     is_online = needs_inner_states or settings.cache == "off" or not task.has_fixed_inputs
     teacher: Teacher
     if is_online:
-        own_table = None if own_tables is None else _join_unlabelled(own_tables, splits)
-        teacher = OnlineTeacher(loaded.task_model.runner, own_table, loaded.task_model.precision)
+        teacher_table = None if teacher_tables is None else _join_unlabelled(teacher_tables, splits)
+        teacher = OnlineTeacher(
+            loaded.task_model.runner, teacher_table, loaded.task_model.precision
+        )
     else:
         rows = [split for split in (splits.train, splits.unlabelled) if split is not None]
         train_table = _join_unlabelled(tables, splits)
@@ -248,7 +252,7 @@ class _TeacherRunner:
         self.machine = describe_hardware(loaded.task_model.precision.device)
         self.rows = self.batches = 0
 
-    def own_feature_length(self, student: StudentData, token_aligned: bool) -> int | None:
+    def teacher_feature_length(self, student: StudentData, token_aligned: bool) -> int | None:
         """The maximum length of the teacher's own features; None if it uses the student's.
 
         Args:
@@ -256,13 +260,13 @@ class _TeacherRunner:
                 the same features for both.
         """
         task_model = self.loaded.task_model
-        own_hash, student_hash = map(tokenizer_hash, (task_model.tokenizer, student.tokenizer))
+        teacher_hash, student_hash = map(tokenizer_hash, (task_model.tokenizer, student.tokenizer))
         longest = task_model.max_input_length
-        if own_hash == student_hash and student.max_length <= longest:
+        if teacher_hash == student_hash and student.max_length <= longest:
             return None
         if not token_aligned:
             return min(self.loaded.info.max_length, longest)
-        if own_hash != student_hash:
+        if teacher_hash != student_hash:
             raise UsageError(
                 f"the teacher's tokenizer is {_describe_tokenizer(task_model.tokenizer)}, the"
                 f" student's {_describe_tokenizer(student.tokenizer)}: their tokens do not"

@@ -26,10 +26,10 @@ from bertft.pipeline.checkpoint import (
 )
 from bertft.pipeline.manifest import build_manifest, hardware_changes
 from bertft.pipeline.run_context import RunContext
-from bertft.pipeline.task_model import load_trained_weights
+from bertft.pipeline.task_model import TaskModel, load_trained_weights
 from bertft.runs.checkpoints import CheckpointStore
 from bertft.runs.manifest import Manifest, read_manifest
-from bertft.runs.metrics_json import ParameterCounts, RunMetrics
+from bertft.runs.metrics_json import ParameterCounts, RunMetrics, TrainingResult
 from bertft.runs.tensor_files import flatten_state
 from bertft.training.callbacks import RunCallbacks
 from bertft.training.checkpoint_state import capture_state, restore_state
@@ -44,6 +44,7 @@ from bertft.utils.atomic_io import (
     convert_write_errors,
     remove_stale_temporaries,
 )
+from bertft.utils.messages import add_location
 from bertft.utils.status import show_status
 from bertft.utils.terminal import print_warning
 
@@ -115,10 +116,11 @@ class TrainingRun:
         run_folder, distributed = self.run_folder, self.distributed
         total_steps = self.optimization.schedule.total_steps
         if checkpoint is not None:
-            load_trained_weights(self.task_model.model, read_trained_weights(checkpoint))
-            self.state, self._callback_state = restore_state(
-                read_training_state(checkpoint), self.optimization.train_step, distributed
-            )
+            with add_location(checkpoint):
+                load_trained_weights(self.task_model.model, read_trained_weights(checkpoint))
+                self.state, self._callback_state = restore_state(
+                    read_training_state(checkpoint), self.optimization.train_step, distributed
+                )
             self._check_best_checkpoint()
             patience = self.config.trainer.patience
             out_of_patience = patience is not None and self.state.stale >= patience
@@ -156,7 +158,7 @@ class TrainingRun:
                 callbacks(event)
                 self._raise_if_interrupted(event)
         self.best_outputs = trainer.best_outputs
-        for name in trainer.unchanged:
+        for name in trainer.unchanged_groups:
             print_warning(
                 f"{name}: no weight changed by more than rounding errors in {self.state.step}"
                 " steps. Raise its learning rate"
@@ -203,7 +205,8 @@ class TrainingRun:
             checkpoint = self.distributed.broadcast_object(
                 lambda: self.checkpoints.find_checkpoint("best")
             )
-            load_trained_weights(task_model.model, read_trained_weights(checkpoint))
+            with add_location(checkpoint):
+                load_trained_weights(task_model.model, read_trained_weights(checkpoint))
             if is_calibration_requested(self.config):
                 calibration, validation_metrics, self.best_outputs = calibrate(
                     self.config,
@@ -241,30 +244,16 @@ class TrainingRun:
         [peak_bytes] = self.distributed.all_reduce_max(peak_bytes)
         if not self.distributed.is_main_process:
             return None
-        counts = task_model.count_parameters()
-        seconds = max(state.seconds, 1e-9)
         metrics: RunMetrics = {
             "best": {"metric": task_model.task.metric, "value": best, "step": state.best_step},
             "validation": validation_metrics,
             "test": test_metrics,
-            "train": {
-                "seconds": state.seconds,
-                "rows_per_second": state.rows / seconds,
-                "tokens_per_second": state.tokens / seconds,
-                "peak_memory_bytes": peak_bytes or None,
-                "steps": state.step,
-                "loss": state.loss_sum / max(1, state.applied_steps),
-            },
-            "parameters": ParameterCounts(
-                total=counts["total"],
-                trainable=counts["trainable"],
-                head=counts["head"],
-                method=counts["method"],
-                kept=counts["kept"],
-                exported=counts["exported"],
-            ),
+            "train": _training_result(state, peak_bytes),
+            "parameters": _parameter_counts(task_model),
         }
-        if task_model.task.metric_function is not None:  # its name does not tell its direction
+        if (
+            task_model.task.metric_function is not None
+        ):  # its direction does not follow from its name
             metrics["best"]["higher_is_better"] = task_model.task.higher_is_better
         if self.best_outputs is not None:
             findings = task_model.task.prediction_findings(
@@ -340,3 +329,27 @@ class TrainingRun:
                 where=f"step {event.step}",
                 hint=f"Resume with bertft train {shlex.quote(f'resume={self.run_folder.path}')}",
             )
+
+
+def _training_result(state: TrainerState, peak_bytes: int) -> TrainingResult:
+    seconds = max(state.seconds, 1e-9)
+    return {
+        "seconds": state.seconds,
+        "rows_per_second": state.rows / seconds,
+        "tokens_per_second": state.tokens / seconds,
+        "peak_memory_bytes": peak_bytes or None,
+        "steps": state.step,
+        "loss": state.loss_sum / max(1, state.applied_steps),
+    }
+
+
+def _parameter_counts(task_model: TaskModel) -> ParameterCounts:
+    counts = task_model.count_parameters()
+    return {
+        "total": counts["total"],
+        "trainable": counts["trainable"],
+        "head": counts["head"],
+        "method": counts["method"],
+        "kept": counts["kept"],
+        "exported": counts["exported"],
+    }

@@ -14,6 +14,7 @@ import contextlib
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +72,7 @@ def verify_files(run: RunFolder) -> Iterator[FileCheck]:
         )
     for log in (run.metrics_log_path, run.timings_log_path):
         if log.exists() or run.is_finished or CheckpointStore(run.checkpoints_dir).steps():
-            yield check_sealed(log, lambda log=log: _check_json_lines(log, run.is_finished))  # type: ignore[misc]
+            yield check_sealed(log, partial(_check_json_lines, log, run.is_finished))
     check_rows_digest = None if manifest is None else manifest.get("check_rows")
     if check_rows_digest is not None or run.check_rows_path.exists():
         yield _check_readable("check_rows.jsonl", lambda: _check_rows(run, check_rows_digest))
@@ -109,7 +110,7 @@ def _check_base(run: RunFolder, manifest: Manifest) -> FileCheck:
         source = base_model.find_recorded_base(manifest, run)
     except BertftError as error:
         return FileCheck("base", (error.what,))
-    if source.kind != base_model.OWN_COPY:
+    if source.kind != base_model.STORED_IN_RUN:
         is_local = local_model_folder(source) is not None
         return FileCheck(
             "base", note=source.load if is_local else f"{source.name} is not on this machine"

@@ -71,7 +71,7 @@ def ask(monkeypatch, capsys):
             precision=Precision("fp32", torch.device("cpu")),
         )  # fmt: skip
         facts = SimpleNamespace(max_length=24)
-        saved = SimpleNamespace(task_model=adapted, data=data, info=facts, unnamed_tags="")
+        saved = SimpleNamespace(task_model=adapted, data=data, info=facts, unnamed_tags_message="")
         monkeypatch.setattr(predict, "open_from_settings", lambda *_, **__: saved)
         content = "".join(json.dumps(row) + "\n" for row in rows).encode()
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))

@@ -401,8 +401,8 @@ def test_what_is_written_gives_the_same_logits_in_peft_and_here(
     assert again.info == replace(saved.info, step=0)
     np.testing.assert_allclose(ours(again), expected, atol=1e-5)
     if kind == "QUESTION_ANS":
-        assert again.answer_settings == {
-            **saved.answer_settings,
+        assert again.prediction_settings == {
+            **saved.prediction_settings,
             "stride": 17,
             "max_answer_length": 9,
         }

@@ -69,7 +69,7 @@ def test_a_folder_is_taken_where_it_lies(run, tmp_path):
 def test_a_copy_is_prepared_beside_its_place_and_then_put_there(run, tmp_path):
     other = begin(tmp_path / "other run")
     source = materialize(run, other, Model(2.0))
-    assert (source.name, source.kind) == (str(other), base_model.OWN_COPY)
+    assert (source.name, source.kind) == (str(other), base_model.STORED_IN_RUN)
     assert not run.base_dir.exists() and (run.path / f".base.tmp-{os.getpid()}").is_dir()
     remaining = base_model.commit_base(source, run)
     assert remaining.load == str(run.base_dir) and (run.base_dir / "model.safetensors").is_file()

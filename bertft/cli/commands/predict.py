@@ -58,10 +58,9 @@ def run(config: PredictConfig, _: Path) -> None:
             progress.print_line(_TERMINAL_HINT)
         progress.start_phase("loading the model", has_bar=False)  # it has a status line
         loaded = open_from_settings(config, config.precision, warn=print_warning, accepts_onnx=True)
-        if loaded.unnamed_tags:
-            print_warning(
-                f"{loaded.unnamed_tags}. Name them in their order: labels=[O,B-PER,I-PER,...]"
-            )
+        if loaded.unnamed_tags_message:
+            hint = "Name them in their order: labels=[O,B-PER,I-PER,...]"
+            print_warning(f"{loaded.unnamed_tags_message}. {hint}")
         if config.threshold is not None:
             loaded.task_model.task.set_threshold(config.threshold)
         with _rename_data_settings():

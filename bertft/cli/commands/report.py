@@ -27,6 +27,7 @@ from bertft.runs.manifest import read_manifest
 from bertft.runs.metrics_json import read_metrics_json
 from bertft.runs.run_folder import RunFolder, exclusive_lock
 from bertft.training.signals import InterruptOnSignal
+from bertft.utils.messages import add_location
 from bertft.utils.terminal import print_escaped, print_warning
 
 __all__ = ["run"]
@@ -76,7 +77,8 @@ def _rebuild_report(run_folder: RunFolder, config: ReportConfig) -> Path | None:
         task_model = build_model(context, data).task_model
     finally:
         base_model.discard_base(run_folder)
-    load_trained_weights(task_model.model, read_trained_weights(checkpoint))
+    with add_location(checkpoint):
+        load_trained_weights(task_model.model, read_trained_weights(checkpoint))
     calibration = read_calibration(run_folder, step)
     if calibration is not None:
         apply_calibration(calibration, task_model)
