@@ -377,14 +377,14 @@ class Predictor:
 
         if on_bad_row not in BAD_ROW_POLICIES:
             raise UsageError(
-                f"{on_bad_row!r} is not a policy",
+                f"invalid value {on_bad_row!r}",
                 where="on_bad_row",
-                hint=f"It can be {' or '.join(BAD_ROW_POLICIES)}",
+                hint=f"Set it to {' or '.join(BAD_ROW_POLICIES)}",
             )
         # on_bad_row of the run is for its training rows.
         data = replace(self._loaded.data, on_bad_row=on_bad_row)
-        if self._loaded.unnamed_tags:
-            _LOGGER.warning(self._loaded.unnamed_tags)
+        if self._loaded.unnamed_tags_message:
+            _LOGGER.warning(self._loaded.unnamed_tags_message)
         if isinstance(rows, (str, os.PathLike)):
             source = open_input_file(str(expand_home(rows)), data, keep)
         else:

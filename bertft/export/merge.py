@@ -54,7 +54,7 @@ def write_merged_model(config: MergeConfig, folder: Path, name: str) -> list[str
         loaded.info.max_length,
         prefix,
         model,
-        loaded.answer_settings,
+        loaded.prediction_settings,
         loaded.info.task,
     )
     for module in ("prefix", "prompt"):
@@ -87,7 +87,7 @@ def write_merged_model(config: MergeConfig, folder: Path, name: str) -> list[str
 
 def _check_foldable(task_model: TaskModel, prefix_policy: str, source: str) -> bool:
     """Whether the model has a prefix to store separately. MergeError if it cannot be merged."""
-    unfoldable = [component.name for component in task_model.components if not component.foldable]
+    unfoldable = task_model.unfoldable_components
     unsupported = [name for name in unfoldable if name != "prefix"]
     if unsupported:
         raise MergeError(

@@ -106,15 +106,19 @@ class MergeCheck:
 
 @dataclass(frozen=True)
 class CardFacts:
-    """The content of a model card. ``base_model`` and ``dataset`` are Hub ids or local paths.
+    """The content of a model card.
 
-    ``library`` loads the folder: "transformers", "peft" or "onnx". ``metric`` selected the
-    checkpoint of ``step`` if there is a ``validation``. ``counts``, ``distillation`` and
-    ``calibration`` are as in metrics.json. ``prefix_file`` names the file or folder of a prefix,
-    which is not part of the model. ``license`` is the base model's identifier on the Hub. A model
-    that does not come from a run has an ``origin``, its folder, and may have a ``threshold``; its
-    ``step`` is None and it has neither splits nor metrics. ``data_title`` names the data in the
-    title.
+    Attributes:
+        base_model, dataset: Hub ids or local paths.
+        metric: The metric that selected the checkpoint of ``step``, if there is a ``validation``.
+        step: None for a model that does not come from a run; it has neither splits nor metrics.
+        counts, distillation, calibration: As in metrics.json.
+        library: The library that loads the folder: "transformers", "peft" or "onnx".
+        prefix_file: File or folder of a prefix, which is not part of the model.
+        license: The license identifier of the base model on the Hub.
+        data_title: The name of the data in the title.
+        threshold: The decision threshold of a model that does not come from a run.
+        origin: The folder of a model that does not come from a run.
     """
 
     name: str

@@ -57,14 +57,12 @@ def export_onnx(config: ExportConfig, folder: Path, name: str) -> list[str]:
     loaded = open_from_settings(config, "fp32", warn=print_warning)
     source = str(config.adapter or config.run)
     task_model = loaded.task_model
-    for component in task_model.components:
-        if not component.foldable:
-            raise UsageError(
-                f"the run has a {component.name}, which an ONNX graph of the encoder does not"
-                " support",
-                where=source,
-                hint="Train without it, or use bertft merge prefix=separate for use with bertft",
-            )
+    if unfoldable := task_model.unfoldable_components:
+        raise UsageError(
+            f"the run has a {unfoldable[0]}, which an ONNX graph of the encoder does not support",
+            where=source,
+            hint="Train without it, or use bertft merge prefix=separate for use with bertft",
+        )
     check = EquivalenceCheck(loaded)
     task_model.fold()
     model, tokenizer = task_model.model, task_model.tokenizer
@@ -74,7 +72,7 @@ def export_onnx(config: ExportConfig, folder: Path, name: str) -> list[str]:
     model.config.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     write_merged_info(
-        folder, loaded.info.max_length, None, model, loaded.answer_settings, loaded.info.task
+        folder, loaded.info.max_length, None, model, loaded.prediction_settings, loaded.info.task
     )
     runner = OnnxRunner(folder, model.config, task_model.task.level)
     check_message = check.write_card(

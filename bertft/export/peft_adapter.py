@@ -27,6 +27,8 @@ from bertft.utils.terminal import print_warning
 
 __all__ = ["export_peft_adapter", "write_peft_adapter"]
 
+_MERGE_HINT = "Use bertft merge, which writes the whole model"
+
 
 def export_peft_adapter(config: ExportConfig, folder: Path, name: str) -> list[str]:
     """Write the adapter of a run into ``folder``, whose final name is ``name``.
@@ -84,7 +86,7 @@ def write_peft_adapter(folder: Path, loaded: LoadedModel) -> dict[str, Tensor]:
                 f"the run trained weights of the base model ({component.name}), which peft's format"
                 " does not support",
                 where="run",
-                hint="Use bertft merge, which writes the whole model",
+                hint=_MERGE_HINT,
             )
     model = task_model.model
     settings, tensors = _adapter_contents(task_model)
@@ -114,7 +116,7 @@ def write_peft_adapter(folder: Path, loaded: LoadedModel) -> dict[str, Tensor]:
         "task": task_model.task.name,
         "labels": loaded.info.labels,
         "max_length": loaded.info.max_length,
-        "answering": loaded.answer_settings,
+        "answering": loaded.prediction_settings,
         "prefix": None,
     }
     if loaded.threshold is not None:
@@ -130,7 +132,7 @@ def _adapter_contents(task_model: TaskModel) -> tuple[dict[str, Any], dict[str, 
         raise UsageError(
             "the run has no adapter: it trained only the task head",
             where="run",
-            hint="Use bertft merge, which writes the whole model",
+            hint=_MERGE_HINT,
         )
     adapters = {
         component.name: component.peft_adapter(task_model.model) for component in components
@@ -140,14 +142,14 @@ def _adapter_contents(task_model: TaskModel) -> tuple[dict[str, Any], dict[str, 
             raise UsageError(
                 f"peft's format does not support {name}",
                 where="run",
-                hint="Use bertft merge, which writes the whole model",
+                hint=_MERGE_HINT,
             )
     if len(adapters) > 1:
         raise UsageError(
             "peft's format supports one kind of adapter, and the run has"
             f" {join_words(list(adapters))}",
             where="run",
-            hint="Use bertft merge, which writes the whole model",
+            hint=_MERGE_HINT,
         )
     (adapter,) = adapters.values()
     assert adapter is not None

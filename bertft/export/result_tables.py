@@ -99,11 +99,11 @@ def distinct_metrics(names: Sequence[str]) -> list[str]:
     With one class per row, f1_micro is the accuracy; in regression, the loss is the mse. Of two
     equal metrics the first one of ``names`` stays.
     """
-    kept = list(names)
+    distinct = list(names)
     for pair, marker in _EQUAL_METRICS:
-        if marker in kept and all(name in kept for name in pair):
-            kept.remove(max(pair, key=kept.index))
-    return kept
+        if marker in distinct and all(name in distinct for name in pair):
+            distinct.remove(max(pair, key=distinct.index))
+    return distinct
 
 
 def format_interval(ends: tuple[float, float] | None) -> str:

@@ -1,12 +1,14 @@
-"""A component: one orthogonal ingredient of a method, attached to a transformers model in place.
+"""A component: one part of a method, attached to a transformers model in place.
+
+Components can be combined freely.
 
 Training calls, in this order, on every component:
 
     attach(model)                               once
     objective(task)                             once: replaces the loss of the task
     extra_loss()                                per optimizer step, added to the loss
-    before_step(step, total_steps)              gradients are final, weights have not moved
-    after_step(step, total_steps, optimizer)    weights have moved
+    before_step(step, total_steps)              gradients are final, weights are not updated yet
+    after_step(step, total_steps, optimizer)    weights are updated
     is_eligible(step, total_steps)              may an evaluation after ``step`` count as best?
 
 Steps count from 1; ``total_steps`` is the number of optimizer steps of the run.
@@ -127,7 +129,7 @@ class MethodComponent(ABC):
         return {"trainable": count, "kept": count, "exported": count}
 
     def objective(self, task: TaskLoss) -> Objective[Any] | None:
-        """What a step minimises instead of the task's loss; None: the task's loss."""
+        """What a step minimizes instead of the task's loss; None: the task's loss."""
         return None
 
     def extra_loss(self) -> Tensor | None:
@@ -135,10 +137,10 @@ class MethodComponent(ABC):
         return None
 
     def before_step(self, step: int, total_steps: int) -> None:
-        """Called when the gradients are final and the weights have not moved."""
+        """Called when the gradients are final, before the weights are updated."""
 
     def after_step(self, step: int, total_steps: int, optimizer: Optimizer) -> None:
-        """Called when the weights have moved."""
+        """Called after the weights are updated."""
 
     def is_eligible(self, step: int, total_steps: int) -> bool:
         """Whether the model after ``step`` may become the best one."""
@@ -191,7 +193,7 @@ Outputs = TypeVar("Outputs")
 
 
 class Objective(ABC, Generic[Outputs]):
-    """What a training step minimises: Σ weight · mean of each loss.
+    """What a training step minimizes: Σ weight · mean of each loss.
 
     ``weights``: name of each loss → its weight. Several losses are reported by name.
     """

@@ -106,9 +106,9 @@ class ScaledLinear(LinearWrapper):
         return torch.cat([*pieces, pieces[-1].new_ones(self.out_features - filled)])
 
     def forward(self, x: Tensor) -> Tensor:
-        before, after = self.input_factors(), self.output_factors()
-        y: Tensor = self.inner(x if before is None else (x * before).to(x.dtype))
-        return y if after is None else (y * after).to(y.dtype)
+        input_factors, output_factors = self.input_factors(), self.output_factors()
+        y: Tensor = self.inner(x if input_factors is None else (x * input_factors).to(x.dtype))
+        return y if output_factors is None else (y * output_factors).to(y.dtype)
 
 
 class IA3(MethodComponent):
@@ -174,13 +174,13 @@ class IA3(MethodComponent):
         tensors, inputs = {}, []
         layers = {plain_path(path): layer for path, layer in _scaled_layers(model).items()}
         for path, layer in layers.items():
-            before, after = layer.input_factors(), layer.output_factors()
-            if before is not None:
+            input_factors, output_factors = layer.input_factors(), layer.output_factors()
+            if input_factors is not None:
                 inputs.append(path)
-                factors = before[None]
+                factors = input_factors[None]
             else:
-                assert after is not None
-                factors = after[:, None]
+                assert output_factors is not None
+                factors = output_factors[:, None]
             tensors[f"{PREFIX}{path}.ia3_l"] = factors.detach().float().cpu().contiguous()
         settings = {
             "peft_type": "IA3",
@@ -200,13 +200,13 @@ class IA3(MethodComponent):
         plain: dict[nn.Module, nn.Module] = {}
         for layer in layers.values():
             linear = layer.unwrap()
-            before, after = layer.input_factors(), layer.output_factors()
-            if before is not None:
-                linear.weight.copy_(linear.weight.double() * before.double())
-            if after is not None:
-                linear.weight.copy_(linear.weight.double() * after.double()[:, None])
+            input_factors, output_factors = layer.input_factors(), layer.output_factors()
+            if input_factors is not None:
+                linear.weight.copy_(linear.weight.double() * input_factors.double())
+            if output_factors is not None:
+                linear.weight.copy_(linear.weight.double() * output_factors.double()[:, None])
                 if linear.bias is not None:
-                    linear.bias.copy_(linear.bias.double() * after.double())
+                    linear.bias.copy_(linear.bias.double() * output_factors.double())
             plain[layer] = linear
         replace_modules(model, plain)
         return len(plain)
@@ -224,8 +224,9 @@ class ImportedIA3(IA3):
         """DataError if the factors do not fit the model."""
         refuse_fan_in_fan_out(self.peft_settings)
         replacements: dict[nn.Module, nn.Module] = {}
-        for path, parts in copy_and_group_tensors(model, self.tensors, "ia3_l").items():
-            layer, factors = find_linear_layer(model, path), parts["ia3_l"]
+        tensors_by_layer = copy_and_group_tensors(model, self.tensors, "ia3_l")
+        for path, layer_tensors in tensors_by_layer.items():
+            layer, factors = find_linear_layer(model, path), layer_tensors["ia3_l"]
             # peft saves factors of inputs as a row, and factors of outputs as a column.
             outputs = {"linear": None} if factors.shape == (layer.out_features, 1) else None
             if outputs is None and factors.shape != (1, layer.in_features):

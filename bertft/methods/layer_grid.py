@@ -61,7 +61,7 @@ def grid_cells(modules: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
 
 def _split(path: str) -> tuple[str, str]:
     """encoder.layer.3.attention.self.query → 3 and attention.self.query."""
-    parts = path.split(".")
-    number_indices = [index for index, name in enumerate(parts) if name.isdigit()]
-    layer = ".".join(parts[index] for index in number_indices)
-    return layer, ".".join(parts[number_indices[-1] + 1 :])
+    names = path.split(".")
+    number_indices = [index for index, name in enumerate(names) if name.isdigit()]
+    layer = ".".join(names[index] for index in number_indices)
+    return layer, ".".join(names[number_indices[-1] + 1 :])

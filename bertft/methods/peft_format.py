@@ -1,6 +1,6 @@
 """Adapters in peft's format: the names of their tensors, as peft 0.21 saves them.
 
-base_model.model.<path>.<part>    what an adapter adds to the layer at ``path``
+base_model.model.<path>.<name>    what an adapter adds to the layer at ``path``
 base_model.model.<path>           other trained parameters, such as those of a head
 """
 
@@ -35,7 +35,7 @@ _WRAPPED = (
 def model_name(name: str) -> str | None:
     """The model's name for an adapter's tensor; None: the tensor is not used.
 
-    For what an adapter adds to a layer, this is the layer's path followed by peft's part.
+    For what an adapter adds to a layer, this is the layer's path followed by peft's name.
     """
     path = name.removeprefix(PREFIX).replace(".base_layer.", ".")  # biases of adapted layers
     if ".original_module." in path:  # the module that a saved module replaces
@@ -44,37 +44,37 @@ def model_name(name: str) -> str | None:
 
 
 def copy_and_group_tensors(
-    model: nn.Module, tensors: Mapping[str, Tensor], part: str
+    model: nn.Module, tensors: Mapping[str, Tensor], names: str
 ) -> dict[str, dict[str, Tensor]]:
     """Group an adapter's tensors by layer, and copy other trained parameters into ``model``.
 
     Args:
         model: The base with its head.
         tensors: The adapter's tensors by peft's names.
-        part: A pattern of the parts that the adapter adds to a layer.
+        names: A pattern of the names of the tensors that the adapter adds to a layer.
 
     Returns:
-        Path of a layer → part → tensor.
+        Path of a layer → name → tensor.
 
     Raises:
         DataError: The model has no parameter of that name and shape.
     """
-    pattern = re.compile(rf"(?P<path>.+)\.(?P<part>{part})(\.weight)?")
+    pattern = re.compile(rf"(?P<path>.+)\.(?P<name>{names})(\.weight)?")
     parameters = dict(model.named_parameters())
-    parts: dict[str, dict[str, Tensor]] = {}
+    tensors_by_layer: dict[str, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
         path = model_name(name)
         if path is None:
             continue
         if match := pattern.fullmatch(path):
-            parts.setdefault(match["path"], {})[match["part"]] = tensor
+            tensors_by_layer.setdefault(match["path"], {})[match["name"]] = tensor
         elif path in parameters and parameters[path].shape == tensor.shape:
             with torch.no_grad():
                 parameters[path].copy_(tensor)
         else:
             hint = _WRAPPED if path.startswith("module.") else _OTHER_BASE
             raise DataError(f"the model has no {path} of shape {list(tensor.shape)}", hint=hint)
-    return parts
+    return tensors_by_layer
 
 
 def find_linear_layer(model: nn.Module, path: str) -> nn.Linear:

@@ -1,1 +1,1 @@
-
+"""Load encoders and run them: attention, sequence layouts, precision."""

@@ -1,6 +1,6 @@
 """Check that the weights of a folder are those of the encoder that its ``config.json`` describes.
 
-transformers initialises missing weights at random and ignores weights without a place. A head or a
+transformers initializes missing weights at random and ignores weights without a place. A head or a
 pooler may be new, but an encoder with a random norm, or without half of its layers, is an error.
 """
 
@@ -30,7 +30,7 @@ __all__ = [
 def first_non_finite(tensors: Mapping[str, Tensor]) -> str | None:
     """The name of a tensor that contains NaN or infinity; None if there is none.
 
-    Usually synchronises with the device once, for the largest magnitude of all tensors. Integers
+    Usually synchronizes with the device once, for the largest magnitude of all tensors. Integers
     count as finite.
     """
     floating = {
@@ -80,18 +80,18 @@ def check_weights(
         _check_wrapper_prefix(missing_or_mismatched, unexpected, prefix, where)
         raise UsageError(
             f"the weights lack {min(missing_or_mismatched)}{_and_more(missing_or_mismatched)}, or"
-            " have another shape of it",
+            " have it in another shape",
             where=where,
             hint=_MISMATCH_HINT,
         )
-    broken = first_non_finite(
+    non_finite = first_non_finite(
         {name: weight for name, weight in model.named_parameters() if name.startswith(prefix)}
     )
-    if broken is not None:
+    if non_finite is not None:
         raise UsageError(
-            f"{broken} is not finite",
+            f"{non_finite} is not finite: all predictions would be NaN",
             where=where,
-            hint="Every result would be NaN: use another copy of the model",
+            hint="Use another copy of the model",
         )
     base_children = {name for name, _ in model.base_model.named_children()}
     unused = {
@@ -141,7 +141,7 @@ def check_number_types(source: ModelSource, build: Callable[..., PreTrainedModel
             raise UsageError(
                 f"the weights {name} are stored as {kind}, not as floating-point numbers",
                 where=f"model.path={source.name}",
-                hint="Quantised weights are not supported: use the original model",
+                hint="Quantized weights are not supported: use the original model",
             )
 
 

@@ -1,9 +1,9 @@
 """Match the trained output layer of a base with the classes of the task.
 
 same classes in another order    rows of W and b are reordered by name
-other classes                    W and b are initialised again, as for a head of another size
-another task, surplus weights    W and b are initialised again: the outputs have another meaning
-a number                         W and b are kept
+other classes                    W and b are initialized again, as for a head of another size
+another task, surplus weights    W and b are initialized again: the outputs have another meaning
+one number (regression)          W and b are kept
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from bertft.utils.messages import format_list
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-__all__ = ["align_head", "brings_head", "reorder_outputs"]
+__all__ = ["align_head", "has_trained_head", "reorder_outputs"]
 
 _PLACEHOLDER = "LABEL_"
 _MAX_SHOWN_CLASSES = 6
 
 
-def brings_head(loaded: LoadedEncoder) -> bool:
+def has_trained_head(loaded: LoadedEncoder) -> bool:
     """Whether the base has weights of a head, of any size."""
     head = set(head_parameters(loaded.model))
     return bool(head & (loaded.loaded_parameters | loaded.mismatched_parameters))
@@ -63,7 +63,7 @@ def align_head(
         _initialize(output_layer(model), model)
         return f"the base has a head for {other_meaning}: its output layer is new"
     if task_classes is None:
-        return "the base has a head for a number: it is kept"
+        return "the base has a regression head: it is kept"
     if _class_order(base_classes, task_classes) == list(range(len(task_classes))):
         return (
             "the base has a head for the same classes:"

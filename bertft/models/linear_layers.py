@@ -275,10 +275,10 @@ def _fused_rows(
 
 def _path_ends_with(path: str, suffix: str) -> bool:
     """Whether ``path`` ends with the dotted ``suffix``; * matches any number."""
-    parts, suffix_parts = path.split("."), suffix.split(".")
-    return len(suffix_parts) <= len(parts) and all(
+    names, suffix_names = path.split("."), suffix.split(".")
+    return len(suffix_names) <= len(names) and all(
         name == suffix_name or (suffix_name == "*" and name.isdigit())
-        for name, suffix_name in zip(parts[-len(suffix_parts) :], suffix_parts, strict=True)
+        for name, suffix_name in zip(names[-len(suffix_names) :], suffix_names, strict=True)
     )
 
 

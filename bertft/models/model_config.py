@@ -54,11 +54,11 @@ def check_config_values(content: Mapping[str, Any], where: str) -> None:
         raise _invalid_entry_error(
             "problem_type", problem, where, f"Use one of {', '.join(_PROBLEM_TYPES)}"
         )
-    quantised = content.get("quantization_config")
-    if quantised:
-        method = quantised.get("quant_method") if isinstance(quantised, Mapping) else None
+    quantized = content.get("quantization_config")
+    if quantized:
+        method = quantized.get("quant_method") if isinstance(quantized, Mapping) else None
         raise UsageError(
-            f"its weights are quantised{f' ({method})'[:60] if method else ''}, which is not"
+            f"its weights are quantized{f' ({method})'[:60] if method else ''}, which is not"
             " supported",
             where=where,
             hint="Use the original model",
@@ -77,7 +77,11 @@ def check_config_values(content: Mapping[str, Any], where: str) -> None:
         if abs(value) > largest:
             raise _invalid_entry_error(name, value, where, f"The largest value is {largest:,}")
     if len(content.get("id2label") or {}) > MAX_LABELS:
-        raise UsageError(f"id2label has more than {MAX_LABELS:,} labels", where=where)
+        raise UsageError(
+            f"id2label has more than {MAX_LABELS:,} labels",
+            where=where,
+            hint="Restore the original config.json",
+        )
 
 
 def _invalid_entry_error(name: str, value: Any, where: str, hint: str | None = None) -> UsageError:

@@ -72,9 +72,10 @@ class EncoderRunner:
         self._uses_mean_pooling = getattr(model.config, "classifier_pooling", None) == "mean"
         if any(getattr(module, "is_causal", False) is True for module in model.modules()):
             raise UsageError(
-                f"this {self.family.model_type} model is a decoder: a token sees only those before",
+                f"this {self.family.model_type} model is a decoder: tokens attend only to those"
+                " before them",
                 where="model.path",
-                hint="Take an encoder; of a BERT, set is_decoder to false in its config.json",
+                hint="Choose an encoder, or set is_decoder to false in the config.json of a BERT",
             )
         if self.family.uses_attention_interface:
             register_attention()
@@ -100,7 +101,7 @@ class EncoderRunner:
         if self.temperature is None:
             return logits
         # By a tensor: CUDA would multiply by the rounded inverse of a number. The tensor is filled
-        # on the device: a copy from the host would synchronise.
+        # on the device: a copy from the host would synchronize.
         return logits.float() / torch.full((), self.temperature, device=logits.device)
 
     def compile(self, device: torch.device) -> None:
@@ -409,7 +410,7 @@ def _enable_token_selection(model: PreTrainedModel) -> bool:
 
 
 class _TokenSelector:
-    """Hooks that select tokens; each thread has a pass of its own."""
+    """Hooks that select tokens. The state of a pass is kept per thread."""
 
     def __init__(self) -> None:
         self._thread_state = threading.local()

@@ -279,7 +279,7 @@ _CALL_COST_IN_PAIRS = 6_000
 # 12 · 768 of them per pair (BERT-base, both passes), a million pairs take 92 µs. Not measured.
 _LAUNCH_COST_IN_PAIRS = 1_000_000
 
-_MAX_CHUNK_SEQUENCES = 64  # bounds the planning; on a CPU, 64 sequences amortise one call
+_MAX_CHUNK_SEQUENCES = 64  # bounds the planning; on a CPU, 64 sequences amortize one call
 
 # Row widths are multiples of this, so that few shapes occur and kernels are reused.
 _ROW_MULTIPLE = 64
@@ -354,7 +354,7 @@ def pack_rows(lengths: list[int], width: int) -> tuple[list[int], list[int], int
     """
     rows, first_slots = [0] * len(lengths), [0] * len(lengths)
     filled: list[int] = []
-    for sequence in sorted(range(len(lengths)), key=lambda each: -lengths[each]):
+    for sequence in sorted(range(len(lengths)), key=lambda index: -lengths[index]):
         length = lengths[sequence]
         chosen_row = next(
             (candidate for candidate, used in enumerate(filled) if used + length <= width),

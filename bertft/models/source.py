@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from bertft.errors import DataError, SystemResourceError, UsageError
-from bertft.utils.messages import did_you_mean, expand_home
+from bertft.utils.messages import expand_home, suggest
 from bertft.utils.safe_files import (
     DAMAGED_FILE_HINT,
     file_kind,
@@ -95,7 +95,11 @@ def _check_weight_index(file: Path) -> None:
         ) from None
     for name in sorted(names):
         if Path(name).name != name or not name.endswith(".safetensors"):
-            raise DataError(f"{name!r} is not a file of weights in the folder", where=str(file))
+            raise DataError(
+                f"{name!r} is not a file of weights in the folder",
+                where=str(file),
+                hint=DAMAGED_FILE_HINT,
+            )
 
 
 _MINILM = "all-MiniLM-L6-v2"
@@ -170,11 +174,12 @@ def find_model_source(
         return ModelSource(_MINILM, "hub", _MINILM_HUB, revision or _MINILM_REVISION)
     if _looks_like_a_path(path):
         parent = folder.parent
-        siblings = [p.name for p in parent.iterdir() if p.is_dir()] if parent.is_dir() else []
+        entries = parent.iterdir() if parent.is_dir() else ()
+        siblings = [entry.name for entry in entries if entry.is_dir()]
         raise UsageError(
             f"there is no folder {path}",
             where=setting,
-            hint=did_you_mean(folder.name, siblings)
+            hint=suggest(folder.name, siblings)
             or "Set it to a folder, or to a Hub id such as bert-base-uncased",
         )
     return ModelSource(path, "hub", path, revision)
@@ -211,7 +216,9 @@ def _check_config(file: Path) -> None:
         ) from None
     if not isinstance(content, dict) or "model_type" not in content:
         raise UsageError(
-            "config.json has no model_type", where=str(file), hint="Is this a transformers model?"
+            "config.json has no model_type",
+            where=str(file),
+            hint="Use a folder that transformers' save_pretrained wrote",
         )
 
 

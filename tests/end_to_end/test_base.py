@@ -201,7 +201,7 @@ def test_a_head_of_the_base_for_a_number_is_kept(trained, work_dir, kind):
         "trainer.precision=fp32",
     )  # fmt: skip
     result = run_bertft("train", *words, "hydra.run.dir=second")
-    assert result.status == 0 and "a head for a number: it is kept" in " ".join(result.out.split())
+    assert result.status == 0 and "a regression head: it is kept" in " ".join(result.out.split())
     assert scores("second") == pytest.approx(scores("merged"), abs=1e-5)
 
 

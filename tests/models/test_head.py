@@ -106,7 +106,7 @@ def test_a_head_for_a_number_is_kept(tmp_path):
     settings = ModelConfig(name="base", path=str(tmp_path))
     config, source = load_config(settings, None, {"num_labels": 1, "problem_type": "regression"})
     loaded = load_model(settings, config, source, AUTO)
-    assert align_head(loaded, ["score"], None) == "the base has a head for a number: it is kept"
+    assert align_head(loaded, ["score"], None) == "the base has a regression head: it is kept"
     assert logits(loaded.model) == pytest.approx(logits(before), abs=1e-5)
     assert not set(loaded.initialized_parameters) & set(head_parameters(loaded.model))
 

@@ -60,7 +60,7 @@ def test_many_classes_are_checked_at_once():
 
 def test_quantised_weights_are_refused():
     stated = {"model_type": "bert", "quantization_config": {"quant_method": "gptq", "bits": 4}}
-    with pytest.raises(UsageError, match=r"weights are quantised \(gptq\), which is not supported"):
+    with pytest.raises(UsageError, match=r"weights are quantized \(gptq\), which is not supported"):
         check_config_values(stated, "config.json")
     check_config_values({"model_type": "bert", "quantization_config": {}}, "config.json")
 

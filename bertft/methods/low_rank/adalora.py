@@ -87,16 +87,18 @@ class ImportanceTracker:
     def update(self) -> None:
         """Average in the current weights and gradients; weights without a gradient are skipped."""
         self._follow_device()
-        tensor_lists: tuple[list[Tensor], ...] = ([], [], [], [])
-        for tensors in zip(self.parameters, self.mean, self.uncertainty, strict=True):
-            if tensors[0].grad is not None:
-                for tensor_list, tensor in zip(
-                    tensor_lists, (*tensors, tensors[0].grad), strict=True
-                ):
-                    tensor_list.append(tensor)
-        weights, mean, uncertainty, gradients = tensor_lists
-        if not weights:
+        updated = [
+            (parameter, parameter.grad, mean, uncertainty)
+            for parameter, mean, uncertainty in zip(
+                self.parameters, self.mean, self.uncertainty, strict=True
+            )
+            if parameter.grad is not None
+        ]
+        if not updated:
             return
+        weights, gradients, mean, uncertainty = (
+            list(tensors) for tensors in zip(*updated, strict=True)
+        )
         importance = torch._foreach_mul(weights, gradients)
         torch._foreach_abs_(importance)
         torch._foreach_mul_(mean, self.beta1)
@@ -210,7 +212,7 @@ class RankAllocator:
             value.register_hook(partial(self._mask_gradient, number))
 
     def before_step(self) -> None:
-        """Called when gradients are final and weights have not moved."""
+        """Called when the gradients are final, before the weights are updated."""
         if not self.frozen:
             self.importance.update()
 

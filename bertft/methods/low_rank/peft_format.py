@@ -212,9 +212,11 @@ def _update_scale(
     settings: Mapping[str, Any], path: str, update_tensors: Mapping[str, Tensor]
 ) -> float:
     if "lora_A" not in update_tensors:
-        raise DataError(f"has no lora_A of {path}")
+        raise DataError(f"has no lora_A of {path}", hint="Save the adapter with peft again")
     if update_tensors["lora_A"].ndim != 2:
-        raise DataError(f"lora_A of {path} is not a matrix")
+        raise DataError(
+            f"lora_A of {path} is not a matrix", hint="Save the adapter with peft again"
+        )
     rank = update_tensors["lora_A"].shape[0]
     try:
         alpha = settings.get("lora_alpha", 8)
@@ -239,6 +241,7 @@ def _update_scale(
         raise DataError(
             f"invalid value for 'lora_alpha' or 'alpha_pattern' ({error})",
             where="adapter_config.json",
+            hint="Save the adapter with peft again",
         ) from None
     return scale
 

@@ -62,9 +62,9 @@ class Projection(nn.Module):
         dtype = at_least_fp32(like.dtype)
         for name, shape in (("A", (rank, columns)), ("B", (rows, rank))):
             bound = math.sqrt(6 / shape[1])
-            drawn = torch.empty(shape, device="cpu", dtype=torch.float32)
-            drawn.uniform_(-bound, bound, generator=generator)
-            self.register_buffer(name, drawn.to(like.device, dtype))
+            matrix = torch.empty(shape, device="cpu", dtype=torch.float32)
+            matrix.uniform_(-bound, bound, generator=generator)
+            self.register_buffer(name, matrix.to(like.device, dtype))
 
 
 class VeRA(Update):
@@ -147,26 +147,25 @@ class ImportedVeRA(ImportedLowRank):
     def attach(self, model: nn.Module) -> None:
         """DataError if the adapter does not fit."""
         refuse_fan_in_fan_out(self.settings)
-        layer_tensors = {
+        unshared = {
             name: tensor for name, tensor in self.tensors.items() if name not in _SHARED.values()
         }
-        parts = copy_and_group_tensors(model, layer_tensors, "vera_lambda_b|vera_lambda_d")
-        layers = {path: find_linear_layer(model, path) for path in parts}
-        for path, vectors in parts.items():
+        vectors_by_layer = copy_and_group_tensors(model, unshared, "vera_lambda_b|vera_lambda_d")
+        layers = {path: find_linear_layer(model, path) for path in vectors_by_layer}
+        for path, vectors in vectors_by_layer.items():
             b, d = (vectors.get(f"vera_lambda_{letter}") for letter in "bd")
             if b is None or d is None or d.ndim != 1 or b.shape != (layers[path].out_features,):
                 raise shape_mismatch_error(path, layers[path])
-        if not parts:
-            raise DataError("has no update", hint="Use a VeRA adapter of this base")
-        projection = self._projection(
-            list(layers.values()), {len(vectors["vera_lambda_d"]) for vectors in parts.values()}
-        )
+        if not vectors_by_layer:
+            raise DataError("has no VeRA vectors", hint="Use a VeRA adapter of this base")
+        ranks = {len(vectors["vera_lambda_d"]) for vectors in vectors_by_layer.values()}
+        projection = self._projection(list(layers.values()), ranks)
         replacements: dict[nn.Module, nn.Module] = {}
         for number, (path, layer) in enumerate(layers.items()):
             update = VeRA(layer.weight, projection, number == 0, 0.0)
             with torch.no_grad():
-                update.d.copy_(parts[path]["vera_lambda_d"])
-                update.b.copy_(parts[path]["vera_lambda_b"])
+                update.d.copy_(vectors_by_layer[path]["vera_lambda_d"])
+                update.b.copy_(vectors_by_layer[path]["vera_lambda_b"])
             update.requires_grad_(False)
             replacements[layer] = LowRankLinear(layer, {"linear": (None, update)}, 0.0)
         replace_modules(model, replacements)
@@ -178,16 +177,22 @@ class ImportedVeRA(ImportedLowRank):
         seed, rank = self.settings.get("projection_prng_key", 0), max(ranks)
         if type(seed) is not int or not 0 <= seed < 1 << 63:
             raise DataError(
-                f"invalid value for 'projection_prng_key' ({seed!r})", where="adapter_config.json"
+                f"invalid value for 'projection_prng_key' ({seed!r})",
+                where="adapter_config.json",
+                hint="Set it to a whole number from 0",
             )
         saved = {letter: self.tensors.get(name) for letter, name in _SHARED.items()}
         a, b = saved["A"], saved["B"]
         if a is None or b is None:
-            fits = a is b
+            is_valid = a is None and b is None  # not saved: drawn from the seed
         else:
-            fits = a.ndim == b.ndim == 2 and len(a) == b.shape[1] == rank
-            fits = fits and a.shape[1] >= columns and len(b) >= rows
-        if len(ranks) > 1 or not fits:
+            is_valid = (
+                a.ndim == b.ndim == 2
+                and len(a) == b.shape[1] == rank
+                and a.shape[1] >= columns
+                and len(b) >= rows
+            )
+        if len(ranks) > 1 or not is_valid:
             raise DataError(
                 "vera_A and vera_B do not fit its vectors", hint="Save the adapter with peft again"
             )

@@ -4,7 +4,7 @@
 
 The weights [n, heads, t, u] of long rows are the largest tensors of a step: with the dropout mask
 and their product, 12 bytes per pair are saved for the backward pass and read again from memory.
-Here, each block of heads is scored, normalised, dropped out and multiplied before the next one, in
+Here, each block of heads is scored, normalized, dropped out and multiplied before the next one, in
 buffers that all blocks share. Only Q, K, V and one byte per pair, the dropout mask, are saved. The
 backward pass computes the weights again: one product in addition to the five that it needs (Dao et
 al. 2022, arXiv 2205.14135, §3.1 and appendix B.2; their tiles within the softmax of a row are not
