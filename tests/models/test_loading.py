@@ -351,7 +351,7 @@ def test_an_architecture_nobody_knows(broken):
     with pytest.raises(UsageError, match=r"the config could not be loaded.*`bertt`"):
         loaded(broken(model_type="bertt"))
     chosen = settings(weights="random", architecture={"model_type": "bertt"}, tokenizer="x")
-    with pytest.raises(UsageError, match=r"unknown architecture 'bertt'\. did you mean 'bert'"):
+    with pytest.raises(UsageError, match=r"unknown architecture 'bertt'\. Did you mean 'bert'"):
         load_config(chosen, None, {})
 
 

@@ -85,7 +85,7 @@ def test_a_path_that_is_no_folder(path):
 
 
 def test_the_nearest_folder_is_named(folder):
-    with pytest.raises(UsageError, match="did you mean 'model'"):
+    with pytest.raises(UsageError, match="Did you mean 'model'"):
         find_model_source(str(folder.parent / "modle"))
 
 

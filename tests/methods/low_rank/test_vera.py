@@ -210,7 +210,7 @@ GOOD = {f"{PATH}b": torch.zeros(24), f"{PATH}d": torch.zeros(4)}
         ({}, {f"{PATH}b": torch.zeros(25)}, "do not fit"),
         ({}, {f"{PATH}d": torch.zeros(())}, "do not fit"),
         ({}, {f"{PATH}d": None}, "do not fit"),
-        ({}, dict.fromkeys(GOOD), "has no update"),
+        ({}, dict.fromkeys(GOOD), "has no VeRA vectors"),
         ({}, {PATH.replace("key", "kee") + "b": torch.zeros(24)}, "no linear layer"),
         ({}, {PATH.replace("key", "value") + "b": torch.zeros(24),
               PATH.replace("key", "value") + "d": torch.zeros(5)}, "do not fit its vectors"),
