@@ -21,6 +21,7 @@ from bertft.data.features import FeatureTable
 from bertft.data.findings import Finding
 from bertft.errors import UsageError
 from bertft.tasks.report_items import ReportItem, TableCell
+from bertft.tasks.row_answers import RowAnswers
 from bertft.tasks.shared.calibration import best_index, threshold_curve
 from bertft.tasks.shared.logits import log_softmax, softmax
 from bertft.tasks.shared.losses import balanced_class_weights, cross_entropy_loss
@@ -47,6 +48,7 @@ class ClassificationTask(ClassTask):
     prediction_fields = ("label", "score", "scores")
     problem_type = "single_label_classification"
     default_metric = "accuracy"
+    answer_noun = "class"
     threshold: float | None = None
     label_loss = staticmethod(cross_entropy_loss)
 
@@ -145,6 +147,13 @@ class ClassificationTask(ClassTask):
         """Per row: the true class, the predicted class, the loss."""
         losses = -log_softmax(logits)[np.arange(len(targets)), targets]
         return np.stack([targets, self.predict_classes(logits), losses], 1)
+
+    def row_answers(self, logits: np.ndarray, features: FeatureTable) -> RowAnswers:
+        """The classes."""
+        truth = features.read_column("labels")
+        predicted = self.predict_classes(logits.astype(np.float64))
+        names = ([self.classes[number] for number in numbers] for numbers in (truth, predicted))
+        return RowAnswers(*names, is_right=truth == predicted)
 
     def metrics_from_statistics(
         self, statistics: np.ndarray, weights: np.ndarray

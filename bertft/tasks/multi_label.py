@@ -24,6 +24,7 @@ from bertft.data.features import FeatureTable
 from bertft.data.findings import Finding
 from bertft.errors import UsageError
 from bertft.tasks.report_items import ReportItem, TableCell
+from bertft.tasks.row_answers import RowAnswers
 from bertft.tasks.shared.calibration import (
     best_index,
     best_micro_f1_indices,
@@ -63,6 +64,8 @@ class MultiLabelTask(ClassTask):
     prediction_fields = ("labels", "scores")
     problem_type = "multi_label_classification"
     default_metric = "f1_micro"
+    answer_noun = "labels"
+    answer_score = "F1"
     threshold: Threshold = _DEFAULT_THRESHOLD
     label_loss = staticmethod(binary_cross_entropy_loss)
 
@@ -183,6 +186,24 @@ class MultiLabelTask(ClassTask):
         row_metrics = np.stack([f1_per_row, (truth == predicted).all(1), losses.mean(1)], 1)
         return np.concatenate([true_positives, truth, predicted, row_metrics], 1)
 
+    def row_answers(self, logits: np.ndarray, features: FeatureTable) -> RowAnswers:
+        """The label sets, with the F1 of each row."""
+        truth = features.read_column("labels") > 0.5
+        predicted = self.predict_classes(logits.astype(np.float64))
+        true_positives = np.logical_and(truth, predicted).sum(1)
+        return RowAnswers(
+            self._label_texts(truth),
+            self._label_texts(predicted),
+            (truth == predicted).all(1),
+            f1_score(true_positives, truth.sum(1), predicted.sum(1), 1.0),
+        )
+
+    def _label_texts(self, has_label: np.ndarray) -> list[str]:
+        """The names of the labels of each row of ``has_label`` [rows, C]."""
+        return [
+            ", ".join(self.classes[c] for c in np.flatnonzero(row)) or "none" for row in has_label
+        ]
+
     def metrics_from_statistics(
         self, statistics: np.ndarray, weights: np.ndarray
     ) -> dict[str, np.ndarray]:
@@ -270,10 +291,7 @@ class MultiLabelTask(ClassTask):
 
         def make_line(feature: int) -> list[TableCell]:
             row = int(rows[feature])
-            label_lists = [
-                ", ".join(self.classes[c] for c in np.flatnonzero(has_label[feature])) or "none"
-                for has_label in (truth, predicted)
-            ]
+            label_lists = self._label_texts(np.stack([truth[feature], predicted[feature]]))
             return [
                 format_row_location(features.rows, row),
                 format_row_text(features.rows, row),

@@ -19,6 +19,7 @@ from bertft.data.batch import Batch
 from bertft.data.features import FeatureTable
 from bertft.data.findings import Finding
 from bertft.tasks.report_items import AgreementPlot, ReportItem, TableCell
+from bertft.tasks.row_answers import RowAnswers
 from bertft.tasks.shared.losses import squared_error_loss, to_loss_precision
 from bertft.tasks.shared.metrics import pearson, spearman, weighted_pearson, weighted_spearman
 from bertft.tasks.shared.report import (
@@ -41,6 +42,9 @@ class RegressionTask(SequenceTask):
     prediction_fields = ("score",)
     problem_type = "regression"
     default_metric = "pearson"
+    answer_noun = "value"
+    answer_score = "absolute error"
+    lower_answer_score_is_better = True
 
     @property
     def metric_names(self) -> tuple[str, ...]:
@@ -104,6 +108,12 @@ class RegressionTask(SequenceTask):
     def row_statistics(self, logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
         """Per row: the predicted number and the true one."""
         return np.stack([logits[:, 0], targets.astype(np.float64)], 1)
+
+    def row_answers(self, logits: np.ndarray, features: FeatureTable) -> RowAnswers:
+        """The numbers, with their absolute errors."""
+        truth, values = features.read_column("labels"), logits[:, 0]
+        texts = ([f"{number:.4g}" for number in numbers.tolist()] for numbers in (truth, values))
+        return RowAnswers(*texts, is_right=None, scores=np.abs(values - truth).astype(np.float64))
 
     def metrics_from_statistics(
         self, statistics: np.ndarray, weights: np.ndarray

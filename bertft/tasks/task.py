@@ -30,6 +30,7 @@ from bertft.data.findings import Finding
 from bertft.data.rows import RowError
 from bertft.errors import UsageError
 from bertft.tasks.report_items import ReportItem
+from bertft.tasks.row_answers import RowAnswers
 from bertft.tasks.shared.losses import categorical_kl_loss
 from bertft.tasks.shared.metric_function import MetricFunction
 from bertft.utils.messages import Problem, closest_name, format_list
@@ -87,6 +88,10 @@ class BaseTask(ABC):
     trains_new_head: ClassVar[bool] = True
     reads_pairs: ClassVar[bool] = False  # whether its rows always have two texts
     needs_labels: ClassVar[bool] = True  # whether rows without labels cannot be trained on
+    text_columns: ClassVar[tuple[str, ...]] = ("text", "text_pair")  # those that identify a row
+    answer_noun: ClassVar[str] = "answer"  # what ``row_answers`` returns, for the head of a table
+    answer_score: ClassVar[str] = ""  # name of their ``scores``
+    lower_answer_score_is_better: ClassVar[bool] = False
 
     # The probability from which a label, the second of two classes or no answer is predicted; None:
     # the task does not use one.
@@ -326,6 +331,13 @@ class BaseTask(ABC):
         such statistics (a best threshold, for example) are left out.
         """
         return {}
+
+    def row_answers(self, logits: np.ndarray, features: FeatureTable) -> RowAnswers | None:
+        """The answers on the rows of ``per_row_statistics``, for the comparison of two runs.
+
+        Arguments as in ``compute_metrics``, with finite logits. None: the rows are not listed.
+        """
+        return None
 
     def prediction_agreement(
         self, logits_a: np.ndarray, logits_b: np.ndarray, features: FeatureTable

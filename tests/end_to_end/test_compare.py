@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 from small_runs import read, run_bertft, write_task
 
+from bertft.report.compare import row_statistics
+
 OTHER = ("method=head", "trainer.epochs=1")
 
 
@@ -123,6 +125,59 @@ def test_a_damaged_file_of_scores_is_made_anew(runs):
     (runs / "lora" / "row_scores.npz").write_bytes(b"PK\3\4 nothing")
     result = run_bertft("compare", f"runs={runs}", "draws=1")
     assert result.status == 0 and result.err.count("computing the validation outputs") == 1
+
+
+CHANGES = {
+    "multi_label": "predicts correctly:",
+    "regression": ">absolute error<",
+    "question_answering": "predicts correctly:",
+    "token_classification": ">true entities<",
+}
+
+
+@pytest.mark.parametrize("task", CHANGES)
+def test_the_page_lists_the_rows_whose_answer_changed(task, trained, work_dir):
+    paths = [trained(task), trained(task, *OTHER)]
+    words = f"runs=[{','.join(map(str, paths))}]"
+    result = run_bertft("compare", words, "draws=20", "out=page.html")
+    assert result.status == 0 and "computing the validation" not in result.err, result
+    text = (work_dir / "page.html").read_text(encoding="utf-8")
+    changes = text.partition('id="changes"')[2].partition("</section>")[0]
+    assert CHANGES[task] in changes, changes[:2000]
+
+
+def test_a_file_of_scores_without_answers_is_completed(runs, work_dir):
+    words = ("compare", f"runs={runs}", "draws=20", "out=page.html")
+    assert run_bertft(*words).status == 0
+    file = runs / "lora" / "row_scores.npz"
+    content = file.read_bytes()
+    write_without_answers(file)
+    again = run_bertft(*words)
+    assert again.err.count("computing the validation outputs") == 1
+    assert file.read_bytes() == content
+
+
+def write_without_answers(file):
+    """As version 0.1.0 wrote the file."""
+    with np.load(file) as stored:
+        key, rows, terms = (stored[name] for name in ("key", "rows", "terms"))
+    digest = row_statistics._arrays_sha256(rows, terms)
+    np.savez(file, key=key, rows=rows, terms=terms, digest=digest)
+
+
+def test_scores_without_answers_are_used_if_the_rows_have_changed(work_dir, tmp_path):
+    data = write_task(tmp_path, "classification")
+    for seed in (0, 1):
+        result = run_bertft(
+            "train", "model=tiny", *data, "trainer.max_steps=4", "quiet=true", f"data.seed={seed}",
+            f"hydra.run.dir=own/{seed}",
+        )  # fmt: skip
+        assert result.status == 0, result
+        write_without_answers(tmp_path / "own" / str(seed) / "row_scores.npz")
+    with open(tmp_path / "validation.csv", "a", encoding="utf-8") as file:
+        file.write("one more,pos\n")
+    result = run_bertft("compare", "runs=own", "draws=50")
+    assert result.status == 0 and "difference to" in result.out, result
 
 
 def test_against_one_of_them(runs):

@@ -1,7 +1,7 @@
-"""The validation rows that one row of a comparison predicts correctly and another does not.
+"""The validation rows whose answer differs between two rows of a comparison.
 
-Only for classification, whose row statistics start with the true and the predicted class. If a row
-of the comparison has several seeds, the predictions are those of its first run.
+The task says what the answers are and how right they are (``BaseTask.row_answers``). Of a row with
+several seeds, the first run counts.
 """
 
 from __future__ import annotations
@@ -18,13 +18,16 @@ from bertft.report.compare.comparison import ComparedRow, Comparison
 from bertft.report.compare.row_statistics import RowStatistics
 from bertft.runs.manifest import read_manifest
 from bertft.runs.run_folder import RunFolder
-from bertft.tasks.report_items import TableItem
+from bertft.tasks.report_items import TableItem, clip_text
+from bertft.tasks.row_answers import RowAnswers
 from bertft.tasks.shared.report import format_row_location, format_row_text
+from bertft.tasks.task import BaseTask
 
 __all__ = ["MAX_CHANGED", "changed_row_tables"]
 
 MAX_CHANGED = 50  # rows per table
 _MAX_TABLES = 4
+_MAX_ANSWER = 160  # characters
 
 ReadRow = Callable[[int], tuple[str, str]]  # number of a validation row → location, text
 
@@ -51,20 +54,58 @@ def changed_row_tables(
         if not {baseline.name, row.name} <= comparison.statistics.keys():
             continue
         before, after = (comparison.statistics[name][0] for name in (baseline.name, row.name))
-        if not (_has_classes(before) and _has_classes(after)):
+        if before.answers is None or after.answers is None:
             continue
+        if (before.answers.is_right is None) != (after.answers.is_right is None):
+            continue  # not of one version of the task
         if baseline.name not in readers:
-            readers[baseline.name] = (read_row or _open_rows)(baseline)
-        yield _changed_rows(baseline, row, before, after, readers[baseline.name])
+            readers[baseline.name] = (
+                _open_rows(baseline, before.task) if read_row is None else read_row(baseline)
+            )
+        change = _AnswerChange(before, before.answers, after.answers)
+        names = baseline.name, row.name
+        build = _graded_table if before.answers.is_right is None else _changed_rows
+        yield build(change, *names, readers[baseline.name])
         tables += 1
 
 
-def _has_classes(statistics: RowStatistics) -> bool:
-    """Whether the first two statistics of a row are its true and its predicted class."""
-    return statistics.task.name == "classification"
+class _AnswerChange:
+    """The answers of two runs to the same rows, and the cells that describe a row of them."""
+
+    def __init__(self, statistics: RowStatistics, before: RowAnswers, after: RowAnswers) -> None:
+        self.task, self.rows = statistics.task, statistics.rows
+        self.before, self.after = before, after
+        has_scores = before.scores is not None and after.scores is not None
+        self.score_name = self.task.answer_score if has_scores else ""
+
+    @property
+    def gain(self) -> np.ndarray:
+        """By how much the score of each row became better [R]; 0 without scores."""
+        if self.before.scores is None or self.after.scores is None:
+            return np.zeros(len(self.before))
+        sign = -1.0 if self.task.lower_answer_score_is_better else 1.0
+        return sign * (self.after.scores - self.before.scores)
+
+    def head(self, *names: str) -> tuple[str, ...]:
+        truth = f"true {self.task.answer_noun}"
+        return ("row", "text", "change", truth, *names, *filter(None, [self.score_name]))
+
+    def kinds(self) -> tuple[str, ...]:
+        answer = "word" if self.before.scores is None else "text"  # classes are words
+        return ("word", "text", "word", *[answer] * 3, *["word"] * bool(self.score_name))
+
+    def cells(self, index: int, change: str, read_row: ReadRow) -> list[str]:
+        """The cells of row ``index`` of the answers."""
+        location, text = read_row(int(self.rows[index]))
+        answers = (self.before.truth, self.before.answers, self.after.answers)
+        cells = [location, text, change, *(clip_text(a[index], _MAX_ANSWER) for a in answers)]
+        if self.score_name:
+            scores = (values.scores for values in (self.before, self.after))
+            cells.append(" → ".join(f"{s[index]:.4g}" for s in scores if s is not None))
+        return cells
 
 
-def _open_rows(row: ComparedRow) -> ReadRow:
+def _open_rows(row: ComparedRow, task: BaseTask) -> ReadRow:
     """The validation rows of the first run of ``row``, checked against its manifest."""
     run = RunFolder(row.result.jobs[0].folder)
     manifest = read_manifest(run)
@@ -78,44 +119,74 @@ def _open_rows(row: ComparedRow) -> ReadRow:
     assert validation is not None, "a compared run has validation rows"
     return lambda number: (
         format_row_location(validation, number),
-        format_row_text(validation, number),
+        format_row_text(validation, number, task.text_columns),
     )
 
 
-def _changed_rows(
-    baseline: ComparedRow,
-    row: ComparedRow,
-    before: RowStatistics,
-    after: RowStatistics,
-    read_row: ReadRow,
-) -> TableItem:
-    classes = before.task.class_names or []
-    true_classes, old_classes = before.statistics[:, :2].astype(int).T
-    new_classes = after.statistics[:, 1].astype(int)
-    was_correct, is_correct = old_classes == true_classes, new_classes == true_classes
-    broken = np.flatnonzero(was_correct & ~is_correct)
-    fixed = np.flatnonzero(~was_correct & is_correct)
-    both_wrong = np.flatnonzero(~was_correct & ~is_correct & (old_classes != new_classes))
-    shown_broken = broken[: max(MAX_CHANGED // 2, MAX_CHANGED - len(fixed))]
-    shown_fixed = fixed[: MAX_CHANGED - len(shown_broken)]
-    cells = []
-    for index in [*shown_broken, *shown_fixed]:
-        location, text = read_row(int(before.rows[index]))
-        change = "correct → wrong" if was_correct[index] else "wrong → correct"
-        names = (classes[column[index]] for column in (true_classes, old_classes, new_classes))
-        cells.append([location, text, change, *names])
+def _changed_rows(change: _AnswerChange, baseline: str, name: str, read_row: ReadRow) -> TableItem:
+    """Rows that one of the two runs answers correctly, then those that both answer wrongly."""
+    before, after, gain = change.before, change.after, change.gain
+    assert before.is_right is not None and after.is_right is not None
+    right, other_right = before.is_right, after.is_right
+    is_same = np.array([a == b for a, b in zip(before.answers, after.answers, strict=True)], bool)
+    lost = _by_size(right & ~other_right, gain)
+    won = _by_size(~right & other_right, gain)
+    moved = _by_size(~right & ~other_right & ~is_same, gain)
+    share = MAX_CHANGED // 2
+    shown_lost = lost[: max(share, MAX_CHANGED - len(won))]
+    shown_won = won[: MAX_CHANGED - len(shown_lost)]
+    shown_moved = moved[: MAX_CHANGED - len(shown_lost) - len(shown_won)]
+    rows = [change.cells(index, "correct → wrong", read_row) for index in shown_lost]
+    rows += [change.cells(index, "wrong → correct", read_row) for index in shown_won]
+    rows += [
+        change.cells(index, _describe(gain[index]) or "wrong → wrong", read_row)
+        for index in shown_moved
+    ]
     note = (
-        f"Rows that only {baseline.name} predicts correctly: {len(broken):,}."
-        f" Rows that only {row.name} predicts correctly: {len(fixed):,}."
-        f" Rows with two different wrong predictions, which are not listed: {len(both_wrong):,}."
+        f"Rows that only {baseline} predicts correctly: {len(lost):,}."
+        f" Rows that only {name} predicts correctly: {len(won):,}."
+        f" Rows with two different wrong predictions: {len(moved):,}."
     )
-    if len(cells) < len(broken) + len(fixed):
-        note += f" The table has {len(cells)} rows."
+    if len(rows) < len(lost) + len(won) + len(moved):
+        note += f" The table has {len(rows)} rows."
+    return _table(change, baseline, name, note, rows)
+
+
+def _graded_table(change: _AnswerChange, baseline: str, name: str, read_row: ReadRow) -> TableItem:
+    """Rows whose scores differ most, for answers that are only more or less right."""
+    gain = change.gain
+    changed = _by_size(gain != 0, gain)
+    rows = [
+        change.cells(index, _describe(gain[index]), read_row) for index in changed[:MAX_CHANGED]
+    ]
+    note = (
+        f"{change.score_name} of {name} is better than that of {baseline} for"
+        f" {int((gain > 0).sum()):,} rows and worse for {int((gain < 0).sum()):,}. Largest"
+        " differences first."
+    )
+    if len(rows) < len(changed):
+        note += f" {len(rows)} are shown."
+    return _table(change, baseline, name, note[0].upper() + note[1:], rows)
+
+
+def _describe(gain: float) -> str:
+    return "better" if gain > 0 else "worse" if gain < 0 else ""
+
+
+def _by_size(selected: np.ndarray, gain: np.ndarray) -> np.ndarray:
+    """The indices of the ``selected`` rows, the largest change of the score first."""
+    indices = np.flatnonzero(selected)
+    return indices[np.argsort(-np.abs(gain[indices]), kind="stable")]
+
+
+def _table(
+    change: _AnswerChange, baseline: str, name: str, note: str, rows: list[list[str]]
+) -> TableItem:
     return TableItem(
-        f"changed-{row.name}",
-        f"{baseline.name} → {row.name}",
+        f"changed-{name}",
+        f"{baseline} → {name}",
         note,
-        head=("row", "text", "change", "true class", baseline.name, row.name),
-        rows=cells,
-        kinds=("word", "text", "word", "word", "word", "word"),
+        head=change.head(baseline, name),
+        rows=rows,
+        kinds=change.kinds(),
     )

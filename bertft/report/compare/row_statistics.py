@@ -1,6 +1,7 @@
 """The statistics of each validation row at a run's best checkpoint, from which metrics follow.
 
-    row_scores.npz     in the run folder: rows int64 [R], terms fp64 [R, K], key, digest
+    row_scores.npz     in the run folder: rows int64 [R], terms fp64 [R, K], key, digest,
+                       answers uint8: ``RowAnswers`` as JSON; empty if the task has none
 
 Training writes the file. For a run without it, the best checkpoint is evaluated once, as ``bertft
 eval`` does. The file is a cache: it is used as long as its key fits the checkpoint and the rows. If
@@ -24,7 +25,7 @@ import numpy as np
 
 from bertft.config.resume import read_run_config
 from bertft.data.features import FeatureTable
-from bertft.errors import UsageError
+from bertft.errors import BertftError, UsageError
 from bertft.pipeline.calibration import read_calibration
 from bertft.pipeline.manifest import recorded_data
 from bertft.pipeline.open_model import open_model
@@ -33,6 +34,7 @@ from bertft.runs.checkpoints import CheckpointStore
 from bertft.runs.files_json import FILES_JSON
 from bertft.runs.manifest import read_manifest
 from bertft.runs.run_folder import RunFolder
+from bertft.tasks.row_answers import RowAnswers
 from bertft.tasks.task import BaseTask, build_task
 from bertft.training.evaluate import evaluation_transform, predict_logits
 from bertft.utils.atomic_io import atomic_write_bytes
@@ -54,13 +56,15 @@ _SPLIT = "validation"
 class RowStatistics:
     """``statistics`` [R, K] of the ``rows`` [R] for ``task.metrics_from_statistics``.
 
-    ``fingerprint`` identifies the validation rows, of which ``rows`` are numbers.
+    ``fingerprint`` identifies the validation rows, of which ``rows`` are numbers. ``answers`` are
+    those on these rows, if the task has them.
     """
 
     rows: np.ndarray
     statistics: np.ndarray
     task: BaseTask
     fingerprint: str = ""
+    answers: RowAnswers | None = None
 
     @property
     def has_metric(self) -> bool:
@@ -94,13 +98,18 @@ def load_row_statistics(
         BertftError: If the run cannot be opened.
     """
     recorded = _read_record(run)
-    task, statistics = recorded.task, _read_statistics(run, recorded)
-    if statistics is None:
+    task, stored = recorded.task, _read_stored(run, recorded)
+    if stored is None or not stored.has_answers:
         log(f"{run.path}: computing the validation outputs of {recorded.best.name}")
-        arrays = _compute_statistics(run, device, log, trust_remote_code)
-        with contextlib.suppress(OSError):
-            _write_cache(run.row_statistics_path, recorded.key, *arrays)
-        statistics = RowStatistics(*arrays, task, recorded.split["fingerprint"])
+        try:
+            stored = _compute_statistics(run, device, log, trust_remote_code)
+        except BertftError:
+            if stored is None:
+                raise  # else the file is of a version that did not write answers
+        else:
+            with contextlib.suppress(OSError):
+                _write_cache(run.row_statistics_path, recorded.key, stored)
+    statistics = _to_statistics(stored, recorded)
     if not statistics.has_metric:
         raise _unsupported_metric_error(task, run)
     return statistics
@@ -113,8 +122,12 @@ def read_row_statistics(run: RunFolder) -> RowStatistics | None:
         DataError: If a file of the run is damaged.
         UsageError: If the run has no validation rows.
     """
-    statistics = _read_statistics(run, _read_record(run))
-    return statistics if statistics is not None and statistics.has_metric else None
+    recorded = _read_record(run)
+    stored = _read_stored(run, recorded)
+    if stored is None:
+        return None
+    statistics = _to_statistics(stored, recorded)
+    return statistics if statistics.has_metric else None
 
 
 def store_row_statistics(
@@ -127,9 +140,29 @@ def store_row_statistics(
         task: Its task, with the tuned threshold if there is one.
         logits: The outputs of its best checkpoint on ``features``, its validation rows.
     """
+    stored = _score_rows(task, logits, features)
+    if stored is not None:
+        _write_cache(run.row_statistics_path, _read_record(run).key, stored)
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """The content of the file. ``has_answers``: not of a version that wrote no answers."""
+
+    rows: np.ndarray
+    terms: np.ndarray
+    answers: RowAnswers | None
+    has_answers: bool = True
+
+
+def _score_rows(task: BaseTask, logits: np.ndarray, features: FeatureTable) -> _Stored | None:
     arrays = task.per_row_statistics(logits, features)
-    if arrays is not None:
-        _write_cache(run.row_statistics_path, _read_record(run).key, *arrays)
+    return None if arrays is None else _Stored(*arrays, task.row_answers(logits, features))
+
+
+def _to_statistics(stored: _Stored, recorded: _Record) -> RowStatistics:
+    fingerprint = recorded.split["fingerprint"]
+    return RowStatistics(stored.rows, stored.terms, recorded.task, fingerprint, stored.answers)
 
 
 @dataclass(frozen=True)
@@ -157,16 +190,27 @@ def _read_record(run: RunFolder) -> _Record:
     return _Record(task, best, split, key)
 
 
-def _read_statistics(run: RunFolder, recorded: _Record) -> RowStatistics | None:
+def _read_stored(run: RunFolder, recorded: _Record) -> _Stored | None:
     arrays = _read_cache(run.row_statistics_path, recorded.key)
-    if arrays is None or not _fits(recorded.task, *arrays, recorded.split["rows"]):
+    if arrays is None:
         return None
-    return RowStatistics(*arrays, recorded.task, recorded.split["fingerprint"])
+    rows, terms, content = arrays
+    if not _fits(recorded.task, rows, terms, recorded.split["rows"]):
+        return None
+    if content is None:
+        return _Stored(rows, terms, None, has_answers=False)
+    if content.dtype != np.uint8 or content.ndim != 1:
+        return None
+    try:
+        answers = RowAnswers.from_bytes(content.tobytes(), len(rows)) if len(content) else None
+    except ValueError:
+        return None
+    return _Stored(rows, terms, answers)
 
 
 def _compute_statistics(
     run: RunFolder, device: str, log: Callable[[str], None], trust_remote_code: bool
-) -> tuple[np.ndarray, np.ndarray]:
+) -> _Stored:
     loaded = open_model(str(run.path), device=device, trust_remote_code=trust_remote_code)
     task_model, task = loaded.task_model, loaded.task_model.task
     rows = load_split(loaded, _SPLIT)
@@ -180,10 +224,10 @@ def _compute_statistics(
         select_outputs=task.reduce_outputs,
         columns=task.label_columns,
     )
-    arrays = task.per_row_statistics(logits, table)
-    if arrays is None:
+    stored = _score_rows(task, logits, table)
+    if stored is None:
         raise _unsupported_metric_error(task, run)
-    return arrays
+    return stored
 
 
 def _unsupported_metric_error(task: BaseTask, run: RunFolder) -> UsageError:
@@ -204,8 +248,11 @@ def _cache_key(checkpoint: Path, *facts: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _read_cache(path: Path, key: str) -> tuple[np.ndarray, np.ndarray] | None:
-    """Rows and statistics; None if the file is missing, damaged or has another key."""
+def _read_cache(path: Path, key: str) -> tuple[np.ndarray, np.ndarray, np.ndarray | None] | None:
+    """Rows, statistics and answers (None: an earlier version did not write them).
+
+    None if the file is missing, damaged or has another key.
+    """
     try:
         with open_regular_file(path) as opened, np.load(opened, allow_pickle=False) as file:
             if sum(entry.file_size for entry in file.zip.infolist()) > _MAX_CACHE_BYTES:
@@ -213,6 +260,7 @@ def _read_cache(path: Path, key: str) -> tuple[np.ndarray, np.ndarray] | None:
             if str(file["key"]) != key:
                 return None
             rows, terms, digest = file["rows"], file["terms"], str(file["digest"])
+            answers = file.get("answers")
     except (
         OSError,
         ValueError,
@@ -225,7 +273,8 @@ def _read_cache(path: Path, key: str) -> tuple[np.ndarray, np.ndarray] | None:
         zlib.error,
     ):
         return None
-    return (rows, terms) if digest == _arrays_sha256(rows, terms) else None
+    arrays = (rows, terms) if answers is None else (rows, terms, answers)
+    return (rows, terms, answers) if digest == _arrays_sha256(*arrays) else None
 
 
 def _fits(task: BaseTask, rows: np.ndarray, terms: np.ndarray, max_rows: int) -> bool:
@@ -245,18 +294,21 @@ def _fits(task: BaseTask, rows: np.ndarray, terms: np.ndarray, max_rows: int) ->
         return False
 
 
-def _arrays_sha256(rows: np.ndarray, terms: np.ndarray) -> str:
-    header = f"{rows.dtype}{rows.shape}{terms.dtype}{terms.shape}".encode()
-    return hashlib.sha256(header + rows.tobytes() + terms.tobytes()).hexdigest()
+def _arrays_sha256(*arrays: np.ndarray) -> str:
+    header = "".join(f"{array.dtype}{array.shape}" for array in arrays).encode()
+    return hashlib.sha256(header + b"".join(array.tobytes() for array in arrays)).hexdigest()
 
 
-def _write_cache(path: Path, key: str, rows: np.ndarray, terms: np.ndarray) -> None:
-    buffer = io.BytesIO()
+def _write_cache(path: Path, key: str, stored: _Stored) -> None:
+    buffer, rows, terms = io.BytesIO(), stored.rows, stored.terms
+    content = b"" if stored.answers is None else stored.answers.to_bytes()
+    answers = np.frombuffer(content, np.uint8)
     np.savez_compressed(
         buffer,
         key=np.array(key),
         rows=rows,
         terms=terms,
-        digest=np.array(_arrays_sha256(rows, terms)),
+        answers=answers,
+        digest=np.array(_arrays_sha256(rows, terms, answers)),
     )
     atomic_write_bytes(path, buffer.getvalue())

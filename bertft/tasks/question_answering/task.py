@@ -38,6 +38,7 @@ from bertft.tasks.question_answering.metrics import (
 )
 from bertft.tasks.question_answering.report import QuestionPredictions, question_report_items
 from bertft.tasks.report_items import ReportItem
+from bertft.tasks.row_answers import RowAnswers
 from bertft.tasks.shared.logits import are_finite, segment_log_sum_exp
 from bertft.tasks.shared.losses import pad_sequences, span_kl_loss, to_loss_precision
 from bertft.tasks.task import BaseTask
@@ -74,6 +75,8 @@ class QuestionAnsweringTask(BaseTask):
     prediction_fields = ("answer", "score", "start", "end")
     auto_class = "AutoModelForQuestionAnswering"
     level = "token"
+    text_columns = ("question",)
+    answer_score = "F1"
     label_columns = ("start_position", "end_position", "char_start")
     default_metric = "f1"
     default_max_length = 384
@@ -219,6 +222,19 @@ class QuestionAnsweringTask(BaseTask):
         answers = self._apply_threshold(self._span_texts(rows, spans, features), spans)
         scores = score_answers(answers, golds, self.config.scorer)
         return rows, np.stack([scores["exact"], scores["f1"], answerable], 1).astype(np.float64)
+
+    def row_answers(self, logits: np.ndarray, features: FeatureTable) -> RowAnswers:
+        """The answers, which are right by exact match, with their F1."""
+        rows, spans = self._spans(logits, features)
+        golds, _ = _gold_answers(rows, features)
+        answers = self._apply_threshold(self._span_texts(rows, spans, features), spans)
+        scores = score_answers(answers, golds, self.config.scorer)
+        return RowAnswers(
+            [next(iter(gold), "no answer") for gold in golds],
+            [answer or "no answer" for answer in answers],
+            scores["exact"] == 1,
+            scores["f1"],
+        )
 
     def metrics_from_statistics(
         self, statistics: np.ndarray, weights: np.ndarray

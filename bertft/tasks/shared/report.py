@@ -127,9 +127,12 @@ def example_tables(
         shown += features
 
 
-def format_row_text(rows: Rows, row: int) -> str:
-    """The text of a row, and its second text if there is one, clipped."""
-    names = [name for name in ("text", "text_pair") if name in rows.columns]
+def format_row_text(rows: Rows, row: int, columns: Sequence[str] = ("text", "text_pair")) -> str:
+    """The text of a row, and its second text if there is one, clipped.
+
+    ``columns``: those with the texts. Columns that the rows do not have are left out.
+    """
+    names = [name for name in columns if name in rows.columns]
     return " ⏐ ".join(clip_text(str(rows.value(name, row))) for name in names)
 
 

@@ -14,7 +14,7 @@ from bertft.tasks.shared.report import confusion_item, example_tables, format_ro
 from bertft.tasks.token_classification.metrics import EntityCounts, entity_types
 from bertft.tasks.token_classification.tag_schemes import OUTSIDE, Tag, extract_entities
 
-__all__ = ["TagPredictions", "tag_report_items"]
+__all__ = ["TagPredictions", "format_entities", "tag_report_items"]
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,15 @@ class TagPredictions:
     sizes: np.ndarray  # [S], words per sentence
     targets: np.ndarray  # [words], the true classes
     probabilities: np.ndarray  # [words, C]
+
+
+def format_entities(entities: Sequence[tuple[str, int, int]], rows: Rows, row: int) -> str:
+    """``entities`` (type, first and last word) of a row with their texts, or "none"."""
+    text, starts, stops = (rows.value(name, row) for name in ("text", "starts", "stops"))
+    return (
+        ", ".join(f"{kind}: {text[starts[first] : stops[last]]}" for kind, first, last in entities)
+        or "none"
+    )
 
 
 def tag_report_items(predictions: TagPredictions, rows: Rows) -> Iterator[ReportItem]:
@@ -72,15 +81,12 @@ def tag_report_items(predictions: TagPredictions, rows: Rows) -> Iterator[Report
 
     def make_line(sentence: int) -> list[TableCell]:
         row = int(predictions.sentence_rows[sentence])
-        text, starts, stops = (rows.value(name, row) for name in ("text", "starts", "stops"))
         entity_texts = [
-            ", ".join(
-                f"{kind}: {text[starts[first] : stops[last]]}" for kind, first, last in entities
-            )
-            or "none"
+            clip_text(format_entities(entities, rows, row))
             for entities in entities_by_sentence[sentence]
         ]
-        return [format_row_location(rows, row), clip_text(text), *map(clip_text, entity_texts)]
+        text = clip_text(rows.value("text", row))
+        return [format_row_location(rows, row), text, *entity_texts]
 
     error_confidence = np.where(targets == predicted, 0.0, confidence)
     yield from example_tables(

@@ -23,8 +23,10 @@ from bertft.data.features import EncodeFunction, FeatureTable
 from bertft.data.findings import Finding
 from bertft.errors import DataError
 from bertft.tasks.report_items import ReportItem
+from bertft.tasks.row_answers import RowAnswers
 from bertft.tasks.shared.logits import are_finite, log_softmax, softmax
 from bertft.tasks.shared.losses import to_loss_precision
+from bertft.tasks.shared.metrics import f1_score
 from bertft.tasks.shared.sequence_task import (
     check_class_names,
     class_names_in_config,
@@ -40,7 +42,11 @@ from bertft.tasks.token_classification.metrics import (
     entity_types,
     metrics_from_counts,
 )
-from bertft.tasks.token_classification.report import TagPredictions, tag_report_items
+from bertft.tasks.token_classification.report import (
+    TagPredictions,
+    format_entities,
+    tag_report_items,
+)
 from bertft.tasks.token_classification.tag_schemes import (
     OUTSIDE,
     extract_entities,
@@ -60,6 +66,8 @@ class TokenClassificationTask(BaseTask):
     prediction_fields = ("text", "spans")
     auto_class = "AutoModelForTokenClassification"
     level = "token"
+    answer_noun = "entities"
+    answer_score = "F1"
     default_metric = "f1"
 
     def __init__(self, config: DataConfig, labels: Sequence[str] | None) -> None:
@@ -143,6 +151,26 @@ class TokenClassificationTask(BaseTask):
             for per_word in ((targets == predicted).astype(int), losses)
         ]
         return np.asarray(rows), np.concatenate([counts, np.stack([sizes, *sums], 1)], 1)
+
+    def row_answers(self, logits: np.ndarray, features: FeatureTable) -> RowAnswers:
+        """The entities of each sentence, with their F1. They are right if all are."""
+        is_word, rows, sizes = _word_tokens(features)
+        classes = (features.read_column("labels")[is_word], logits[is_word].argmax(1))
+        ends = np.cumsum(sizes)[:-1]
+        texts: tuple[list[str], list[str]] = ([], [])
+        counts = []
+        for row, *sentence in zip(
+            rows, *(np.split(values, ends) for values in classes), strict=True
+        ):
+            entities = [
+                extract_entities([self.tags[number] for number in numbers]) for numbers in sentence
+            ]
+            for column, found in zip(texts, entities, strict=True):
+                column.append(format_entities(found, features.rows, row))
+            common = len(set(entities[0]) & set(entities[1]))
+            counts.append((common, len(entities[0]), len(entities[1])))
+        scores = f1_score(*np.array(counts).T, 1.0)
+        return RowAnswers(*texts, scores == 1, scores)
 
     def metrics_from_statistics(
         self, statistics: np.ndarray, weights: np.ndarray

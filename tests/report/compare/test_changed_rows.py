@@ -16,12 +16,25 @@ from bertft.report.compare.page import render_comparison
 from bertft.report.compare.row_statistics import RowStatistics
 from bertft.report.compare.table import DisplayedComparison, comparison_cells
 from bertft.report.result_rows import JobResult, ResultRow
+from bertft.tasks.row_answers import RowAnswers
+
+CLASSES = ["neg", "pos"]
 
 
-def statistics(truth, answers, name="classification"):
-    task = SimpleNamespace(name=name, class_names=["neg", "pos"])
-    terms = np.stack([truth, answers, np.zeros(len(truth))], 1).astype(float)
-    return RowStatistics(np.arange(len(truth)) * 2, terms, task)
+def task(**more):
+    facts = {"answer_noun": "class", "answer_score": "", "lower_answer_score_is_better": False}
+    return SimpleNamespace(**facts | more)
+
+
+def row_statistics(answers, **facts):
+    return RowStatistics(np.arange(4) * 2, np.zeros((4, 1)), task(**facts), answers=answers)
+
+
+def statistics(truth, answers):
+    names = ([CLASSES[number] for number in numbers] for numbers in (truth, answers))
+    row_answers = RowAnswers(*names, is_right=np.asarray(truth) == np.asarray(answers))
+    terms = np.zeros((len(truth), 1))
+    return RowStatistics(np.arange(len(truth)) * 2, terms, task(), answers=row_answers)
 
 
 def row(name, value, folder, difference=None, best=False, seeds=1):
@@ -83,8 +96,53 @@ def test_at_most_fifty_rows_with_both_directions(tmp_path, lost, won, expected):
     assert table.note.endswith(" The table has 50 rows.")
 
 
-def test_tasks_without_one_class_per_row_have_no_table(tmp_path):
-    answers = {name: statistics([0, 1], [0, 1], "regression") for name in ("lora", "head")}
+def test_graded_answers_show_their_scores_and_list_wrong_ones_that_changed(tmp_path):
+    truth = ["Paris", "Rome", "the old town", "Bonn"]
+    facts = {"answer_noun": "answer", "answer_score": "F1"}
+    lora = RowAnswers(
+        truth, ["Paris", "Oslo", "town", "x"], np.array([1, 0, 0, 0]) > 0,
+        np.array([1, 0, 0.5, 0]),
+    )  # fmt: skip
+    head = RowAnswers(
+        truth, ["in Paris", "Rome", "old town", "y"], np.array([0, 1, 0, 0]) > 0,
+        np.array([2 / 3, 1, 0.8, 0]),
+    )  # fmt: skip
+    answers = {"lora": row_statistics(lora, **facts), "head": row_statistics(head, **facts)}
+    (table,) = changed_row_tables(comparison(tmp_path, answers), read_row)
+    assert table.head == ("row", "text", "change", "true answer", "lora", "head", "F1")
+    assert [cells[2:] for cells in table.rows] == [
+        ["correct → wrong", "Paris", "Paris", "in Paris", "1 → 0.6667"],
+        ["wrong → correct", "Rome", "Oslo", "Rome", "0 → 1"],
+        ["better", "the old town", "town", "old town", "0.5 → 0.8"],
+        ["wrong → wrong", "Bonn", "x", "y", "0 → 0"],
+    ]
+    assert table.note.endswith("Rows with two different wrong predictions: 2.")
+
+
+def test_numbers_are_listed_by_the_difference_of_their_errors(tmp_path):
+    facts = {
+        "answer_noun": "value", "answer_score": "absolute error",
+        "lower_answer_score_is_better": True,
+    }  # fmt: skip
+    truth = ["1", "2", "3", "4"]
+    lora = RowAnswers(truth, ["1", "2", "3.5", "4.5"], None, np.array([0, 0, 0.5, 0.5]))
+    head = RowAnswers(truth, ["1.2", "2", "3", "6"], None, np.array([0.2, 0, 0, 2]))
+    answers = {"lora": row_statistics(lora, **facts), "head": row_statistics(head, **facts)}
+    (table,) = changed_row_tables(comparison(tmp_path, answers), read_row)
+    assert table.head[3:] == ("true value", "lora", "head", "absolute error")
+    assert [(cells[0], cells[2], cells[-1]) for cells in table.rows] == [
+        ("a.csv:6", "worse", "0.5 → 2"),
+        ("a.csv:4", "better", "0.5 → 0"),
+        ("a.csv:0", "worse", "0 → 0.2"),
+    ]
+    assert table.note == (
+        "Absolute error of head is better than that of lora for 1 rows and worse for 2. Largest"
+        " differences first."
+    )
+
+
+def test_tasks_without_answers_have_no_table(tmp_path):
+    answers = {name: row_statistics(None) for name in ("lora", "head")}
     assert list(changed_row_tables(comparison(tmp_path, answers), read_row)) == []
 
 

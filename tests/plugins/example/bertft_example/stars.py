@@ -13,6 +13,7 @@ from torch.nn.functional import smooth_l1_loss
 from bertft.data.batch import Batch
 from bertft.data.rows import RowError
 from bertft.tasks.regression import RegressionTask
+from bertft.tasks.row_answers import RowAnswers
 from bertft.tasks.shared.text_schema import TextRowSchema
 
 __all__ = ["StarRows", "Stars", "code", "max_error"]
@@ -39,6 +40,7 @@ class Stars(RegressionTask):
     name = "stars"
     prediction_fields = ("stars", "score")
     default_metric = "exact_stars"
+    answer_noun = "stars"
 
     @property
     def metric_names(self) -> tuple[str, ...]:
@@ -51,6 +53,11 @@ class Stars(RegressionTask):
     def compute_scores(self, logits: np.ndarray, targets: np.ndarray) -> dict[str, float]:
         exact = (_stars(logits[:, 0]) == targets).mean()
         return {"exact_stars": exact, **super().compute_scores(logits, targets)}
+
+    def row_answers(self, logits: np.ndarray, features: Any) -> RowAnswers:
+        truth, stars = features.read_column("labels"), _stars(logits[:, 0])
+        texts = ([f"{value:g}" for value in values.tolist()] for values in (truth, stars))
+        return RowAnswers(*texts, is_right=truth == stars)
 
     def decode_predictions(self, logits: np.ndarray, features: Any) -> Iterator[dict[str, Any]]:
         for value, stars in zip(logits[:, 0].tolist(), _stars(logits[:, 0]).tolist(), strict=True):
