@@ -141,10 +141,15 @@ def test_a_real_process_does_what_the_tests_do_and_says_it_where_it_belongs(work
     assert filecmp.cmp(
         expected / "metrics.jsonl", work_dir / "run" / "metrics.jsonl", shallow=False
     )
-    stages = ["importing torch and transformers", "reading data", "tokenizing"]
+    stages = [
+        "importing torch and transformers",
+        "reading data",
+        "tokenizing",
+        "checking rows for duplicates",
+    ]
     lines = done.stderr.splitlines()
-    assert lines[:3] == stages and lines[3].startswith("loading model ")
-    assert lines[4] == "training: 16 steps, 8 per epoch, 64 rows"
+    assert lines[:4] == stages and lines[4].startswith("loading model ")
+    assert lines[5] == "training: 16 steps, 8 per epoch, 64 rows"
     assert lines[-2:] == ["done after 16 steps", "evaluating the test rows"]
     assert "warn" not in done.stderr.lower()
     assert "\x1b" not in done.stderr + done.stdout
@@ -170,7 +175,8 @@ def test_a_real_process_does_what_the_tests_do_and_says_it_where_it_belongs(work
     done = program("predict", "run=merged", cwd=work_dir, input=lines)
     assert done.returncode == 0
     assert done.stderr.splitlines()[0] == "importing torch and transformers"
-    assert done.stderr.splitlines()[-1] == "2 predictions; stdin: 2 rows read = 2 used"
+    pattern = r"2 predictions \([\d,.]+ rows/s\); stdin: 2 rows read = 2 used"
+    assert re.fullmatch(pattern, done.stderr.splitlines()[-1]), done.stderr
     content = [json.loads(line) for line in done.stdout.splitlines()]
     assert [set(each) for each in content] == [{"label", "score", "scores"}] * 2
     assert {path.name for path in work_dir.iterdir()} == {
