@@ -219,6 +219,8 @@ class TrainingRun:
                 best = validation_metrics[task_model.task.metric]
             elif self.distributed.broadcast_object(lambda: self.best_outputs is None):
                 # The best evaluation was before the run was interrupted.
+                rows = len(features["validation"])
+                show_status("evaluating the best checkpoint", brief=True, total=rows)
                 self.best_outputs = evaluation_outputs(
                     task_model.runner,
                     task_model.task,
@@ -231,7 +233,7 @@ class TrainingRun:
                 "there is no best checkpoint on validation: the model is not calibrated or tuned"
             )
         if "test" in features:
-            show_status("evaluating the test rows")
+            show_status("evaluating the test rows", total=len(features["test"]))
             test_metrics = evaluate(
                 task_model.runner,
                 task_model.task,
@@ -255,7 +257,8 @@ class TrainingRun:
             task_model.task.metric_function is not None
         ):  # its direction does not follow from its name
             metrics["best"]["higher_is_better"] = task_model.task.higher_is_better
-        if self.best_outputs is not None:
+        # Without training, "raise the learning rate" and similar advice would make no sense.
+        if self.best_outputs is not None and state.step > 0:
             findings = task_model.task.prediction_findings(
                 self.best_outputs, features["validation"]
             )

@@ -33,33 +33,33 @@ __all__ = [
 
 _FILE_WIDTH = 200  # columns of a wide table in a file or pipe
 
-# The tables that were printed inside ``condensed_output``; None outside.
-_printed: ContextVar[set[str] | None] = ContextVar("printed", default=None)
+# Adds a key to those printed in a sweep and returns whether it is new; None outside of a sweep.
+_add_printed: ContextVar[Callable[[str], bool] | None] = ContextVar("add_printed", default=None)
 
 
 @contextlib.contextmanager
-def condensed_output(printed: set[str]) -> Iterator[None]:
-    """The output of a job of a sweep: no table that is in ``printed``, and a short result."""
-    token = _printed.set(printed)
+def condensed_output(add_printed: Callable[[str], bool]) -> Iterator[None]:
+    """The output of a job of a sweep: a short result, and nothing that an earlier job printed.
+
+    Args:
+        add_printed: Records a key; returns False if an earlier job has recorded it.
+    """
+    token = _add_printed.set(add_printed)
     try:
         yield
     finally:
-        _printed.reset(token)
+        _add_printed.reset(token)
 
 
 def is_condensed() -> bool:
     """Whether the output is that of a job of a sweep."""
-    return _printed.get() is not None
+    return _add_printed.get() is not None
 
 
 def is_new_output(key: str) -> bool:
     """Whether to print the tables with ``key``: False if an earlier job of the sweep did."""
-    printed = _printed.get()
-    if printed is None:
-        return True
-    is_new = key not in printed
-    printed.add(key)
-    return is_new
+    add_printed = _add_printed.get()
+    return add_printed is None or add_printed(key)
 
 
 def plain_console(

@@ -16,6 +16,7 @@ from bertft.export.result_tables import (
     metrics_table,
     teacher_table,
 )
+from bertft.report.console import is_new_output
 from bertft.report.next_commands import next_commands
 from bertft.report.terminal_table import FittedTable
 from bertft.tasks.report_items import TableItem
@@ -137,8 +138,12 @@ def result_lines(
 
 
 def finding_lines(metrics: Mapping[str, Any], manifest: Mapping[str, Any]) -> list[str]:
-    """One line per finding, with a heading; empty without findings."""
-    findings = read_findings(metrics, manifest)
+    """One line per finding, with a heading; empty without findings.
+
+    In a sweep, a finding on the data is left out if an earlier job printed it.
+    """
+    on_predictions, on_data = read_findings(metrics, {}), read_findings({}, manifest)
+    findings = [*on_predictions, *(data for data in on_data if is_new_output(data.format_line()))]
     return (
         ["findings:", *(f"  - {finding.format_line()}" for finding in findings)] if findings else []
     )

@@ -20,6 +20,7 @@ from bertft.models.precision import Precision
 from bertft.tasks.task import BaseTask
 from bertft.training.distributed import SINGLE_PROCESS, DistributedContext
 from bertft.training.step import split_on_oom
+from bertft.utils.status import advance_status
 
 __all__ = [
     "HasTrainingMode",
@@ -118,6 +119,7 @@ def predict_logits(
                 for positions, outputs in split_on_oom(run_batch, batch, make_batch):
                     on_device.append((positions, outputs))
                     bytes_on_device += outputs.nbytes
+                advance_status(len(batch) * distributed.world_size)
                 if bytes_on_device > _MAX_BYTES_ON_DEVICE:
                     move_to_host()
                     bytes_on_device = 0

@@ -55,6 +55,7 @@ from bertft.training.step import (
     step_indices,
 )
 from bertft.utils.messages import format_list
+from bertft.utils.status import show_status
 
 __all__ = ["Trainer", "TrainerState", "TrainingData"]
 
@@ -339,6 +340,8 @@ class Trainer:
         assert self.data.validation is not None
         start = time.perf_counter()
         outputs: list[np.ndarray] = []
+        # Only if it takes long, and not in a terminal, where the block of the progress is muted.
+        show_status("evaluating", brief=True, total=len(self.data.validation))
         metrics = evaluate(
             train_step.runner,
             task,

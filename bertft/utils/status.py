@@ -2,11 +2,15 @@
 
     with status_lines():              # the program, once
         show_status("loading model")
+        show_status("evaluating", total=3000)
+        advance_status(64)            # rows that are done
 
-In a terminal the line has the elapsed seconds and disappears when anything else is printed: every
-write to a standard stream (``utils.terminal``) clears it. A file or a pipe gets one plain line per
-text. Outside of ``status_lines`` nothing is printed: inside ``log_warnings`` (the Python API)
-the text is logged, elsewhere it is ignored.
+In a terminal the line has the elapsed seconds, or a bar with the rows that are done, and disappears
+when anything else is printed: every write to a standard stream (``utils.terminal``) clears it. A
+warning only interrupts it. A file or a pipe gets one plain line per text. If nothing else is
+printed for three seconds, the line is repeated with the elapsed time and the rows that are done,
+later every ten seconds. Outside of ``status_lines`` nothing is printed: inside ``log_warnings``
+(the Python API) the text is logged, elsewhere it is ignored.
 """
 
 from __future__ import annotations
@@ -17,67 +21,146 @@ import shutil
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TextIO
 
-from bertft.utils.terminal import escape_controls, log_status, set_before_write
+from bertft.utils.numbers import format_clock, format_count
+from bertft.utils.terminal import (
+    clears_status,
+    escape_controls,
+    log_status,
+    set_before_write,
+    supports_unicode,
+)
 
-__all__ = ["IMPORT_STATUS", "mute_status", "show_status", "status_lines"]
+__all__ = [
+    "IMPORT_STATUS",
+    "advance_status",
+    "mute_status",
+    "show_status",
+    "status_lines",
+]
 
 IMPORT_STATUS = "importing torch and transformers"  # takes seconds: shown before the imports
 _SECONDS_BEFORE_CLOCK = 2  # a status that is shown for less has no number
+_FIRST_REPEAT, _LAST_REPEAT, _REPEAT_GROWTH = 3.0, 10.0, 1.5  # seconds between two lines of a pipe
+_TICK = 0.25  # seconds between two redraws, or two checks whether to repeat a line
+_MAX_BAR = 40  # characters
 _ERASE_LINE = "\r\x1b[2K"
 
 
 class _StatusLine:
-    """The status of the program. A terminal is redrawn by a thread until the line is cleared."""
+    """The status of the program. A thread redraws or repeats it until it is cleared."""
 
-    def __init__(self, stream: TextIO) -> None:
-        self.stream, self.muted = stream, False
-        self._is_live = stream.isatty() and os.environ.get("TERM") != "dumb"
+    def __init__(self, stream: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
+        self.stream, self.muted, self._clock = stream, False, clock
+        self.is_live = stream.isatty() and os.environ.get("TERM") != "dumb"
+        self.repeats = clears_status(stream)  # otherwise a line could repeat a stage that is over
         self._lock = threading.RLock()
         self._text, self._start = "", 0.0
+        self._done = self._total = 0
+        self._next_repeat, self._interval = 0.0, _FIRST_REPEAT
         self._printed: set[str] = set()
+        self._printing_thread: int | None = None  # its own write does not clear the status
         self._stopped = threading.Event()
-        if self._is_live:
-            threading.Thread(target=self._redraw, name="bertft-status", daemon=True).start()
+        threading.Thread(target=self._run, name="bertft-status", daemon=True).start()
 
-    def show(self, text: str, brief: bool) -> None:
+    def show(self, text: str, brief: bool, total: int) -> None:
         if self.muted:
             return
-        if self._is_live:
-            with self._lock:
-                self._text, self._start = text, time.monotonic()
+        with self._lock:
+            self._text, self._start = text, self._clock()
+            self._done, self._total = 0, total
+            self._interval = _FIRST_REPEAT
+            self._next_repeat = self._start + self._interval
+            if self.is_live:
                 self._draw()
-        elif not brief and text not in self._printed:  # the jobs of a sweep repeat their stages
-            self._printed.add(text)
-            self.stream.write(f"{text}\n")
-            self.stream.flush()
+            elif not brief and text not in self._printed:  # the jobs of a sweep repeat their stages
+                self._printed.add(text)
+                self._print(text)
+
+    def advance(self, count: int) -> None:
+        self._done += count
 
     def clear(self) -> None:
         """Erase the line. The status is not drawn again."""
-        if not self._text:
+        if not self._text or self._printing_thread == threading.get_ident():
             return
         with self._lock:
             if self._text:
                 self._text = ""
-                self._write(_ERASE_LINE)
+                if self.is_live:
+                    self._write(_ERASE_LINE)
+
+    @contextlib.contextmanager
+    def interrupted(self) -> Iterator[None]:
+        """Continue with the status after something is printed inside the context."""
+        with self._lock:
+            text = self._text
+            try:
+                yield
+            finally:
+                self._text = text
+                if text and self.is_live:
+                    self._draw()
 
     def stop(self) -> None:
         self._stopped.set()
         self.clear()
 
-    def _redraw(self) -> None:
-        while not self._stopped.wait(1):
-            with self._lock:
-                if self._text:
-                    self._draw()
+    def _run(self) -> None:
+        while not self._stopped.wait(_TICK):
+            with self._lock, contextlib.suppress(OSError, ValueError):  # a closed stream
+                self.tick()
+
+    def tick(self) -> None:
+        """Redraw the line, or repeat it if it is due."""
+        if not self._text:
+            return
+        if self.is_live:
+            self._draw()
+        elif self.repeats and self._clock() >= self._next_repeat:
+            self._interval = min(_LAST_REPEAT, self._interval * _REPEAT_GROWTH)
+            self._next_repeat = self._clock() + self._interval
+            elapsed = self._clock() - self._start
+            self._print("  ".join([self._text, *self._facts(elapsed)]))
+
+    def _facts(self, elapsed: float) -> list[str]:
+        """The rows that are done, the elapsed time, and the remaining time."""
+        clock = format_clock(elapsed)
+        if not self._total or not self._done:
+            return [f"{clock} elapsed"]
+        count = f"{format_count(self._done)}/{format_count(self._total)} rows"
+        left = (self._total - self._done) * elapsed / self._done
+        return [count, f"{clock} elapsed", f"{format_clock(left)} left"]
 
     def _draw(self) -> None:
-        seconds = int(time.monotonic() - self._start)
-        clock = f" ({seconds} s)" if seconds >= _SECONDS_BEFORE_CLOCK else ""
         width = shutil.get_terminal_size().columns - 1
+        elapsed = self._clock() - self._start
+        if self._total:
+            self._write(f"{_ERASE_LINE}{self._bar_line(elapsed, width)}")
+            return
+        seconds = int(elapsed)
+        clock = f" ({seconds} s)" if seconds >= _SECONDS_BEFORE_CLOCK else ""
         self._write(f"{_ERASE_LINE}{self._text[: width - len(clock)]}{clock}")
+
+    def _bar_line(self, elapsed: float, width: int) -> str:
+        """``evaluating  ━━━━━━────  1,240/3,000 rows  0:12 elapsed  0:20 left``."""
+        facts = "  ".join(self._facts(elapsed))
+        size = min(_MAX_BAR, width - len(self._text) - len(facts) - 4)
+        if size < 4:
+            return f"{self._text}  {facts}"[:width]
+        filled = min(size, size * self._done // self._total)
+        full, empty = ("━", "─") if supports_unicode(self.stream) else ("#", "-")
+        return f"{self._text}  {full * filled}{empty * (size - filled)}  {facts}"
+
+    def _print(self, text: str) -> None:
+        self._printing_thread = threading.get_ident()
+        try:
+            self.stream.write(f"{text}\n")
+            self.stream.flush()
+        finally:
+            self._printing_thread = None
 
     def _write(self, text: str) -> None:
         """Write to the descriptor: the stream would clear the status first."""
@@ -94,7 +177,7 @@ def status_lines() -> Iterator[None]:
     """Show the status on stderr until the end of the context."""
     global _line
     line = _line = _StatusLine(sys.stderr)
-    set_before_write(line.clear)
+    set_before_write(line.clear, line.interrupted)
     try:
         yield
     finally:
@@ -103,16 +186,26 @@ def status_lines() -> Iterator[None]:
         line.stop()
 
 
-def show_status(text: str, *, brief: bool = False) -> None:
+def show_status(text: str, *, brief: bool = False, total: int = 0) -> None:
     """Show ``text`` as what the program does now, in place of the previous status.
 
-    ``brief``: only in a terminal, for work that takes about a second.
+    Args:
+        text: The stage.
+        brief: Only in a terminal, for work that usually takes about a second. A file or a pipe gets
+            a line if it takes longer than three seconds.
+        total: The number of rows of the stage; 0 if it does not count them.
     """
     text = escape_controls(" ".join(text.split()))
     if _line is not None:
-        _line.show(text, brief)
+        _line.show(text, brief, total)
     elif not brief:
         log_status(text)
+
+
+def advance_status(count: int) -> None:
+    """``count`` more rows of the stage are done."""
+    if _line is not None:
+        _line.advance(count)
 
 
 @contextlib.contextmanager

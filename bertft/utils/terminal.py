@@ -20,6 +20,7 @@ from typing import TextIO
 from bertft.errors import limit_length
 
 __all__ = [
+    "clears_status",
     "escape_controls",
     "is_output_closed",
     "log_status",
@@ -41,7 +42,8 @@ def print_warning(message: str) -> None:
     if logger is not None:
         logger.warning(limit_length(message))
     else:
-        print_escaped(f"warning: {limit_length(message)}", stderr=True)
+        with _interrupt_status():
+            print_escaped(f"warning: {limit_length(message)}", stderr=True)
 
 
 @contextlib.contextmanager
@@ -89,12 +91,28 @@ def is_output_closed(stream: TextIO) -> bool:
 
 
 _before_write: Callable[[], None] | None = None
+_around_warning: Callable[[], contextlib.AbstractContextManager[None]] | None = None
 
 
-def set_before_write(function: Callable[[], None] | None) -> None:
-    """Call ``function`` before each write to a standard stream of the program."""
-    global _before_write
-    _before_write = function
+def set_before_write(
+    function: Callable[[], None] | None,
+    around_warning: Callable[[], contextlib.AbstractContextManager[None]] | None = None,
+) -> None:
+    """Call ``function`` before each write to a standard stream of the program.
+
+    A warning is printed inside the context ``around_warning``.
+    """
+    global _before_write, _around_warning
+    _before_write, _around_warning = function, around_warning
+
+
+def clears_status(stream: TextIO) -> bool:
+    """Whether writes to ``stream`` call the function of ``set_before_write``."""
+    return isinstance(stream, _Output)
+
+
+def _interrupt_status() -> contextlib.AbstractContextManager[None]:
+    return contextlib.nullcontext() if _around_warning is None else _around_warning()
 
 
 class _Output(io.TextIOWrapper):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import pytest
 
 import bertft
 from bertft.cli.app import main
+from bertft.cli.commands.sweep import _Progress
 from bertft.errors import NonFiniteError, StoppedBySignal
 
 ROOT = Path(bertft.__file__).parents[1]
@@ -107,7 +109,7 @@ def test_jobs_are_counted_and_named_by_what_differs(fake, capsys):
     words = [*SWEEP, "trainer.epochs=2", "method.rank=2,8"]
     assert main([*words, "seed=0"]) == 0
     assert main([*words, "seed=0,1"]) == 0
-    lines = capsys.readouterr().err.splitlines()
+    lines = re.sub(r"0:0\d left", "0:00 left", capsys.readouterr().err).splitlines()
     assert lines[:2] == ["job 1 of 2: method.rank=2", "job 2 of 2: method.rank=8 (about 0:00 left)"]
     jobs = [line for line in lines[2:] if line.startswith("job ")]
     assert jobs == [
@@ -389,6 +391,44 @@ def test_jobs_may_run_in_processes(in_processes, tmp_path):
     assert done.returncode == 5, done.stderr
     rows = summary(tmp_path / "s")
     assert [(row["runs"], row["failed"], row["error"]) for row in rows] == [("2", "1", "NaN")]
+
+
+def test_jobs_in_processes_have_their_total_and_name_only_what_differs(in_processes):
+    done = in_processes("hydra.launcher.n_jobs=2", "trainer.epochs=2", "seed=0,2,3,4")
+    assert done.returncode == 0, done.stderr
+    names = sorted(line.partition(" (")[0] for line in done.stderr.splitlines() if "job " in line)
+    assert names == [f"job {n} of 4: seed={seed}" for n, seed in enumerate((0, 2, 3, 4), 1)]
+    last = next(line for line in done.stderr.splitlines() if line.startswith("job 4"))
+    assert last.endswith("left)"), "two or three jobs have finished"
+
+
+def test_a_table_is_printed_once_by_all_processes_of_a_sweep(tmp_path):
+    jobs = [_Progress(printed_dir=tmp_path) for _ in range(2)]  # as a launcher copies it
+    assert [job.add_printed("data") for job in jobs] == [True, False]
+    assert [job.add_printed("other data") for job in reversed(jobs)] == [True, False]
+    assert not jobs[0].add_printed("data")
+    elsewhere = _Progress(printed_dir=tmp_path / "missing")  # on another machine
+    assert [elsewhere.add_printed("data") for _ in range(2)] == [True, False]
+
+
+def test_the_time_left_counts_jobs_that_run_at_the_same_time(tmp_path):
+    folders = [tmp_path / str(number) for number in range(6)]
+    progress = _Progress(total=6, unfinished=folders, start=1000.0)
+    for folder, (begin, end, error) in zip(
+        folders,
+        [(1000, 1060, None), (1000, 1120, None), (1060, None, "NaN"), (1100, None, None)],
+        strict=False,
+    ):
+        folder.mkdir()
+        (folder / "job.json").write_text(json.dumps({"error": error}))
+        os.utime(folder / "job.json", (begin, begin))
+        if end is not None:
+            (folder / "metrics.json").touch()
+            os.utime(folder / "metrics.json", (end, end))
+    # Left: one that runs, this one, and one that has not started. Two run, 90 s per job.
+    assert progress.time_left(folders[4]) == "about 2:15 left"
+    progress.start = 2000.0  # the files are of an earlier sweep
+    assert progress.time_left(folders[4]) == ""
 
 
 def test_a_process_that_is_killed_leaves_the_table_and_what_was_done(in_processes, tmp_path):

@@ -321,6 +321,7 @@ def test_a_base_is_evaluated_before_training(work_dir, trained):
     assert result.status == 0 and "without training, its scores are at chance level" in result.out
     content = read(work_dir / "base" / "metrics.json")
     assert content["best"]["step"] == 0 and content["train"]["steps"] == 0
+    assert "findings" not in content and "raise the learning rate" not in result.out.lower()
     page = (work_dir / "base" / "report.html").read_text(encoding="utf-8")
     assert 'id="predictions"' in page and 'id="training"' not in page and "could not be" not in page
     assert scores("run=base") == content["validation"]

@@ -7,7 +7,13 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from bertft.export.result_tables import parameter_table
-from bertft.report.tables import result_lines, score_tables, training_tables
+from bertft.report.console import condensed_output
+from bertft.report.tables import (
+    finding_lines,
+    result_lines,
+    score_tables,
+    training_tables,
+)
 from bertft.report.terminal_table import FittedTable
 
 COUNTS = {
@@ -171,3 +177,33 @@ def test_calibration_has_lines():
     lines = result_lines({**METRICS, "calibration": alone}, "run")
     assert lines[1] == f"calibration on validation: {gain}"
     assert "temperature" not in lines[2]
+
+
+def test_the_jobs_of_a_sweep_print_findings_on_the_data_once_and_on_the_result_per_job():
+    def finding(kind):
+        return {
+            "kind": kind, "message": kind, "count": 1, "total": 2, "example": "", "advice": "Act",
+        }  # fmt: skip
+
+    metrics = {"findings": [finding("collapse")]}
+    manifests = [
+        {"data": {"findings": [finding("contradictions"), finding(kind)]}}
+        for kind in ("truncated at 8", "truncated at 16")
+    ]
+    printed: set[str] = set()
+
+    def add(key):
+        is_new = key not in printed
+        printed.add(key)
+        return is_new
+
+    with condensed_output(add):
+        jobs = [finding_lines(metrics, manifest) for manifest in (*manifests, manifests[0])]
+    collapse = "  - collapse. Act"
+    assert jobs == [
+        ["findings:", collapse, "  - contradictions. Act", "  - truncated at 8. Act"],
+        ["findings:", collapse, "  - truncated at 16. Act"],
+        ["findings:", collapse],
+    ]
+    for _ in range(2):  # nothing is left out outside of a sweep
+        assert finding_lines(metrics, manifests[0]) == jobs[0]

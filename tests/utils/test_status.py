@@ -92,7 +92,8 @@ def test_a_command_says_that_it_imports_torch_before_it_does(words, tmp_path):
         [sys.executable, "-c", STOP_AT_TORCH, *words],
         env=environment(), cwd=tmp_path, capture_output=True, text=True, timeout=60,
     )  # fmt: skip
-    lines = done.stderr.splitlines()
+    # A slow machine repeats the line.
+    lines = [line for line in done.stderr.splitlines() if not line.endswith(" elapsed")]
     assert lines[-2:] == ["importing torch and transformers", "-- import torch"], done.stderr
     assert done.stdout == ""
 

@@ -41,9 +41,10 @@ def score_run(config: EvalRequest) -> Evaluation:
             raise metric_code_error(loaded.folder, task.metric)
         task.metric_function = load_metric_function(task.metric)
     features = loaded.build_features(config.split, rows)
-    show_status(f"evaluating {format_count(len(rows))} rows")
+    show_status("evaluating", total=len(features))
     outputs: list[np.ndarray] = []
     metrics = loaded.evaluate(features, outputs.append)
+    show_status("computing confidence intervals", brief=True)
     facts = {"Checkpoint": f"step {format_count(loaded.info.step)}"} if loaded.run else {}
     facts["Base model"] = task_model.source.name
     facts["Precision"] = task_model.precision.name

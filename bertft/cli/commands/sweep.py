@@ -6,6 +6,7 @@ can run in this process, in other processes (``hydra/launcher=joblib``) or on ot
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import json
 import os
@@ -18,6 +19,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
+from tempfile import TemporaryDirectory
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
@@ -39,6 +41,7 @@ from bertft.training.signals import SCHEDULER_SIGNALS, InterruptOnSignal
 from bertft.utils.atomic_io import atomic_write_text
 from bertft.utils.messages import Problem, first_line, usage_error
 from bertft.utils.numbers import format_clock
+from bertft.utils.safe_files import read_json_object
 from bertft.utils.status import IMPORT_STATUS, mute_status, show_status
 from bertft.utils.terminal import print_escaped
 
@@ -53,7 +56,7 @@ __all__ = [
 register_schema()  # the processes of a launcher import this module and compose
 
 
-Launcher = Callable[[Callable[[DictConfig], float | None]], None]  # runs run_job for every job
+Launcher = Callable[[Callable[[DictConfig], float | None]], None]  # calls it for every job
 
 
 class SweepStopped(BaseException):
@@ -62,29 +65,46 @@ class SweepStopped(BaseException):
 
 @dataclass
 class _Progress:
-    """What the jobs of this process print and how long they take.
+    """What the jobs of a sweep have in common, also those in the processes of a launcher.
+
+    A launcher copies the object into its processes, so its state is in files.
 
     Attributes:
-        total: number of jobs; 0 in the processes of a launcher, which do not know it.
+        total: number of jobs; 0 if a sweeper chooses them.
         differing: names of the settings that differ between the jobs; empty: all.
-        unfinished: jobs without a result before the sweep.
-        durations: seconds of the jobs that this process has finished.
-        failed: jobs of this process that failed.
-        printed: tables that a job has printed.
+        unfinished: folders of the jobs without a result before the sweep.
+        start: when the sweep began, in seconds since the epoch.
+        printed_dir: a temporary folder with one file per table or finding that a job has printed.
+        printed: those that this process has printed.
     """
 
     total: int = 0
     differing: Collection[str] = ()
-    unfinished: int = 0
-    durations: list[float] = field(default_factory=list)
-    failed: int = 0
+    unfinished: Collection[Path] = ()
+    start: float = field(default_factory=time.time)
+    printed_dir: Path | None = None
     printed: set[str] = field(default_factory=set)
 
     @classmethod
     def plan(cls, folder: Path, jobs: Sequence[SweepJob]) -> _Progress:
         settings = [_override_settings(job.overrides) for job in jobs]
-        unfinished = [job for job in jobs if not _has_result(folder / _folder_name(job))]
-        return cls(len(jobs), differing_settings(settings), len(unfinished))
+        folders = [folder / _folder_name(job) for job in jobs]
+        unfinished = tuple(job_dir for job_dir in folders if not _has_result(job_dir))
+        return cls(len(jobs), differing_settings(settings), unfinished)
+
+    def add_printed(self, key: str) -> bool:
+        """Record that a job prints ``key``; False if another job has printed it."""
+        is_new = key not in self.printed
+        self.printed.add(key)
+        if is_new and self.printed_dir is not None:
+            file = self.printed_dir / hashlib.sha256(key.encode(errors="replace")).hexdigest()
+            try:
+                file.touch(exist_ok=False)
+            except FileExistsError:
+                return False
+            except OSError:  # on another machine
+                pass
+        return is_new
 
     def name_job(self, number: int, settings: Mapping[str, str]) -> str:
         """``job 2 of 4: method.rank=8``, from the ``number`` of the job, counted from 0."""
@@ -92,23 +112,59 @@ class _Progress:
         total = f" of {self.total}" if self.total else ""
         return f"job {number + 1}{total}: {_format_settings(shown or settings)}"
 
-    def time_left(self) -> str:
-        """An estimate from the jobs that have finished; empty before the first one."""
-        left = self.unfinished - len(self.durations) - self.failed
-        if not self.durations or left <= 0:
+    def time_left(self, job_dir: Path) -> str:
+        """An estimate when the job in ``job_dir`` starts; empty before the first one has finished.
+
+        The mean time of the finished jobs, times the jobs that are left, divided by those that run
+        at the same time.
+        """
+        durations, failed, running = [], 0, 1
+        for other in self.unfinished:
+            begin, end = _mtime(other / JOB_FILE), _mtime(other / "metrics.json")
+            if other.name == job_dir.name or begin is None or begin < self.start - 1:
+                continue
+            if end is not None:
+                durations.append(max(0.0, end - begin))
+            elif _has_failed(other):
+                failed += 1
+            else:
+                running += 1
+        left = len(self.unfinished) - len(durations) - failed
+        if not durations or left <= 0:
             return ""
-        return f"about {format_clock(left * fmean(self.durations))} left"
+        return f"about {format_clock(left * fmean(durations) / running)} left"
 
 
-_progress = _Progress()
+@dataclass(frozen=True)
+class _JobRunner:
+    """``run_job`` with what it needs to know of the sweep, in a form that a launcher can copy."""
+
+    progress: _Progress
+
+    def __call__(self, config: DictConfig) -> float | None:
+        return run_job(config, self.progress)
 
 
-def run_job(config: DictConfig) -> float | None:
+def _mtime(file: Path) -> float | None:
+    try:
+        return file.stat().st_mtime
+    except OSError:
+        return None
+
+
+def _has_failed(folder: Path) -> bool:
+    try:
+        return read_json_object(folder / JOB_FILE).get("error") is not None
+    except BertftError:
+        return True
+
+
+def run_job(config: DictConfig, progress: _Progress) -> float | None:
     """Run one job. Returns the best value of its metric for sweepers; None if it failed."""
     hydra = HydraConfig.get()
     folder, overrides = Path(hydra.runtime.output_dir), list(hydra.overrides.task)
     settings, content = _override_settings(overrides), content_digest(to_plain_dict(config))
-    name = _progress.name_job(hydra.job.num, settings)
+    name = progress.name_job(hydra.job.num, settings)
     if folder.is_symlink():  # the folder of a sweep may come from somebody else
         print_escaped(
             f"{name}: {folder} is a symbolic link. A job writes only to folders of the sweep:"
@@ -126,7 +182,7 @@ def run_job(config: DictConfig) -> float | None:
         report_finished_job(folder, name, overrides, content)
         return best
     is_resumed = (folder / "manifest.json").is_file()
-    details = [*(["resumed"] if is_resumed else []), *filter(None, [_progress.time_left()])]
+    details = [*(["resumed"] if is_resumed else []), *filter(None, [progress.time_left(folder)])]
     suffix = f" ({', '.join(details)})" if details else ""
     print_escaped(name + suffix, stderr=True)
     if is_resumed:
@@ -136,24 +192,20 @@ def run_job(config: DictConfig) -> float | None:
         problems = list(validate_config("train", to_plain_dict(config)))
         if problems:  # the sweeper chose this job just now
             raise usage_error(problems)
-        start = time.monotonic()
-        with mute_status(bool(config.get("quiet"))), condensed_output(_progress.printed):
+        with mute_status(bool(config.get("quiet"))), condensed_output(progress.add_printed):
             if "torch" not in sys.modules:
                 show_status(IMPORT_STATUS)
             run = importlib.import_module("bertft.cli.commands.train").run
             run(build_settings("train", config, folder, overrides), folder)
-        _progress.durations.append(time.monotonic() - start)
         return _best_value(folder)
     except StoppedBySignal as stopped:
         if stopped.signum in SCHEDULER_SIGNALS:  # after saving, let the launcher requeue the job
             signal.raise_signal(stopped.signum)
         raise SweepStopped(stopped) from None
     except BertftError as error:
-        _progress.failed += 1
         _write_job_file(folder, settings, content, str(error))
         print_escaped(f"{name}: {error}", stderr=True)
     except Exception as error:
-        _progress.failed += 1
         _write_job_file(folder, settings, content, f"{type(error).__name__}: {error}")
         traceback.print_exc()
     return None
@@ -206,17 +258,18 @@ def run_sweep(plan: SweepPlan, launch: Launcher) -> int:
         SweepError: a job has no result.
         StoppedBySignal: a signal stopped the sweep.
     """
-    global _progress
     folder, jobs = plan.folder, plan.jobs
     if any(job.config.get("check") for job in jobs or ()):
         raise usage_error([Problem("check", "is not supported by a sweep", "Leave out -m")])
     names = _job_names(jobs) if jobs is not None else None
-    _progress = _Progress() if jobs is None else _Progress.plan(folder, jobs)
+    progress = _Progress() if jobs is None else _Progress.plan(folder, jobs)
     stopped: StoppedBySignal | None = None
     launcher_problem = ""
     try:
-        if jobs is None or not _report_if_all_finished(folder, jobs):
-            _launch_jobs(plan, launch)
+        if jobs is None or not _report_if_all_finished(folder, jobs, progress):
+            with TemporaryDirectory(prefix="bertft-sweep-") as printed_dir:
+                progress.printed_dir = Path(printed_dir)
+                _launch_jobs(plan, launch, _JobRunner(progress))
     except SweepStopped as error:
         stopped = error.args[0]
     except StoppedBySignal as error:
@@ -247,20 +300,20 @@ def run_sweep(plan: SweepPlan, launch: Launcher) -> int:
     return 0
 
 
-def _launch_jobs(plan: SweepPlan, launch: Launcher) -> None:
+def _launch_jobs(plan: SweepPlan, launch: Launcher, run: _JobRunner) -> None:
     """Run the jobs.
 
     Raises UsageError if another launcher or sweeper starts no job, _LauncherError if it fails
     later.
     """
     if plan.launcher == "basic" and plan.jobs is not None:
-        launch(run_job)
+        launch(run)
         return
     group, name = ("launcher", plan.launcher) if plan.jobs else ("sweeper", plan.sweeper)
     before = _job_file_times(plan.folder)
     try:
         with InterruptOnSignal():
-            launch(run_job)
+            launch(run)
     except BertftError:
         raise
     except Exception as error:
@@ -278,14 +331,14 @@ def _job_file_times(folder: Path) -> dict[Path, int]:
     return {file: file.stat().st_mtime_ns for file in folder.glob(f"*/{JOB_FILE}")}
 
 
-def _report_if_all_finished(folder: Path, jobs: Sequence[SweepJob]) -> bool:
+def _report_if_all_finished(folder: Path, jobs: Sequence[SweepJob], progress: _Progress) -> bool:
     """Whether all jobs are finished, so that the launcher is not needed; they are reported."""
     folders = [folder / _folder_name(job) for job in jobs]
     if not all(_has_result(job_folder) for job_folder in folders):
         return False
     for number, (job_dir, job) in enumerate(zip(folders, jobs, strict=True)):
         words = list(job.config.hydra.overrides.task)
-        name = _progress.name_job(number, _override_settings(words))
+        name = progress.name_job(number, _override_settings(words))
         report_finished_job(job_dir, name, words, content_digest(to_plain_dict(job.config)))
     return True
 

@@ -136,10 +136,7 @@ def _print_result(training_run: TrainingRun, metrics: RunMetrics, console: Conso
             name for name in itertools.chain(["merged"], numbered) if not Path(name).exists()
         ),
     )
-    manifest = training_run.run_folder.read_manifest()
-    if not is_new_output("\n".join(finding_lines({}, manifest))):
-        manifest = {}  # an earlier job of the sweep with the same data printed its findings
-    findings = finding_lines(metrics, manifest)
+    findings = finding_lines(metrics, training_run.run_folder.read_manifest())
     for line in (lines[0], *findings, *([] if is_condensed() else lines[1:])):
         print_escaped(line)
 

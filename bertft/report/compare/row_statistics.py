@@ -39,6 +39,7 @@ from bertft.tasks.task import BaseTask, build_task
 from bertft.training.evaluate import evaluation_transform, predict_logits
 from bertft.utils.atomic_io import atomic_write_bytes
 from bertft.utils.safe_files import open_regular_file, read_json_object
+from bertft.utils.status import show_status
 
 __all__ = [
     "RowStatistics",
@@ -216,6 +217,7 @@ def _compute_statistics(
     rows = load_split(loaded, _SPLIT)
     log(f"{run.path}: validation rows from {', '.join(rows.files) or rows.source}")
     table = loaded.build_features(_SPLIT, rows)
+    show_status("evaluating", total=len(table))
     logits = predict_logits(
         task_model.runner,
         table,

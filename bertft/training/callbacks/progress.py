@@ -7,8 +7,8 @@
 
 In a terminal, evaluations and warnings are printed above a block of at most four lines, which fits
 the width of the terminal and is redrawn in place. A pipe, a file or a dumb terminal gets one plain
-line every ``every`` seconds and one per evaluation, without control codes, even if FORCE_COLOR is
-set. ``quiet`` prints nothing.
+line after three seconds, later every ``every`` seconds, and one per evaluation, without control
+codes, even if FORCE_COLOR is set. ``quiet`` prints nothing.
 """
 
 from __future__ import annotations
@@ -34,11 +34,13 @@ from bertft.training.events import (
     StepSkipped,
 )
 from bertft.utils.numbers import format_count
+from bertft.utils.status import mute_status, show_status
 
 __all__ = ["ProgressView", "stderr_console"]
 
 _ITEM_GAP = 3  # spaces between two items
 _MAX_ITEM_LINES = 3
+_FIRST_LINE_SECONDS, _INTERVAL_GROWTH = 3.0, 1.5  # outside of a terminal
 _RIGHT_MARGIN = 3  # empty columns at the end of a line: an echoed ^C fits there without a wrap
 
 
@@ -49,7 +51,7 @@ class ProgressView:
 
     Args:
         best: value of the best evaluation of a resumed run.
-        every: seconds between two lines if stderr is not a terminal.
+        every: seconds between two lines if stderr is not a terminal, after the first ones.
     """
 
     def __init__(
@@ -65,13 +67,16 @@ class ProgressView:
         self._quiet, self._every, self._clock = quiet, every, clock
         self._console = console or stderr_console()
         self._meter = meter or ProgressMeter(best, clock)
+        self._interval = min(_FIRST_LINE_SECONDS, every)
         self._last_printed = clock()
         self._block: _LiveBlock | None = None
+        self._stack = contextlib.ExitStack()
 
     def __enter__(self) -> ProgressView:
         console = self._console
         if not self._quiet and console.is_terminal and not console.is_dumb_terminal:
             self._block = _LiveBlock(self._meter, console)
+            self._stack.enter_context(mute_status())  # the block says what happens
             self._block.start()
             console.show_cursor(True)
         return self
@@ -81,15 +86,19 @@ class ProgressView:
             with contextlib.suppress(OSError):
                 self._block.stop()
             self._block = None
+        self._stack.close()
 
     def __call__(self, event: Event) -> None:
         self._meter(event)
         if self._quiet or isinstance(event, Checkpointed):
             return
         if isinstance(event, StepCompleted):
-            if self._block is None and self._clock() - self._last_printed >= self._every:
-                self._last_printed = self._clock()
-                self._print_line(self._meter.summary_line())
+            if self._block is None:
+                if self._clock() - self._last_printed >= self._interval:
+                    self._interval = min(self._every, self._interval * _INTERVAL_GROWTH)
+                    self._last_printed = self._clock()
+                    self._print_line(self._meter.summary_line())
+                show_status(f"step {format_count(event.step + 1)}", brief=True)  # if it takes long
             return
         text = describe_event(event) or ""
         if self._block is None:

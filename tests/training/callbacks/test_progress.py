@@ -111,9 +111,14 @@ def test_a_pipe_gets_plain_lines(events, clock):
     assert "\r" not in text
     lines = text.splitlines()
     assert lines[0] == "training: 25 steps, 10 per epoch, 320 rows"
-    assert [line.split()[1] for line in lines if "/25" in line] == ["9/25", "18/25"]
-    whole = next(line for line in lines if "9/25" in line)
-    assert whole.endswith("mean rank 8.2  0:20 left")
+    assert [line.split()[1] for line in lines if "/25" in line] == [
+        "2/25",
+        "7/25",
+        "12/25",
+        "20/25",
+    ]
+    whole = next(line for line in lines if "20/25" in line)
+    assert "mean rank 8.2" in whole and whole.endswith(" left")
     assert "step 16  epoch 1.60  accuracy 0.6600 best  loss 0.3400  f1_macro 0.6500" in text
     assert lines[-1] == "done after 25 steps"
 
