@@ -152,8 +152,10 @@ class ClassificationTask(ClassTask):
         """The classes."""
         truth = features.read_column("labels")
         predicted = self.predict_classes(logits.astype(np.float64))
-        names = ([self.classes[number] for number in numbers] for numbers in (truth, predicted))
-        return RowAnswers(*names, is_right=truth == predicted)
+        true_names, names = (
+            [self.classes[number] for number in numbers] for numbers in (truth, predicted)
+        )
+        return RowAnswers(true_names, names, is_right=truth == predicted)
 
     def metrics_from_statistics(
         self, statistics: np.ndarray, weights: np.ndarray

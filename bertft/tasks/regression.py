@@ -112,8 +112,11 @@ class RegressionTask(SequenceTask):
     def row_answers(self, logits: np.ndarray, features: FeatureTable) -> RowAnswers:
         """The numbers, with their absolute errors."""
         truth, values = features.read_column("labels"), logits[:, 0]
-        texts = ([f"{number:.4g}" for number in numbers.tolist()] for numbers in (truth, values))
-        return RowAnswers(*texts, is_right=None, scores=np.abs(values - truth).astype(np.float64))
+        truth_texts, texts = (
+            [f"{number:.4g}" for number in numbers.tolist()] for numbers in (truth, values)
+        )
+        errors = np.abs(values - truth).astype(np.float64)
+        return RowAnswers(truth_texts, texts, is_right=None, scores=errors)
 
     def metrics_from_statistics(
         self, statistics: np.ndarray, weights: np.ndarray

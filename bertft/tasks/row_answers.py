@@ -56,11 +56,11 @@ class RowAnswers:
         """
         try:
             read = json.loads(content)
-            texts = [read["truth"], read["answers"]]
+            truth, answers = read["truth"], read["answers"]
             numbers = [read["is_right"], read["scores"]]
         except (KeyError, TypeError, RecursionError) as error:
             raise ValueError("invalid answers") from error
-        if not all(_is_list(values, (str,), rows) for values in texts) or not all(
+        if not all(_is_list(values, (str,), rows) for values in (truth, answers)) or not all(
             values is None or _is_list(values, (int, float), rows) for values in numbers
         ):
             raise ValueError("invalid answers")
@@ -70,7 +70,7 @@ class RowAnswers:
             )
         except OverflowError as error:
             raise ValueError("invalid answers") from error
-        return cls(*texts, None if is_right is None else is_right > 0, scores)
+        return cls(truth, answers, None if is_right is None else is_right > 0, scores)
 
 
 def _is_list(values: object, types: tuple[type, ...], length: int) -> bool:

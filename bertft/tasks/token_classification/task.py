@@ -169,7 +169,8 @@ class TokenClassificationTask(BaseTask):
                 column.append(format_entities(found, features.rows, row))
             common = len(set(entities[0]) & set(entities[1]))
             counts.append((common, len(entities[0]), len(entities[1])))
-        scores = f1_score(*np.array(counts).T, 1.0)
+        common_counts, true_counts, predicted_counts = np.array(counts).T
+        scores = f1_score(common_counts, true_counts, predicted_counts, 1.0)
         return RowAnswers(*texts, scores == 1, scores)
 
     def metrics_from_statistics(
