@@ -99,6 +99,11 @@ class TrainerConfig:
         choices=("auto", *LAYOUTS),
         former_choices=FORMER_LAYOUTS,
     )
+    fused_layers: bool = setting(
+        True,
+        "On a CPU, compute layers with frozen weights by hand-written code that is faster. Layers"
+        " that it does not support use transformers' code.",
+    )
     shuffle_window: int = setting(
         50,
         "Number of batches within which rows are grouped by length. 1: fully random order.",

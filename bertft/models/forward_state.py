@@ -13,6 +13,7 @@ N counts the tokens of ``Batch.input_ids``, in that order: prefixes and soft pro
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from torch import Tensor
 
@@ -35,6 +36,7 @@ class ForwardState:
         attention_calls: Calls of the attention function so far. It numbers the layers of ALBERT,
             whose layers share one module, and reveals models that do not use the interface.
         masks: Attention masks, computed by the first layer that needs them.
+        groups: What hand-written layers attend together, computed by the first of them.
     """
 
     layout: SequenceLayout
@@ -45,6 +47,7 @@ class ForwardState:
     tokens_selected: bool = False
     attention_calls: int = 0
     masks: dict[object, Tensor | None] = field(default_factory=dict)
+    groups: dict[object, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,7 @@ from bertft.utils.messages import did_you_mean, format_list
 __all__ = [
     "ROLES",
     "LinearWrapper",
+    "LowRankUpdate",
     "TargetLayer",
     "check_foldable",
     "encoder_linears",
@@ -39,6 +40,19 @@ __all__ = [
 
 
 _LINEAR_ATTRIBUTES = ("weight", "bias", "in_features", "out_features")
+
+
+@dataclass(frozen=True)
+class LowRankUpdate:
+    """The term ``scale`` · up · down · drop(x) of a linear layer's output.
+
+    ``down`` [R, in] and ``up`` [out, R] are differentiable; ``dropout`` is the rate in training.
+    """
+
+    down: Tensor
+    up: Tensor
+    scale: float
+    dropout: float
 
 
 class LinearWrapper(nn.Module):
@@ -68,6 +82,10 @@ class LinearWrapper(nn.Module):
         """The output of ``inner``; subclasses change it."""
         y: Tensor = self.inner(x)
         return y
+
+    def low_rank_update(self) -> LowRankUpdate | None:
+        """The update, if ``forward`` only adds a low-rank one to a linear layer; None otherwise."""
+        return None
 
     def unwrap(self) -> nn.Linear:
         """The linear layer with its parameters. BertftError if ``inner`` is another wrapper."""

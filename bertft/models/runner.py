@@ -29,6 +29,7 @@ from bertft.models.attention import ATTENTION_NAME, register_attention
 from bertft.models.compilation import compile_layers, eager
 from bertft.models.families import encoder_family, encoder_layers
 from bertft.models.forward_state import ActivationRecorder, ForwardState
+from bertft.models.fused import install_fused_layers
 from bertft.models.sequence_layout import SequenceLayout, content_tokens, scatter_tokens
 
 if TYPE_CHECKING:
@@ -48,13 +49,17 @@ class EncoderRunner:
         model: A transformers model with a task head.
         level: The task's level, ``"sequence"`` or ``"token"``.
         layout: ``"unpadded"``, ``"packed"``, ``"padded"``, or ``"auto"`` (unpadded).
+        fused_layers: Whether hand-written layers compute the encoder where they can
+            (``bertft.models.fused``).
 
     Attributes:
         temperature: Divides all logits, in fp32, if it is not None.
         compiled: Whether the layers are compiled (see ``compile``).
     """
 
-    def __init__(self, model: PreTrainedModel, level: str, layout: str = "auto") -> None:
+    def __init__(
+        self, model: PreTrainedModel, level: str, layout: str = "auto", fused_layers: bool = True
+    ) -> None:
         self.model, self.level = model, level
         self.family = encoder_family(model)
         if layout == "auto" or not self.family.uses_attention_interface:
@@ -85,6 +90,8 @@ class EncoderRunner:
         self._selects_tokens = self.family.uses_attention_interface and _enable_token_selection(
             model
         )
+        if fused_layers and self.family.uses_attention_interface:
+            install_fused_layers(model)
 
     def __call__(self, batch: Batch, recorder: ActivationRecorder | None = None) -> Tensor:
         """The logits of a batch on the model's device; ``recorder`` records inner states.
@@ -410,7 +417,12 @@ def _enable_token_selection(model: PreTrainedModel) -> bool:
 
 
 class _TokenSelector:
-    """Hooks that select tokens. The state of a pass is kept per thread."""
+    """Hooks that select tokens. The state of a pass is kept per thread.
+
+    ``selects_tokens`` marks them for hand-written layers, which select the same tokens themselves.
+    """
+
+    selects_tokens = True
 
     def __init__(self) -> None:
         self._thread_state = threading.local()

@@ -55,6 +55,7 @@ def build_model(context: RunContext, data: RunData) -> RunModel:
         context.precision,
         model_config=base.config,
         layout=context.manifest["layout"] if context.manifest else config.trainer.layout,
+        fused_layers=config.trainer.fused_layers,
         gradient_checkpointing=config.trainer.gradient_checkpointing,
         compiled=config.trainer.compile,
         base_config=lambda: _config_of_base(context, data),

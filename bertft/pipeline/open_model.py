@@ -141,6 +141,7 @@ def open_run(
             tokenizer,
             run_precision,
             layout=manifest["layout"],
+            fused_layers=config.trainer.fused_layers,
             weights=read_trained_weights(folder),
         )
     task_model.model.eval()

@@ -155,6 +155,7 @@ def build_task_model(
     *,
     model_config: PreTrainedConfig | None = None,
     layout: str = "auto",
+    fused_layers: bool = True,
     weights: Mapping[str, Tensor] | None = None,
     gradient_checkpointing: bool = False,
     compiled: bool = False,
@@ -187,7 +188,7 @@ def build_task_model(
     if gradient_checkpointing:
         _enable_gradient_checkpointing(model)
     precision.place_model(model, any(component.trains_base for component in components))
-    runner = EncoderRunner(model, task.level, layout)
+    runner = EncoderRunner(model, task.level, layout, fused_layers)
     if compiled:
         runner.compile(precision.device)
     return TaskModel(

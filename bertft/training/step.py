@@ -37,6 +37,7 @@ from bertft.data.batch import (
 )
 from bertft.data.features import FeatureTable
 from bertft.methods.component import MethodComponent, Objective, TaskObjective
+from bertft.models.embedding_gradient import keep_embedding_gradients
 from bertft.models.precision import Precision
 from bertft.models.runner import EncoderRunner
 from bertft.tasks.task import BaseTask
@@ -113,6 +114,8 @@ class TrainStep:
         self.parameters: list[nn.Parameter] = [
             parameter for group in optimizer.param_groups for parameter in group["params"]
         ]
+        if distributed.world_size == 1:
+            keep_embedding_gradients(runner.model)
         self.scaler = GradScaler(precision.device.type, enabled=precision.uses_loss_scaling)
         # The first scaled tensor sets the scaler's device. A first shard without rows has none.
         self.scaler.scale(torch.zeros((), device=precision.device))

@@ -30,6 +30,9 @@ METHODS = {
     "lora": ("method=lora", "method.low_rank.dropout=0.2"),
     "svd_lora": ("method=svd_lora", "method.low_rank.interval=1"),
     "prefix": ("method=prefix", "method.prefix.mlp=true", "report=true"),
+    # Layers of transformers instead of hand-written ones; the gradient of embeddings is kept.
+    "unfused": ("method=lora", "method.low_rank.dropout=0.2", "trainer.fused_layers=false"),
+    "full": ("method=full",),
     # Projections to the teacher's other width, and a teacher that runs at each step.
     "distill": ("method=distill", "method.distill.hidden_weight=0.5"),
     # Answers that are remembered, and a base cut from the teacher.
@@ -46,6 +49,8 @@ KILLS = {
         ("forward", 14),  # between two passes of step 7, while the budget is on its way
         ("write state.safetensors", 2), ("rename last", 2), ("rename step-12", 1)],
     "prefix": [("write adapter.safetensors", 2), ("link last", 3), ("write metrics.json", 1)],
+    "unfused": [("write state.safetensors", 2)],
+    "full": [("forward", 14), ("write state.safetensors", 2)],
     "distill": [("write state.safetensors", 2), ("rename step-8", 1)],
     "cut": [("rename base", 1), ("rename last", 2)],
 }  # fmt: skip

@@ -9,9 +9,9 @@ from torch import nn
 from bertft.models.dropout import (
     Dropout,
     _MaskedDropoutLinear,
+    draw_keep_mask,
     dropout,
     dropout_linear,
-    fill_keep_mask,
     replace_dropout,
 )
 
@@ -19,8 +19,9 @@ from bertft.models.dropout import (
 @pytest.mark.parametrize("p", [0.05, 0.1, 0.5])
 def test_dropout_keeps_the_right_share_at_random_places(p):
     torch.manual_seed(0)
-    mask = fill_keep_mask(torch.empty(1001, 999), p)
-    assert mask.unique().tolist() == [0.0, 1.0]
+    mask = draw_keep_mask((1001, 999), p, torch.float32)
+    assert mask.unique().tolist() == [0, 1]
+    mask = mask.float()
     count = mask.numel()
     assert abs(mask.mean().item() - (1 - p)) < 4 * (p * (1 - p) / count) ** 0.5
     off = mask - mask.mean()
@@ -28,9 +29,11 @@ def test_dropout_keeps_the_right_share_at_random_places(p):
     for shift in (1, 2, 3, 4, 8, 999):  # four share one draw: they must not share their fate
         flat = off.flatten()
         assert abs((flat[shift:] * flat[:-shift]).mean() / variance) < 5 / count**0.5
-    assert not torch.equal(mask, fill_keep_mask(torch.empty(1001, 999), p))
+    assert not torch.equal(mask, draw_keep_mask((1001, 999), p, torch.float32).float())
     torch.manual_seed(0)
-    assert torch.equal(mask, fill_keep_mask(torch.empty(1001, 999), p)), "a seed repeats it"
+    assert torch.equal(mask, draw_keep_mask((1001, 999), p, torch.float32).float()), (
+        "a seed repeats it"
+    )
 
 
 def test_dropout_keeps_the_mean():
@@ -41,7 +44,7 @@ def test_dropout_keeps_the_mean():
 @pytest.mark.parametrize("p", [1 - 2**-16, 0.999999, 1 - 2**-50])
 def test_a_rate_next_to_1_keeps_a_share_that_can_be_drawn(p):
     torch.manual_seed(0)
-    remaining = fill_keep_mask(torch.empty(4000, 1000), p)
+    remaining = draw_keep_mask((4000, 1000), p, torch.float32)
     assert 20 < remaining.sum() < 120, "61 are expected of 4 million"
     x = dropout(torch.ones(4000, 1000), p)
     assert x.isfinite().all() and x.unique().tolist() == [0.0, 2.0**16]

@@ -26,7 +26,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bertft.models.dropout import dropout, dropout_linear
-from bertft.models.linear_layers import LinearWrapper
+from bertft.models.linear_layers import LinearWrapper, LowRankUpdate
 from bertft.models.precision import at_least_fp32, autocast_disabled, cast_for_autocast
 
 __all__ = ["DoRA", "LoRA", "LowRankLinear", "Update"]
@@ -88,6 +88,15 @@ class LowRankLinear(LinearWrapper):
             y = y.addmm_(h, up, alpha=scale * dropout_scale)
         return y.view(*x.shape[:-1], self.out_features)
 
+    def low_rank_update(self) -> LowRankUpdate | None:
+        """The update of the whole layer; None if it has several, or one of another form."""
+        if self.wraps_adapter or len(self.adapter) != 1:
+            return None
+        ((rows, adapter),) = self.updates()
+        if rows is not None or not adapter.is_plain_product:
+            return None
+        return LowRankUpdate(*adapter.factors(), adapter.scale, self.dropout)
+
     def _joint_factors(self, dtype: torch.dtype) -> tuple[Tensor, Tensor, float]:
         """down [R, in], up [R, out] and the scale of all updates together."""
         downs, ups, scale = [], [], 1.0
@@ -142,9 +151,11 @@ class Update(nn.Module, ABC):
     """ΔW for a weight [out, in]. Parameters are in fp32, or in fp64 if the weight is.
 
     ``groups``: parameter → suffix of the name of its group; "/no_decay" excludes weight decay.
+    ``is_plain_product``: the update is ΔW·x with trained factors of a low rank and nothing else.
     """
 
     groups: ClassVar[Mapping[str, str]] = {"A": "", "B": ""}
+    is_plain_product: ClassVar[bool] = False
     rank: int
     scale: float
 
@@ -172,6 +183,7 @@ class Update(nn.Module, ABC):
 class LoRA(Update):
     """ΔW = scale · B · A, with A [r, in] and B [out, r]."""
 
+    is_plain_product: ClassVar = True
     A: nn.Parameter
     B: nn.Parameter
     A0: Tensor | None
@@ -217,6 +229,7 @@ class DoRA(LoRA):
     """
 
     groups: ClassVar = {**LoRA.groups, "magnitude": "/no_decay"}
+    is_plain_product: ClassVar = False
 
     def __init__(self, weight: Tensor, rank: int, scale: float, start: str = "zero_b") -> None:
         super().__init__(weight, rank, scale, start)

@@ -25,6 +25,7 @@ class SVDLoRA(Update):
     """ΔW = scale · B · diag(E) · A, with A [r, in], E [r] and B [out, r]."""
 
     groups: ClassVar = {**Update.groups, "E": "_e/no_decay"}
+    is_plain_product: ClassVar = True
 
     def __init__(self, weight: Tensor, rank: int, scale: float, start: str = "orthonormal") -> None:
         super().__init__()

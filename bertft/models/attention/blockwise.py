@@ -16,16 +16,21 @@ Results equal the plain products, except for the rounding of 1 / (1 − p), whic
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from bertft.models.dropout import fill_keep_mask, inverse_keep_prob
+from bertft.models.dropout import apply_keep_mask, draw_keep_mask, inverse_keep_prob
 
-__all__ = ["BLOCKWISE_MIN_PAIRS", "blockwise_attention"]
+__all__ = [
+    "BLOCKWISE_MIN_PAIRS",
+    "attend_in_blocks",
+    "block_gradients",
+    "blockwise_attention",
+]
 
 BLOCKWISE_MIN_PAIRS = 1 << 20
 """Pairs from which blocks are at least as fast as plain products, which save more memory."""
@@ -74,18 +79,8 @@ class _BlockwiseAttention(torch.autograd.Function):
         scale: float,
     ) -> Tensor:
         query, key, value = (query * scale).contiguous(), key.contiguous(), value.contiguous()
-        weights_shape = (*query.shape[:3], key.shape[2])
-        keep_mask = torch.empty(weights_shape, dtype=torch.uint8) if p else None
-        scaled_value = value * inverse_keep_prob(p) if p else value
-        output = torch.empty_like(query)
-        for block, weights, _ in _softmax_blocks(query, key, bias):
-            if keep_mask is not None:
-                weights.mul_(fill_keep_mask(keep_mask[block], p))
-            torch.bmm(
-                _flatten_heads(weights),
-                _flatten_heads(scaled_value[block]),
-                out=_flatten_heads(output[block]),
-            )
+        value = value * inverse_keep_prob(p) if p else value
+        output, keep_mask = attend_in_blocks(query, key, value, bias, p)
         ctx.save_for_backward(query, key, value, bias, keep_mask)
         ctx.p, ctx.scale = p, scale
         return output
@@ -93,51 +88,89 @@ class _BlockwiseAttention(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        query, key, value, bias, keep_mask = ctx.saved_tensors
-        needs_query, needs_key, needs_value = ctx.needs_input_grad[:3]
-        grad = grad.contiguous() * inverse_keep_prob(ctx.p) if ctx.p else grad.contiguous()
-        grads = [
-            torch.empty_like(tensor) if needed else None
-            for tensor, needed in ((query, needs_query), (key, needs_key), (value, needs_value))
-        ]
-        for block, weights, scores in _softmax_blocks(query, key, bias):
-            block_grad = _flatten_heads(grad[block])
-            if needs_query or needs_key:
-                # With W the weights before dropout and G = (∂L/∂O · Vᵀ) ∘ keep / (1 − p):
-                # ∂L/∂scores = W ∘ (G − Σⱼ Gⱼ·Wⱼ).
-                torch.bmm(
-                    block_grad,
-                    _flatten_heads(value[block]).transpose(1, 2),
-                    out=_flatten_heads(scores),
-                )
-                if keep_mask is not None:
-                    scores.mul_(keep_mask[block])
-                torch.ops.aten._softmax_backward_data.out(
-                    scores, weights, -1, query.dtype, grad_input=scores
-                )
-            if grads[0] is not None:
-                torch.bmm(
-                    _flatten_heads(scores),
-                    _flatten_heads(key[block]),
-                    out=_flatten_heads(grads[0][block]),
-                )
-            if grads[1] is not None:
-                torch.bmm(
-                    _flatten_heads(scores).transpose(1, 2),
-                    _flatten_heads(query[block]),
-                    out=_flatten_heads(grads[1][block]),
-                )
-            if grads[2] is not None:
-                if keep_mask is not None:
-                    weights.mul_(keep_mask[block])
-                torch.bmm(
-                    _flatten_heads(weights).transpose(1, 2),
-                    block_grad,
-                    out=_flatten_heads(grads[2][block]),
-                )
+        needs = ctx.needs_input_grad[:3]
+        query, key, value = block_gradients(grad.contiguous(), *ctx.saved_tensors, needs)
+        if query is not None:
+            query.mul_(ctx.scale)
+        if value is not None and ctx.p:
+            value.mul_(inverse_keep_prob(ctx.p))
+        return query, key, value, None, None, None
+
+
+def attend_in_blocks(
+    query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, p: float
+) -> tuple[Tensor, Tensor | None]:
+    """(softmax(Q·Kᵀ + bias) ∘ keep)·V, and the dropout mask; not differentiable.
+
+    Q is scaled by s and V by 1 / (1 − p). All are contiguous, in the shapes of
+    ``blockwise_attention``.
+    """
+    mask_shape = (*query.shape[:3], key.shape[2])
+    keep_mask = torch.empty(mask_shape, dtype=torch.int8) if p else None
+    output = query.new_empty((*query.shape[:3], value.shape[3]))
+    for block, weights, _ in _softmax_blocks(query, key, bias):
+        if keep_mask is not None:
+            block_mask = draw_keep_mask(weights.shape, p, weights.dtype)
+            keep_mask[block] = block_mask
+            apply_keep_mask(weights, block_mask, out=weights)
+        torch.bmm(
+            _flatten_heads(weights),
+            _flatten_heads(value[block]),
+            out=_flatten_heads(output[block]),
+        )
+    return output, keep_mask
+
+
+def block_gradients(
+    grad: Tensor,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    bias: Tensor | None,
+    keep_mask: Tensor | None,
+    needs: Sequence[bool],
+) -> list[Tensor | None]:
+    """Gradients of the arguments Q, K and V of ``attend_in_blocks`` that ``needs`` asks for."""
+    grads = [
+        torch.empty_like(tensor) if needed else None
+        for tensor, needed in zip((query, key, value), needs, strict=True)
+    ]
+    for block, weights, scores in _softmax_blocks(query, key, bias):
+        block_grad = _flatten_heads(grad[block])
+        if needs[0] or needs[1]:
+            # With W the weights before dropout and G = (∂L/∂O · Vᵀ) ∘ keep:
+            # ∂L/∂scores = W ∘ (G − Σⱼ Gⱼ·Wⱼ).
+            torch.bmm(
+                block_grad,
+                _flatten_heads(value[block]).transpose(1, 2),
+                out=_flatten_heads(scores),
+            )
+            if keep_mask is not None:
+                apply_keep_mask(scores, keep_mask[block], out=scores)
+            torch.ops.aten._softmax_backward_data.out(
+                scores, weights, -1, query.dtype, grad_input=scores
+            )
         if grads[0] is not None:
-            grads[0].mul_(ctx.scale)
-        return (*grads, None, None, None)
+            torch.bmm(
+                _flatten_heads(scores),
+                _flatten_heads(key[block]),
+                out=_flatten_heads(grads[0][block]),
+            )
+        if grads[1] is not None:
+            torch.bmm(
+                _flatten_heads(scores).transpose(1, 2),
+                _flatten_heads(query[block]),
+                out=_flatten_heads(grads[1][block]),
+            )
+        if grads[2] is not None:
+            if keep_mask is not None:
+                apply_keep_mask(weights, keep_mask[block], out=weights)
+            torch.bmm(
+                _flatten_heads(weights).transpose(1, 2),
+                block_grad,
+                out=_flatten_heads(grads[2][block]),
+            )
+    return grads
 
 
 def _softmax_blocks(query: Tensor, key: Tensor, bias: Tensor | None) -> Iterator[_SoftmaxBlock]:
