@@ -45,7 +45,7 @@ class _KeptGradientEmbedding(nn.Embedding):
 
     _kept_grad: Tensor | None = None
     _touched_rows: list[Tensor]
-    _watched: weakref.ref[nn.Parameter] | None = None
+    _watched: weakref.ref[Tensor] | None = None
 
     def forward(self, input: Tensor) -> Tensor:
         trains = torch.is_grad_enabled() and self.weight.requires_grad

@@ -89,7 +89,10 @@ class _BlockwiseAttention(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         needs = ctx.needs_input_grad[:3]
-        query, key, value = block_gradients(grad.contiguous(), *ctx.saved_tensors, needs)
+        saved_query, saved_key, saved_value, bias, keep_mask = ctx.saved_tensors
+        query, key, value = block_gradients(
+            grad.contiguous(), saved_query, saved_key, saved_value, bias, keep_mask, needs
+        )
         if query is not None:
             query.mul_(ctx.scale)
         if value is not None and ctx.p:

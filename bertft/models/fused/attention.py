@@ -206,7 +206,8 @@ def _group_gradients(
     needs: tuple[bool, bool, bool],
 ) -> list[Tensor | None]:
     """Gradients of Q, K and V in their shapes; see ``block_gradients`` for the equations."""
-    grad, grads = grad.flatten(0, 1), [None, None, None]
+    grad = grad.flatten(0, 1)
+    grads: list[Tensor | None] = [None, None, None]
     if needs[0] or needs[1]:
         flat_values = value.flatten(0, 1).transpose(1, 2)
         score_grad = _scaled_bmm(grad, flat_values, shape.value_scale)

@@ -283,21 +283,26 @@ class _Structure:
         trains = any(parameter.requires_grad for parameter in parameters)
         packed = self.packed and not trains
         if self._weights is None or trains or _versions(parameters) != self._weights_state:
-            query, key, value, *others = self.linears
-            joined = [
-                join_rows(tuple(getattr(linear, name) for linear in (query, key, value)))
-                for name in ("weight", "bias")
-            ]
+            qkv, others = self.linears[:3], self.linears[3:]
+            qkv_product = FrozenProduct(
+                join_rows(tuple(linear.weight for linear in qkv)),
+                join_rows(tuple(linear.bias for linear in qkv)),
+                packed,
+            )
+            attention_output, ffn_in, ffn_out = (
+                FrozenProduct(linear.weight, linear.bias, packed) for linear in others
+            )
             self._weights = LayerWeights(
-                FrozenProduct(*joined, packed),
-                *(FrozenProduct(linear.weight, linear.bias, packed) for linear in others),
-                *self.norms,
+                qkv_product, attention_output, ffn_in, ffn_out, self.norms[0], self.norms[1]
             )
             self._weights_state = [] if trains else _versions(parameters)
         return self._weights
 
     def _rate(self, path: str | None) -> float:
-        return 0.0 if path is None else float(self.layer.get_submodule(path).p)
+        if path is None:
+            return 0.0
+        dropout: Any = self.layer.get_submodule(path)
+        return float(dropout.p)
 
 
 def _versions(parameters: Sequence[Tensor]) -> list[tuple[int, int]]:
