@@ -128,7 +128,7 @@ def _speeds(runs: dict[str, Path], rounds: int = 5) -> dict[str, float]:
         return work
 
     results = interleave({name: contender(run) for name, run in runs.items()}, rounds)
-    return {name: each.median for name, each in results.items()}
+    return {name: result.median for name, result in results.items()}
 
 
 def _overhead(args: argparse.Namespace) -> str:
@@ -156,7 +156,7 @@ def _overhead(args: argparse.Namespace) -> str:
     return json.dumps(
         {
             "step_overhead": results["plain"].over(results["distilled"]),
-            "rows_per_second": {name: each.median for name, each in results.items()},
+            "rows_per_second": {name: result.median for name, result in results.items()},
             "machine": machine(),
         },
         indent=1,

@@ -99,7 +99,7 @@ def train(
     """Accuracy after each epoch."""
     order = LengthGroupedSampler(table.lengths, args.batch_size, args.seed, 50)
     total = order.steps_per_epoch * args.epochs
-    parameters = [each for each in model.parameters() if each.requires_grad]
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=args.rate, weight_decay=0.01, fused=True)
     step, scores = 0, []
     model.train()

@@ -59,7 +59,7 @@ def test_a_missing_prediction_scores_nothing(tmp_path, capsys):
         for n in range(8)
     ]  # fmt: skip
     rows = tmp_path / "dev.jsonl"
-    rows.write_text("".join(json.dumps(each) + "\n" for each in questions))
+    rows.write_text("".join(json.dumps(question) + "\n" for question in questions))
     given = tmp_path / "given.json"
     given.write_text(json.dumps({"q1": "Ada", "q2": "", "q3": "Ada", "else": "x"}))
     data = DataConfig(name="x", task="question_answering", validation=str(rows))

@@ -29,8 +29,8 @@ PATHS = sorted(
 CHOICES = sorted(
     {
         c
-        for each in COMMAND_CONFIGS
-        for x in iter_leaves(settings_tree(each))
+        for config in COMMAND_CONFIGS
+        for x in iter_leaves(settings_tree(config))
         for c in x.choices or ()
     }
 )

@@ -62,7 +62,7 @@ def test_hidden(widths):
 def test_attention(sequences, windows):
     student, teacher = heads(1, 2, 4, windows[0]), heads(9, 2, 8, windows[1])
     loss = attention_loss(student, teacher, sequences)
-    near = min((each for each in windows if each), default=TOTAL)
+    near = min((window for window in windows if window), default=TOTAL)
     wanted = 0.0
     for qs, ks, qt, kt in zip(
         *map(pieces, (student.query, student.key, teacher.query, teacher.key)), strict=True

@@ -56,12 +56,12 @@ def table(lengths, level="sequence", labelled=True, seed=7):
     generator = np.random.default_rng(seed)
     columns = {
         "row": np.arange(len(lengths)),
-        "input_ids": [generator.integers(5, 60, each).astype(np.int32) for each in lengths],
+        "input_ids": [generator.integers(5, 60, length).astype(np.int32) for length in lengths],
     }
     if labelled and level == "token":
-        columns["labels"] = [generator.integers(0, 3, each) for each in lengths]
-        for number, each in enumerate(columns["labels"]):
-            each[number:] = -100
+        columns["labels"] = [generator.integers(0, 3, length) for length in lengths]
+        for number, column in enumerate(columns["labels"]):
+            column[number:] = -100
     elif labelled:
         columns["labels"] = generator.integers(0, 3, len(lengths))
     batch = make_record_batch(columns)
@@ -113,7 +113,7 @@ def cut(rows, size):
 def gradients(made, batches):
     made.optimizer.zero_grad()
     loss, _, means = made.compute_gradients(batches)
-    actual = [each.grad.clone() for each in made.parameters if each.grad is not None]
+    actual = [parameter.grad.clone() for parameter in made.parameters if parameter.grad is not None]
     return float(loss), actual, {name: float(mean) for name, mean in means.items()}
 
 
@@ -202,7 +202,7 @@ def test_projections_train_are_kept_and_are_none_where_widths_match():
     rows = table(LENGTHS)
     made = stepper(**EVERYTHING)
     part = made.components[1]
-    assert [tuple(each.weight.shape) for each in part.projections] == [(16, 12)] * 3
+    assert [tuple(projection.weight.shape) for projection in part.projections] == [(16, 12)] * 3
     assert part.parameter_counts(None) == {"trainable": 3 * 16 * 12, "kept": 0, "exported": 0}
     before = {name: each.clone() for name, each in part.state_dict().items()}
     assert len(before) == 3 and made(cut(rows, 3), 1, 10).applied
@@ -219,7 +219,9 @@ def test_projections_train_are_kept_and_are_none_where_widths_match():
 def test_a_teacher_is_frozen_and_keeps_its_own_dropout_off():
     teacher = model(Classification)
     live = OnlineTeacher(EncoderRunner(teacher, "sequence"), None, FP32)
-    assert not teacher.training and not any(each.requires_grad for each in teacher.parameters())
+    assert not teacher.training and not any(
+        parameter.requires_grad for parameter in teacher.parameters()
+    )
     logits = live(collate(table(LENGTHS), np.arange(7), ()))
     assert not logits.requires_grad
 

@@ -12,7 +12,9 @@ LINES = '{"text": "the film was good"}\n{"text": "a bad plot, song 3"}\n'
 
 
 def scores(folder) -> list[float]:
-    return [each["score"] for each in answers(run_bertft("predict", f"run={folder}", stdin=LINES))]
+    return [
+        answer["score"] for answer in answers(run_bertft("predict", f"run={folder}", stdin=LINES))
+    ]
 
 
 @pytest.fixture
@@ -172,8 +174,8 @@ def test_a_head_of_the_base_keeps_its_meaning(trained, work_dir):
 
     def of_pos(folder):
         return [
-            each["scores"]["pos"]
-            for each in answers(run_bertft("predict", f"run={folder}", stdin=LINES))
+            answer["scores"]["pos"]
+            for answer in answers(run_bertft("predict", f"run={folder}", stdin=LINES))
         ]
 
     assert of_pos("second") == pytest.approx(of_pos("merged"), abs=1e-5)

@@ -95,13 +95,15 @@ def test_nothing_of_it_is_in_the_checkpoint(run, trained, work_dir):
 
 def test_answers_follow_the_threshold(run):
     threshold = read(run / "metrics.json")["calibration"]["threshold"]
-    for each in answers(run_bertft("predict", f"run={run}", f"input={rows_of(run, 'validation')}")):
+    for answer in answers(
+        run_bertft("predict", f"run={run}", f"input={rows_of(run, 'validation')}")
+    ):
         if isinstance(threshold, dict):
-            over = [name for name, score in each["scores"].items() if score >= threshold[name]]
-            assert each["labels"] == over
+            over = [name for name, score in answer["scores"].items() if score >= threshold[name]]
+            assert answer["labels"] == over
         else:
-            assert each["label"] == ("pos" if each["scores"]["pos"] >= threshold else "neg")
-            assert each["score"] == each["scores"][each["label"]]
+            assert answer["label"] == ("pos" if answer["scores"]["pos"] >= threshold else "neg")
+            assert answer["score"] == answer["scores"][answer["label"]]
 
 
 def test_a_merged_folder_and_an_adapter_answer_alike(run, work_dir):

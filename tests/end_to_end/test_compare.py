@@ -83,7 +83,7 @@ def test_runs_of_one_folder(runs, work_dir):
     page = Page(text)
     assert page.fetched == [] and not re.search(r"url\((?!#)", text) and "@import" not in text
     assert "default-src 'none'" in text and "prefers-color-scheme: dark" in text
-    values = [read(each / "metrics.json")["best"]["value"] for each in runs.iterdir()]
+    values = [read(path / "metrics.json")["best"]["value"] for path in runs.iterdir()]
     for value in values:
         assert f"{value:.4f}" in page.cells
     assert str(runs / "头 <b>") in page.cells  # escaped, and so one text again

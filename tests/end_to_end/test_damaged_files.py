@@ -200,7 +200,7 @@ def test_verify_and_compare_name_what_is_cut_or_empty(copied):
         cut = content[: len(content) // 2]
         for change in (b"", cut, b"[]\n", b"\xff\x00"):
             (run / name).write_bytes(change)
-            assert any(each.name == name and each.problems for each in verify_files(RunFolder(run)))
+            assert any(file.name == name and file.problems for file in verify_files(RunFolder(run)))
             if name == "config.yaml" and change == cut:
                 continue  # half of a YAML file may be a whole one
             if name in ("config.yaml", "manifest.json", "metrics.json"):

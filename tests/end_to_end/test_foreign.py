@@ -26,7 +26,7 @@ def foreign(work_dir):
 
     def make(kind, **config):
         letters = [chr(code) for code in range(33, 127)]
-        words = [*BERT, *letters, *(f"##{each}" for each in letters)]
+        words = [*BERT, *letters, *(f"##{letter}" for letter in letters)]
         tokenizer = Tokenizer(
             models.WordPiece({word: n for n, word in enumerate(words)}, unk_token="[UNK]")
         )
@@ -66,11 +66,13 @@ def test_a_foreign_encoder_from_training_to_answers(foreign, work_dir, kind):
     assert run_bertft("merge", "run=run", "out=merged").status == 0
 
     own = [
-        each["score"] for each in answers(run_bertft("predict", "run=run", stdin="".join(LINES)))
+        answer["score"]
+        for answer in answers(run_bertft("predict", "run=run", stdin="".join(LINES)))
     ]
     alone = [answers(run_bertft("predict", "run=run", stdin=line))[0]["score"] for line in LINES]
     merged = [
-        each["score"] for each in answers(run_bertft("predict", "run=merged", stdin="".join(LINES)))
+        answer["score"]
+        for answer in answers(run_bertft("predict", "run=merged", stdin="".join(LINES)))
     ]
     assert alone == pytest.approx(own, abs=1e-6) and merged == pytest.approx(own, abs=1e-5)
     # Capitals count, for plain transformers too.

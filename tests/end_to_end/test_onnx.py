@@ -83,7 +83,7 @@ def test_it_says_what_it_wrote_and_how_far_off_it_is(graph):
     assert float(change) <= TOLERANCE and int(rows) >= 24
     assert kind == ("validation" if FROM[task] == "run" else "sample")
     assert {"README.md", "config.json", "tokenizer.json"} <= {
-        each.name for each in folder.iterdir()
+        path.name for path in folder.iterdir()
     }
     heads = {"classification": "SequenceClassification"}
     head = heads.get(task, task.title().replace("_", ""))
@@ -108,7 +108,7 @@ def test_onnxruntime_gives_the_merged_model_s_logits(graph):
     architecture = read(folder / "config.json")["architectures"][0]
     model = getattr(transformers, architecture).from_pretrained(merged).eval()
     texts = TEXTS[task]
-    for rows in (texts, *([each] for each in texts)):
+    for rows in (texts, *([text] for text in texts)):
         encoded = tokenizer(*map(list, zip(*rows, strict=True)), padding=True, return_tensors="np")
         actual = session.run(None, {name: encoded[name] for name in names})
         with torch.no_grad():

@@ -46,8 +46,8 @@ def test_every_folder_answers_in_either_precision(run, work_dir):
     stdin = "".join(json.dumps({"text": f"the film was {n} good"}) + "\n" for n in range(5))
     actual = {
         (folder, precision): np.array([
-            list(each["scores"].values())
-            for each in answers(
+            list(answer["scores"].values())
+            for answer in answers(
                 run_bertft("predict", f"run={folder}", f"precision={precision}", stdin=stdin)
             )
         ])

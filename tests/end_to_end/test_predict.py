@@ -218,7 +218,7 @@ def test_rows_without_an_answer_are_refused_or_told(work_dir):
     assert [each["label"] for each in both] == [actual[1]["label"], actual[3]["label"]]
     assert not any("line" in each for each in both)
     result = run_bertft(*words, stdin='{"text": ""}\nnonsense\n')
-    assert [each["error"][:8] for each in answers(result)] == ["empty te", "not JSON"]
+    assert [answer["error"][:8] for answer in answers(result)] == ["empty te", "not JSON"]
 
 
 def test_the_threshold_of_several_labels(trained):

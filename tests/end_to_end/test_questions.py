@@ -209,7 +209,7 @@ def test_every_question_has_an_answer(work_dir):
     assert splits["cut"] and splits["overlap"] == 0
     assert splits["splits"]["train"]["rows"] + splits["splits"]["validation"]["rows"] == len(rows)
     assert all(
-        each["answer"] for each in answers(run_bertft("predict", "run=run", stdin=lines(rows)))
+        answer["answer"] for answer in answers(run_bertft("predict", "run=run", stdin=lines(rows)))
     )
     refused = run_bertft("predict", "run=run", "threshold=0.3", stdin=lines(rows))
     assert refused.refused and "does not support a threshold" in refused.err

@@ -295,7 +295,7 @@ def test_threads_of_one_run_are_not_those_of_the_next(work_dir, monkeypatch):
     finally:
         torch.set_num_threads(before)
     manifests = [read(work_dir / name / "manifest.json") for name in ("one", "two")]
-    assert [each["hardware"]["threads"] for each in manifests] == [1, 2]
+    assert [manifest["hardware"]["threads"] for manifest in manifests] == [1, 2]
 
 
 def test_chinese_from_the_first_file_to_the_last_answer(work_dir):

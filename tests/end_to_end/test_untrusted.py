@@ -233,7 +233,7 @@ def test_what_a_checkpoint_hides_is_not_copied(copied, work_dir):
     assert run_bertft("train", f"resume={run}", "trainer.epochs=3").status == 0
     newest = (run / "checkpoints" / "last").resolve()
     assert (newest / "tokenizer.json").is_file()
-    assert [each.name for each in newest.iterdir() if each.name.startswith(".")] == []
+    assert [path.name for path in newest.iterdir() if path.name.startswith(".")] == []
 
 
 def test_a_recorded_file_is_not_quoted(copied, work_dir):

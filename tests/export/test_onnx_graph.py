@@ -60,7 +60,11 @@ def test_the_logits_equal_those_of_torch(graph, shape):
     mask = (np.arange(shape[1]) < lengths[:, None]).astype(np.int64)
     inputs = {"input_ids": np.where(mask, ids, 0), "attention_mask": mask}
     outputs = dict(
-        zip([each.name for each in session.get_outputs()], session.run(None, inputs), strict=True)
+        zip(
+            [output.name for output in session.get_outputs()],
+            session.run(None, inputs),
+            strict=True,
+        )
     )
     with torch.no_grad():
         out = model(**{name: torch.from_numpy(each) for name, each in inputs.items()})
@@ -70,14 +74,14 @@ def test_the_logits_equal_those_of_torch(graph, shape):
         real = mask.astype(bool)
         np.testing.assert_allclose(logits[real], expected[real], atol=TOLERANCE)
     if shape == SHAPES[2]:
-        assert max(np.abs(each).max() for each in outputs.values()) > 0.3
+        assert max(np.abs(output).max() for output in outputs.values()) > 0.3
 
 
 def test_inputs_and_outputs_have_names_and_dynamic_sizes(graph):
     model, session = graph
     spans = "QuestionAnswering" in type(model).__name__
     assert [each.name for each in session.get_inputs()] == NAMES
-    assert [each.name for each in session.get_outputs()] == (
+    assert [output.name for output in session.get_outputs()] == (
         ["start_logits", "end_logits"] if spans else ["logits"]
     )
     assert all(isinstance(size, str) for each in session.get_inputs() for size in each.shape)

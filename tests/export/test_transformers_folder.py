@@ -16,7 +16,7 @@ def test_it_appears_complete(tmp_path):
     with new_output_folder(out) as new:
         (new / "a").write_text("a")
         assert not out.exists()
-    assert [each.name for each in out.parent.iterdir()] == ["out"]
+    assert [path.name for path in out.parent.iterdir()] == ["out"]
     assert (out / "a").read_text() == "a"
 
 

@@ -141,7 +141,10 @@ def test_one_rate_for_all(encoder, adapt):
 def test_counts_of_bert_base(adapt, settings, expected):
     with torch.device("meta"):
         model = BertForSequenceClassification(BertConfig(num_labels=2))
-        assert sum(each.numel() for each in BertModel(BertConfig()).parameters()) == 109_482_240
+        assert (
+            sum(parameter.numel() for parameter in BertModel(BertConfig()).parameters())
+            == 109_482_240
+        )
     _, base = adapt(model, base=settings)
     assert base.parameter_counts(model) == {
         "trainable": expected, "kept": expected, "exported": expected

@@ -60,13 +60,13 @@ def test_groups_are_disjoint_and_complete(encoder, adapt, name):
     parts = adapt(model, **METHODS[name])
     actual = collect_param_groups(parts, model)
     own = [id(parameter) for group in actual for _, parameter in group.parameters]
-    trained = {id(each) for each in model.parameters() if each.requires_grad}
+    trained = {id(parameter) for parameter in model.parameters() if parameter.requires_grad}
     assert len(own) == len(set(own)) and set(own) == trained
     assert len({group.name for group in actual}) == len(actual)
     named = dict(model.named_parameters())
     assert all(named[key] is each for group in actual for key, each in group.parameters)
     assert sum(part.parameter_counts(model)["trainable"] for part in parts) == sum(
-        each.numel() for each in model.parameters() if each.requires_grad
+        parameter.numel() for parameter in model.parameters() if parameter.requires_grad
     )
 
 

@@ -43,7 +43,7 @@ def logits(model):
 def adapter_of(part, model):
     """Settings and tensors in peft's format, the tensors in fp64."""
     settings, tensors = part.peft_adapter(model)
-    return settings, {name: each.double() for name, each in tensors.items()}
+    return settings, {name: tensor.double() for name, tensor in tensors.items()}
 
 
 def peft_model(base, settings, tensors):
@@ -142,7 +142,7 @@ def test_layouts_agree(encoder, adapt, batch, kind, layout):
     stir(model)
     rows = batch(LENGTHS)
     with torch.no_grad():
-        expected = torch.cat([model(each[None]).logits for each in rows.input_ids.split(LENGTHS)])
+        expected = torch.cat([model(word[None]).logits for word in rows.input_ids.split(LENGTHS)])
         logits = EncoderRunner(model, "sequence", layout=layout)(rows)
     assert (logits - expected).abs().max() < 1e-10
 
@@ -254,9 +254,11 @@ def test_what_peft_trained_gives_the_same_logits_here(encoder):
     theirs = peft.get_peft_model(copy.deepcopy(base), config).double().eval()
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
-        for each in theirs.parameters():
-            if each.requires_grad:
-                each += 0.2 * torch.randn(each.shape, generator=generator, dtype=each.dtype)
+        for parameter in theirs.parameters():
+            if parameter.requires_grad:
+                parameter += 0.2 * torch.randn(
+                    parameter.shape, generator=generator, dtype=parameter.dtype
+                )
     content = {**dataclasses.asdict(config), "peft_type": "IA3"}
     from_peft(content, peft.get_peft_model_state_dict(theirs)).attach(base)
     assert (logits(base) - logits(theirs)).abs().max() < 1e-10

@@ -51,7 +51,7 @@ def attended(tokens, lengths, layout, prefix=None, window=None, scaling=None, fi
     """[N, heads, d] in every layout."""
     state = forward_state(lengths, layout, prefix)
     output, none = attention_forward(
-        Layer(), *(laid_out(each, state.layout, fill).transpose(1, 2) for each in tokens),
+        Layer(), *(laid_out(token, state.layout, fill).transpose(1, 2) for token in tokens),
         scaling=scaling, sliding_window=window, forward_state=state,
     )  # fmt: skip
     assert none is None and state.attention_calls == 1
@@ -61,7 +61,7 @@ def attended(tokens, lengths, layout, prefix=None, window=None, scaling=None, fi
 def reference(tokens, lengths, prefix=None, window=None, scaling=None):
     rows, at = [], 0
     for length in lengths:
-        q, k, v = (each[at : at + length].transpose(0, 1) for each in tokens)  # [heads, t, d]
+        q, k, v = (token[at : at + length].transpose(0, 1) for token in tokens)  # [heads, t, d]
         steps = torch.arange(length)
         mask = torch.ones(length, length, dtype=torch.bool)
         if window is not None:
@@ -165,7 +165,7 @@ def test_shared_modules_are_counted_by_their_calls():
     """ALBERT has no layer index: the second call is the second layer."""
     tokens, prefix = inputs([4]), prefix_of(PREFIX)
     state = forward_state([4], "unpadded", prefix)
-    q, k, v = (each[None].transpose(1, 2) for each in tokens)
+    q, k, v = (token[None].transpose(1, 2) for token in tokens)
     first, second = (
         attention_forward(nn.Module(), q, k, v, forward_state=state)[0][0] for _ in range(2)
     )

@@ -112,10 +112,10 @@ def test_autocast(kinds):
     with torch.autocast("cpu", torch.bfloat16):
         ours = blockwise_attention(*tensors, None, 0.0, SCALE)
     assert ours.dtype == torch.bfloat16
-    expected = plain(*(each.double() for each in tensors), None, 1.0)
+    expected = plain(*(tensor.double() for tensor in tensors), None, 1.0)
     torch.testing.assert_close(ours.double(), expected, rtol=0, atol=3e-2)
     ours.sum().backward()
-    assert [each.grad.dtype for each in tensors] == [each.dtype for each in tensors]
+    assert [tensor.grad.dtype for tensor in tensors] == [tensor.dtype for tensor in tensors]
 
 
 def test_everything_dropped_is_nothing(monkeypatch):
@@ -170,6 +170,6 @@ def test_bf16_and_inference(block):
     tensors = [each.detach().bfloat16() for each in inputs(torch.float32)]
     with torch.inference_mode():
         ours = blockwise_attention(*tensors, None, 0.0, SCALE)
-    expected = plain(*(each.double() for each in tensors), None, 1.0)
+    expected = plain(*(tensor.double() for tensor in tensors), None, 1.0)
     assert ours.dtype == torch.bfloat16
     torch.testing.assert_close(ours.double(), expected, rtol=0, atol=3e-2)

@@ -163,7 +163,7 @@ def test_inner_states_and_attention_are_seen(encoder, batch):
         if compiles:
             runner.compile(CPU)
         runner(batch(LENGTHS[0]), trace)
-        sum(each.square().sum() for each in trace.hidden_states).backward()
+        sum(state.square().sum() for state in trace.hidden_states).backward()
         weight = model.bert.encoder.layer[0].output.dense.weight
         actual.append(
             [*trace.hidden_states, *(trace.head_states[at].key for at in (0, 2)), weight.grad]

@@ -49,10 +49,10 @@ def test_attention_modules_know_their_layer(encoder, kind):
     model = encoder(kind)
     EncoderRunner(model, "sequence")
     for number, layer in enumerate(encoder_layers(model)):
-        actual = [getattr(each, "layer_idx", None) for each in layer.modules()]
+        actual = [getattr(module, "layer_idx", None) for module in layer.modules()]
         assert number in actual and set(actual) <= {number, None}
         assert all(
-            each.layer_idx == number for each in layer.modules() if hasattr(each, "is_causal")
+            module.layer_idx == number for module in layer.modules() if hasattr(module, "is_causal")
         )
 
 

@@ -25,7 +25,7 @@ def rows_of(model, batch):
             output_hidden_states=True, output_attentions=True,
         )  # fmt: skip
         states.append(output.hidden_states)
-        maps.append([each[0] for each in output.attentions])
+        maps.append([attention[0] for attention in output.attentions])
         at += length
     hidden = [torch.cat([row[n][0] for row in states]) for n in range(len(states[0]))]
     return hidden, [[row[n] for row in maps] for n in range(len(maps[0]))]
@@ -71,7 +71,7 @@ def test_the_places_of_a_prefix_are_left_out(encoder, batch, kind, layout):
         traces.append(ActivationRecorder(frozenset({1}), record_hidden=True))
         EncoderRunner(model.eval(), "sequence", each)(made, traces[-1])
     wanted, trace = traces
-    assert all(each.shape == (sum(LENGTHS), 24) for each in trace.hidden_states)
+    assert all(state.shape == (sum(LENGTHS), 24) for state in trace.hidden_states)
     for one, other in zip(trace.hidden_states, wanted.hidden_states, strict=True):
         torch.testing.assert_close(one, other, rtol=0, atol=1e-10)
     torch.testing.assert_close(
@@ -94,7 +94,7 @@ def test_gradients_flow_back_and_checkpointing_changes_none(encoder, batch, layo
             + trace.hidden_states[1].cos().sum()
         )
         loss.backward()
-        actual.append([each.grad for each in model.parameters()])
+        actual.append([parameter.grad for parameter in model.parameters()])
     for one, other in zip(*actual, strict=True):
         torch.testing.assert_close(one, other, rtol=0, atol=1e-10)
 
@@ -103,6 +103,6 @@ def test_outside_the_interface_states_alone_are_seen(encoder, batch):
     model, made = encoder("deberta-v2"), batch(LENGTHS)
     runner, trace = EncoderRunner(model, "sequence"), ActivationRecorder(record_hidden=True)
     runner(made, trace)
-    assert [each.shape for each in trace.hidden_states] == [(sum(LENGTHS), 24)] * 4
+    assert [state.shape for state in trace.hidden_states] == [(sum(LENGTHS), 24)] * 4
     with pytest.raises(UsageError, match="attention of a deberta-v2 model"):
         runner(made, ActivationRecorder(frozenset({0})))

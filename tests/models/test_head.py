@@ -31,7 +31,7 @@ def saved(folder, names):
 def logits(model):
     """In fp64, where rows of a product in another order differ by less than the ten digits kept."""
     with torch.no_grad():
-        return [round(each, 10) for each in model.eval().double()(IDS).logits[0].tolist()]
+        return [round(logit, 10) for logit in model.eval().double()(IDS).logits[0].tolist()]
 
 
 def aligned(folder, own, names):

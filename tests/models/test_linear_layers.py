@@ -114,7 +114,7 @@ def test_all_linear_of_bert_base_has_72_layers():
         model = AutoModelForSequenceClassification.from_config(AutoConfig.for_model("bert"))
     targets = find_targets(model, ["all_linear"])
     assert len(targets) == 72
-    updates = sum(8 * sum(each.module.weight.shape) for each in targets)
+    updates = sum(8 * sum(target.module.weight.shape) for target in targets)
     assert updates == 1_327_104
     pooler = model.get_submodule("bert.pooler.dense").weight
     assert updates + 8 * sum(pooler.shape) == 1_339_392, "what peft counts, the pooler wrapped too"
@@ -123,7 +123,7 @@ def test_all_linear_of_bert_base_has_72_layers():
 def test_a_fused_matrix_is_cut_in_thirds():
     model = encoder("modernbert")
     targets = find_targets(model, ["value", "query"])
-    assert [(each.path, each.role, each.rows) for each in targets] == [
+    assert [(target.path, target.role, target.rows) for target in targets] == [
         (f"model.layers.{layer}.attn.Wqkv", role, rows)
         for layer in (0, 1)
         for role, rows in (("query", slice(0, 24)), ("value", slice(48, 72)))
@@ -133,13 +133,13 @@ def test_a_fused_matrix_is_cut_in_thirds():
 def test_a_whole_fused_matrix_swallows_its_slices():
     model = encoder("modernbert")
     for names in (["query", "Wqkv"], ["Wqkv", "query"], ["all_linear", "query"]):
-        targets = [each for each in find_targets(model, names) if each.path.endswith("Wqkv")]
-        assert [(each.role, each.rows) for each in targets] == [("linear", None)] * 2
+        targets = [target for target in find_targets(model, names) if target.path.endswith("Wqkv")]
+        assert [(target.role, target.rows) for target in targets] == [("linear", None)] * 2
 
 
 def test_a_name_ends_at_a_dot():
     model = encoder("bert", num_hidden_layers=12)
-    actual = [each.path for each in find_targets(model, ["layer.1.output.dense"])]
+    actual = [target.path for target in find_targets(model, ["layer.1.output.dense"])]
     assert actual == ["bert.encoder.layer.1.output.dense"]
     actual = find_targets(model, ["bert.encoder.layer.11.attention.self.query"])
     assert [(each.path, each.role) for each in actual] == [
@@ -151,8 +151,8 @@ def test_a_name_ends_at_a_dot():
 
 def test_a_bare_encoder_has_the_same_targets():
     model = encoder("roberta")
-    inner = [each.path for each in find_targets(model.roberta, ["query", "ffn_out"])]
-    outer = [each.path for each in find_targets(model, ["query", "ffn_out"])]
+    inner = [target.path for target in find_targets(model.roberta, ["query", "ffn_out"])]
+    outer = [target.path for target in find_targets(model, ["query", "ffn_out"])]
     assert [f"roberta.{path}" for path in inner] == outer
 
 
@@ -166,8 +166,11 @@ def test_layers_nobody_knows_go_by_name():
             self.out = nn.Linear(4, 2)
 
     model = Odd()
-    assert [each.path for each in find_targets(model, ["mix"])] == ["blocks.0.mix", "blocks.1.mix"]
-    assert [each.role for each in find_targets(model, ["query"])] == ["linear"] * 2
+    assert [target.path for target in find_targets(model, ["mix"])] == [
+        "blocks.0.mix",
+        "blocks.1.mix",
+    ]
+    assert [target.role for target in find_targets(model, ["query"])] == ["linear"] * 2
     with pytest.raises(UsageError) as caught:
         find_targets(model, ["query", "ffn_in"])
     assert str(caught.value) == (
@@ -192,6 +195,6 @@ def test_a_misspelt_role_is_named():
 def test_a_layer_whose_forward_is_not_known_is_left_alone():
     layer = nn.TransformerEncoderLayer(8, 2)
     model = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
-    assert {each.path.rpartition(".")[2] for each in find_targets(model, ["all_linear"])} == {
+    assert {target.path.rpartition(".")[2] for target in find_targets(model, ["all_linear"])} == {
         "linear1", "linear2"
     }  # fmt: skip

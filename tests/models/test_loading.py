@@ -78,7 +78,7 @@ def broken(folders, tmp_path):
 def test_what_no_checkpoint_had_is_new(folders):
     actual = loaded(folders / "plain")
     assert actual.new_parameters == POOLER + HEAD
-    assert {each.dtype for each in actual.model.parameters()} == {torch.float32}
+    assert {parameter.dtype for parameter in actual.model.parameters()} == {torch.float32}
     assert actual.model.config.id2label == THREE["id2label"]
     saved = BertModel.from_pretrained(folders / "plain", add_pooling_layer=False)
     for name, tensor in saved.state_dict().items():
@@ -226,7 +226,7 @@ def test_how_a_model_was_last_run_is_no_part_of_it(changed, batch, kind, option)
     expected = EncoderRunner(loaded(changed(kind)).model.eval(), "sequence")
     torch.manual_seed(0)
     actual = loaded(changed(kind, **option)).model.eval()
-    assert {each.dtype for each in actual.parameters()} == {torch.float32}
+    assert {parameter.dtype for parameter in actual.parameters()} == {torch.float32}
     actual.load_state_dict(expected.model.state_dict())
     rows = batch([5, 9], types=False)
     with torch.no_grad():
@@ -303,7 +303,7 @@ def test_weights_of_any_precision(changed, dtype):
     buffer = {"embeddings.position_ids": torch.arange(64)[None]}  # which older versions saved
     tensors = {name: each.to(dtype) for name, each in load_file(file).items()}
     save_file({**tensors, **buffer}, file, metadata={"format": "pt"})
-    assert {each.dtype for each in loaded(folder).model.parameters()} == {torch.float32}
+    assert {parameter.dtype for parameter in loaded(folder).model.parameters()} == {torch.float32}
 
 
 def test_a_folder_of_models_names_them(folders, tmp_path):

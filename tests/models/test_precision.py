@@ -130,7 +130,7 @@ def test_what_trains_as_a_whole_computes_in_fp32(prepared, batch):
 @pytest.mark.parametrize(("precision", "dtype"), [("fp32", torch.float32), ("bf16", torch.float64)])
 def test_fp32_and_fp64_stay_what_they_are(prepared, batch, precision, dtype):
     model, chosen, _ = prepared("lora", precision, dtype)
-    assert {each.dtype for each in model.parameters()} == {dtype}
+    assert {parameter.dtype for parameter in model.parameters()} == {dtype}
     twin = copy.deepcopy(model)
     with chosen.autocast():
         assert EncoderRunner(twin, "sequence")(batch([4, 6])).dtype == dtype

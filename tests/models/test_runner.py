@@ -126,8 +126,8 @@ def test_a_prompt_stands_before_the_words(encoder, batch, kind, head, level):
         torch.manual_seed(3)
         build(PrefixConfig(kind="prompt", length=4), None, None).attach(model)
         logits.append(EncoderRunner(model, level, layout)(rows))
-    for each in logits[1:]:
-        torch.testing.assert_close(each, logits[0], rtol=0, atol=1e-10)
+    for logit in logits[1:]:
+        torch.testing.assert_close(logit, logits[0], rtol=0, atol=1e-10)
     if (head, kind) == ("token", "bert"):
         words = model.get_input_embeddings()(rows.input_ids[:3])
         model.set_attn_implementation("eager")

@@ -58,7 +58,7 @@ class Executed:
     def said(self, cell: str, stream: str = "stdout") -> str:
         """What a cell printed."""
         outputs = self.cells[cell].outputs
-        return "".join(each.text for each in outputs if each.get("name") == stream)
+        return "".join(output.text for output in outputs if output.get("name") == stream)
 
     def html(self, cell: str) -> str:
         """The tables and progress bars of a cell."""
@@ -69,7 +69,7 @@ class Executed:
         """Its figures [height, width, channels]."""
         from matplotlib.image import imread
 
-        actual = (each.get("data", {}).get("image/png") for each in self.cells[cell].outputs)
+        actual = (output.get("data", {}).get("image/png") for output in self.cells[cell].outputs)
         return [imread(io.BytesIO(base64.b64decode(each))) for each in actual if each]
 
 
@@ -184,7 +184,7 @@ def test_the_line_for_real_data_is_right(name, tmp_path, monkeypatch):
     (tmp_path / "reviews.csv").touch()
     (cell,) = (cell for cell in opened(name).cells if cell.id == "settings")
     assert cell.metadata.tags == ["parameters"]
-    assigned = {each.id for each in ast.walk(ast.parse(cell.source)) if isinstance(each, ast.Name)}
+    assigned = {path.id for path in ast.walk(ast.parse(cell.source)) if isinstance(path, ast.Name)}
     assert assigned >= set(SMALL[name])
     lines = re.findall(r"^# [^:]+: (\w+(?:, \w+)* = .+)$", cell.source, re.MULTILINE)
     assert lines

@@ -368,8 +368,8 @@ def trained_here(base, family, kind, changes):
     stir(adapted.model)
     triplets = [each for name, each in adapted.model.named_parameters() if name.endswith(".E")]
     with torch.no_grad():
-        for each, left in zip(triplets, (0, 1), strict=False):
-            each[left:] = 0.0
+        for triplet, left in zip(triplets, (0, 1), strict=False):
+            triplet[left:] = 0.0
     assert bool(triplets) == (changes.get("kind") == "svd_lora")
     return LoadedModel(adapted, data, CheckpointInfo(name, labels, 120, 3), base)
 
@@ -395,7 +395,7 @@ def test_what_is_written_gives_the_same_logits_in_peft_and_here(
     assert content["base_model_name_or_path"] == str(bases / family)
     if changes.get("kind") == "svd_lora":
         assert len(content["target_modules"]) == 3 and 1 in content["rank_pattern"].values()
-    assert not [name for name, each in tensors.items() if 0 in each.shape]
+    assert not [name for name, tensor in tensors.items() if 0 in tensor.shape]
 
     again = open_from_settings(asked(tmp_path), "fp32")
     assert again.info == replace(saved.info, step=0)

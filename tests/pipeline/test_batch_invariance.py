@@ -126,7 +126,7 @@ def test_tokens_and_hidden_states_of_rows_one_by_one(chosen):
             batch.selected_tokens = torch.tensor(chosen)
             assert torch.equal(runner(batch), every[chosen])
     assert every.shape == (37, 3)
-    assert [len(each) for each in trace.hidden_states] == [37] * 3
+    assert [len(state) for state in trace.hidden_states] == [37] * 3
 
 
 def test_big_bird_keeps_one_attention(tmp_path):

@@ -19,7 +19,7 @@ FROZEN = Path(__file__).parents[1] / "frozen" / "0.1.0" / "run" / "manifest.json
 
 
 def told(**files):
-    return {"data": {"splits": {name: {"files": each} for name, each in files.items()}}}
+    return {"data": {"splits": {name: {"files": file} for name, file in files.items()}}}
 
 
 def test_relative_files_are_found_where_the_run_read_them(tmp_path):

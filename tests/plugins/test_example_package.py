@@ -183,7 +183,7 @@ def test_two_methods_on_one_layer_fold_exactly(monkeypatch, first):
     assert [type(layer) for layer in model] == [torch.nn.Linear, torch.nn.Linear]
     torch.testing.assert_close(model(x), expected, rtol=1e-12, atol=1e-12)
     # The first layer's weight, by hand: s = alpha / rank = 2.
-    one = {name.split(".")[-1]: each for name, each in factors.items() if name.startswith("0.")}
+    one = {name.split(".")[-1]: factor for name, factor in factors.items() if name.startswith("0.")}
     update, scale = 2 * one["B"] @ one["A"], one["scale"][:, None]
     by_hand = scale * (weights[0] + update) if first == "low_rank" else scale * weights[0] + update
     torch.testing.assert_close(model[0].weight.detach(), by_hand, rtol=1e-12, atol=1e-12)
@@ -193,7 +193,7 @@ def test_it_merges_with_lora_on_the_same_layers(said, work_dir):
     assert said["merge"]["status"] == 0, said["merge"]
     answers = [[json.loads(line) for line in said[name]["out"].splitlines()]
                for name in ("predict", "merged")]  # fmt: skip
-    assert [len(each) for each in answers] == [16, 16], said
+    assert [len(answer) for answer in answers] == [16, 16], said
     for run, merged in zip(*answers, strict=True):
         assert run["stars"] in range(1, 6)
         assert merged["score"] == pytest.approx(run["score"], abs=1e-4)
@@ -334,7 +334,7 @@ def test_names_that_no_method_may_have():
 
 
 def test_every_ending_has_one_reader():
-    endings = [ending for each in READERS.specs().values() for ending in each.extensions]
+    endings = [ending for spec in READERS.specs().values() for ending in spec.extensions]
     assert len(set(endings)) == len(endings)
 
 

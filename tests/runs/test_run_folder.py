@@ -121,7 +121,7 @@ def test_other_files_and_a_start_that_was_cut_off_are_no_run(tmp_path):
     (tmp_path / "config.yaml").write_text("seed")
     (tmp_path / ".manifest.json.tmp-4194305").write_text('{"ver')
     RunFolder(tmp_path).create("seed: 1\n", {})
-    assert sorted(each.name for each in tmp_path.iterdir()) == [
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
         "checkpoints",
         "config.yaml",
         "job.json",

@@ -61,7 +61,7 @@ def test_an_answer_is_of_the_kind_that_is_asked_for(split):
         }
         assert fitting, row["question"]
         if row["answer"] and len(fitting) == 1 and (part := fitting.pop()) in kinds:
-            assert row["answer"].lower() in {each.lower() for each in kinds[part]}
+            assert row["answer"].lower() in {kind.lower() for kind in kinds[part]}
 
 
 @pytest.mark.parametrize(("held_out", "other"), list(permutations(SPLITS, 2)))

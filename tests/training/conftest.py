@@ -67,16 +67,16 @@ def table() -> Callable[..., FeatureTable]:
     ) -> FeatureTable:
         lengths = list(lengths)
         generator = np.random.default_rng(7)
-        ids = [generator.integers(5, POISON, each).astype(np.int32) for each in lengths]
+        ids = [generator.integers(5, POISON, length).astype(np.int32) for length in lengths]
         for number in poisoned:
             ids[number][0] = POISON
         labels: Any = generator.integers(0, 3, len(lengths))
         if task == "multi_label":
             labels = generator.integers(0, 2, (len(lengths), 3)).astype(np.float32)
         elif task == "tagging":  # the k-th row has k terms, or as many as it has tokens
-            labels = [generator.integers(0, 3, each) for each in lengths]
-            for number, each in enumerate(labels):
-                each[number:] = -100
+            labels = [generator.integers(0, 3, length) for length in lengths]
+            for number, label in enumerate(labels):
+                label[number:] = -100
         rows = np.arange(len(lengths)) if row is None else np.asarray(list(row))
         batch = make_record_batch({"row": rows, "input_ids": ids, "labels": labels})
         sink = pa.BufferOutputStream()

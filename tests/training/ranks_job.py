@@ -58,7 +58,7 @@ CASES = [
 def table(task: str) -> FeatureTable:
     generator = np.random.default_rng(3)
     lengths = [3, 9, 5, 7, 4, 6, 8, 5]
-    ids = [generator.integers(5, 59, each).astype(np.int32) for each in lengths]
+    ids = [generator.integers(5, 59, length).astype(np.int32) for length in lengths]
     labels: Any = generator.integers(0, 3, len(lengths))
     if task == "multi_label":
         labels = generator.integers(0, 2, (len(lengths), 3)).astype(np.float32)
@@ -111,15 +111,15 @@ def found(ranks: DistributedContext) -> dict[str, Any]:
         made, data = stepper(name, kind, ranks), table(name)
         window = build_step_batch(data, 1, np.arange(rows), micro, made.task, 3, ranks)
         loss, penalty, _ = made.compute_gradients(window.micro_batches)
-        gradients = [each.grad for each in made.parameters]
+        gradients = [parameter.grad for parameter in made.parameters]
         outcome = stepper(name, kind, ranks)(window.micro_batches, 1, 10)
         content[f"{name} {kind} {rows} {micro}"] = {
             "rows": sum(len(batch) for batch in window.micro_batches),
-            "none": sum(each is None for each in gradients),
+            "none": sum(gradient is None for gradient in gradients),
             "numbers": torch.cat(
                 [loss.reshape(1).double(), penalty.reshape(1).double()]
                 + [torch.tensor([outcome.loss, outcome.gradient_norm]).double()]
-                + [each.flatten().double() for each in gradients if each is not None]
+                + [gradient.flatten().double() for gradient in gradients if gradient is not None]
             ),
         }
     for name in ("classification", "tagging"):

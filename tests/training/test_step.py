@@ -146,11 +146,11 @@ def test_a_step_is_adamws(stepper, table, everything):
 
 def everything_of(made):
     state = made.optimizer.state
-    return [each.detach().clone() for each in made.parameters] + [
-        state[each][key].clone()
-        for each in made.parameters
-        if each in state
-        for key in sorted(state[each])
+    return [parameter.detach().clone() for parameter in made.parameters] + [
+        state[parameter][key].clone()
+        for parameter in made.parameters
+        if parameter in state
+        for key in sorted(state[parameter])
     ]
 
 

@@ -29,24 +29,24 @@ def updates(model):
 def test_rank_and_scale(bert, part, changes, rank, scale):
     model = bert()
     part(**changes).attach(model)
-    assert {each.rank for each in updates(model)} == {rank}
-    assert {each.A.shape for each in updates(model)} == {(rank, 24)}
-    assert all(each.scale == pytest.approx(scale) for each in updates(model))
+    assert {update.rank for update in updates(model)} == {rank}
+    assert {update.A.shape for update in updates(model)} == {(rank, 24)}
+    assert all(update.scale == pytest.approx(scale) for update in updates(model))
 
 
 def test_starts(bert, part):
     model = bert()
     part(targets=["ffn_in"]).attach(model)
-    for each in updates(model):
+    for update in updates(model):
         bound = 1 / 24**0.5  # Kaiming-uniform with a = √5
-        assert 0.8 * bound < each.A.abs().max() <= bound and (each.B == 0).all()
+        assert 0.8 * bound < update.A.abs().max() <= bound and (update.B == 0).all()
     model = bert()
     part(kind="svd_lora", targets=["ffn_in"]).attach(model)
     identity = torch.eye(6, dtype=torch.float64)
-    for each in updates(model):
-        torch.testing.assert_close(each.A @ each.A.T, identity, rtol=0, atol=1e-12)
-        torch.testing.assert_close(each.B.T @ each.B, identity, rtol=0, atol=1e-12)
-        assert (each.E == 0).all()
+    for update in updates(model):
+        torch.testing.assert_close(update.A @ update.A.T, identity, rtol=0, atol=1e-12)
+        torch.testing.assert_close(update.B.T @ update.B, identity, rtol=0, atol=1e-12)
+        assert (update.E == 0).all()
     model = bert()
     part(kind="svd_lora", start="gaussian").attach(model)
     values = torch.cat([each.A.flatten() for each in updates(model)])

@@ -113,7 +113,7 @@ def test_parameters_stay_in_fp32_and_the_product_follows_its_input(part, bert, k
     model = bert(dtype=torch.bfloat16)
     part(kind=kind).attach(model)
     layer = model.get_submodule("bert.encoder.layer.0.attention.self.query")
-    assert {each.dtype for each in layer.adapter.parameters()} == {torch.float32}
+    assert {parameter.dtype for parameter in layer.adapter.parameters()} == {torch.float32}
     assert layer(torch.randn(2, 24, dtype=torch.bfloat16)).dtype == torch.bfloat16
 
 
@@ -130,7 +130,7 @@ def test_autocast(bert, part, stir, changes):
         layer.train()(x).float().sum().backward()
     assert rounded.dtype == torch.bfloat16 and rounded.shape == (2, 3, 24)
     torch.testing.assert_close(rounded.float(), exact, rtol=0.05, atol=0.1)
-    assert all(each.grad.dtype == torch.float32 for each in layer.adapter.parameters())
+    assert all(parameter.grad.dtype == torch.float32 for parameter in layer.adapter.parameters())
 
 
 def modernbert() -> ModernBertForSequenceClassification:
@@ -211,7 +211,7 @@ def test_dropout_acts_on_the_input_of_the_update_alone(adapter, bias):
 def test_gradients(adapter, dropout):
     layer = layer_with(adapter, dropout).train()
     x = torch.randn(2, 3, 10, dtype=torch.float64, requires_grad=True)
-    parameters = [each.requires_grad_() for each in layer.parameters()]
+    parameters = [parameter.requires_grad_() for parameter in layer.parameters()]
 
     def forward(x, *_):
         torch.manual_seed(3)
@@ -228,7 +228,7 @@ def test_gradient_checkpointing_sees_the_same_mask():
         torch.manual_seed(5)
         layer.zero_grad()
         call(x).square().sum().backward()
-        actual.append([each.grad.clone() for each in layer.adapter.parameters()])
+        actual.append([parameter.grad.clone() for parameter in layer.adapter.parameters()])
     for one, other in zip(*actual, strict=True):
         assert torch.equal(one, other)
 

@@ -54,12 +54,14 @@ def stirred(part, kind, changes):
     part(targets=["query", "value", "ffn_out"], **changes).attach(model)
     torch.manual_seed(5)
     with torch.no_grad():
-        updates = [each for each in model.named_parameters() if ".adapter." in each[0]]
-        for _, each in updates:
-            each.add_(0.2 * torch.randn_like(each))
+        updates = [
+            parameter for parameter in model.named_parameters() if ".adapter." in parameter[0]
+        ]
+        for _, triplet in updates:
+            triplet.add_(0.2 * torch.randn_like(triplet))
         triplets = [each for name, each in updates if name.endswith(".E")]
-        for each, left in zip(triplets, (0, 1), strict=False):
-            each[left:] = 0.0
+        for triplet, left in zip(triplets, (0, 1), strict=False):
+            triplet[left:] = 0.0
     return model.eval()
 
 
@@ -85,7 +87,7 @@ def test_triplets_pruned_away_are_left_out(part, kind):
     settings = peft_config(tensors)
     # Of ModernBERT's fused matrix, query's triplets are gone and one of value's is left.
     assert len(settings["target_modules"]) == (4 if kind == "modernbert" else 5)
-    ranks = sorted(each.shape[0] for name, each in tensors.items() if "lora_A" in name)
+    ranks = sorted(tensor.shape[0] for name, tensor in tensors.items() if "lora_A" in name)
     assert ranks[0] == 1 and settings["r"] in ranks
     assert 1 in settings["rank_pattern"].values()
     assert settings["rank_pattern"] == settings["alpha_pattern"]
@@ -103,9 +105,9 @@ def test_what_peft_trained_gives_the_same_logits_here(changes):
     theirs = peft.get_peft_model(copy.deepcopy(base), config).eval()
     torch.manual_seed(1)
     with torch.no_grad():
-        for each in theirs.parameters():
-            if each.requires_grad:
-                each.add_(0.2 * torch.randn_like(each))
+        for parameter in theirs.parameters():
+            if parameter.requires_grad:
+                parameter.add_(0.2 * torch.randn_like(parameter))
     content = {**config.to_dict(), "peft_type": "LORA"}
     count = attach_peft(base, content, peft.get_peft_model_state_dict(theirs))
     assert count == 4
@@ -153,8 +155,8 @@ def test_other_adapters_are_refused(changes, words):
 def test_what_does_not_fit_is_refused(old, new, words):
     one = adapter()
     tensors = {
-        name if new is None else name.replace(old, new): each
-        for name, each in one.tensors.items()
+        name if new is None else name.replace(old, new): tensor
+        for name, tensor in one.tensors.items()
         if new is not None or old not in name
     }
     with pytest.raises(DataError, match=words):

@@ -37,8 +37,8 @@ def peft_model(base, adapter, **changes):
 
 def rounded_to_fp32(model) -> None:
     """As which adapters are written."""
-    for each in updates(model):
-        for parameter in each.parameters():
+    for update in updates(model):
+        for parameter in update.parameters():
             parameter.data = parameter.data.float().double()
 
 
@@ -47,7 +47,7 @@ def test_the_first_step_begins_from_the_base(bert, part, logits):
     before = logits(model)
     part(**VERA).attach(model)
     assert torch.equal(logits(model), before)
-    assert all((each.d == 0.1).all() and (each.b == 0).all() for each in updates(model))
+    assert all((update.d == 0.1).all() and (update.b == 0).all() for update in updates(model))
 
 
 def test_forward_and_gradients_are_those_of_peft(bert, part, stir, logits, gradients):
@@ -230,6 +230,6 @@ def test_a_weight_in_half_precision_is_not_folded(bert, part):
     model = bert(dtype=torch.bfloat16)
     made = part(**VERA)
     made.attach(model)
-    assert all(each.b.dtype == torch.float32 for each in updates(model))
+    assert all(update.b.dtype == torch.float32 for update in updates(model))
     with pytest.raises(BertftError, match="bfloat16, in which a fold would lose"):
         made.fold(model)

@@ -81,7 +81,7 @@ def test_both_are_contacted_in_the_background(monkeypatch):
         wait_for_results = doctor.start_hub_check(0.5)
         time.sleep(0.5)
         start = time.monotonic()
-        assert [each.status for each in wait_for_results()] == [WARNING, OK]
+        assert [result.status for result in wait_for_results()] == [WARNING, OK]
         assert time.monotonic() - start < 0.3
 
 

@@ -135,7 +135,9 @@ def scalars(folder):
     actual = EventAccumulator(str(folder))
     actual.Reload()
     names = actual.Tags()["scalars"]
-    return {name: [(each.step, each.value) for each in actual.Scalars(name)] for name in names}
+    return {
+        name: [(scalar.step, scalar.value) for scalar in actual.Scalars(name)] for name in names
+    }
 
 
 def test_tensorboard_goes_on_in_the_same_folder(events, tmp_path):
