@@ -37,7 +37,8 @@ def metric_intervals(
     """The 95 % intervals of the metrics of ``outputs`` on the rows of ``features``.
 
     Empty if there are no outputs, if the task has no statistics per row, or for more than 200,000
-    rows. A metric that is undefined in a resample is left out.
+    rows. A metric that is undefined in a resample is left out, and one that is equal in all: an
+    interval of width 0 (accuracy 1 on a few rows) would hide the uncertainty.
     """
     if outputs is None or features is None:
         return {}
@@ -52,7 +53,7 @@ def metric_intervals(
     intervals = {}
     for name in chunks[0]:
         values = np.concatenate([chunk[name] for chunk in chunks])
-        if np.isfinite(values).all():
+        if np.isfinite(values).all() and np.ptp(values) > 0:
             intervals[name] = confidence_interval(values)
     return intervals
 

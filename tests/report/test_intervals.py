@@ -54,3 +54,12 @@ def test_without_outputs_or_with_nan_there_is_no_interval():
     assert split_intervals(task, {}, {"validation": table}) == {}
     one = metric_intervals(task, logits[:1], Table(table.columns["labels"][:1]))
     assert one == {}
+
+
+def test_a_metric_that_is_equal_in_every_resample_has_no_interval():
+    """Accuracy 1 on 20 rows does not mean that the accuracy is certain."""
+    labels = np.arange(20) % 2
+    task, logits = classification(20)[0], np.eye(2, dtype=np.float32)[labels] * 3
+    logits[0] *= 2
+    assert task.compute_metrics(logits, Table(labels))["accuracy"] == 1
+    assert set(metric_intervals(task, logits, Table(labels))) == {"loss"}
