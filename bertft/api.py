@@ -185,8 +185,7 @@ def compare(
 
     Args:
         runs: runs, run folders, or folders of runs such as sweeps.
-        against: the baseline of the differences, a run folder or a name in the table; None: the
-            best one.
+        against: the baseline of the differences, a name in the table; None: the best one.
         out: file to which the HTML page is written; None: no page.
 
     Returns:
@@ -373,7 +372,7 @@ class Predictor:
         """
         from bertft.config.choices import BAD_ROW_POLICIES
         from bertft.data.prediction_rows import check_rows, open_input_file
-        from bertft.data.rows_in_memory import open_rows
+        from bertft.data.rows_in_memory import open_rows, rows_file
         from bertft.pipeline.prediction import RowPredictor
 
         if on_bad_row not in BAD_ROW_POLICIES:
@@ -387,7 +386,7 @@ class Predictor:
         if self._loaded.unnamed_tags_message:
             _LOGGER.warning(self._loaded.unnamed_tags_message)
         if isinstance(rows, (str, os.PathLike)):
-            source = open_input_file(str(expand_home(rows)), data, keep)
+            source = open_input_file(rows_file(rows), data, keep)
         else:
             source = open_rows(rows, data, keep)
         if source.is_repeatable:

@@ -220,6 +220,13 @@ def test_the_exception_for_other_columns_proposes_settings(tmp_path):
     assert raised.value.proposed_settings == ["data.text=said", "data.label=team"]
 
 
+def test_a_text_in_place_of_a_list_is_explained(run):
+    with pytest.raises(UsageError, match=r"pass a list"):
+        bertft.load(run.path).predict("The app crashes. Help" * 100)
+    with pytest.raises(DataError, match="there is no such file"):
+        bertft.load(run.path).predict("missing.csv")
+
+
 def test_a_loaded_model_is_evaluated_without_loading_it_again(run, tmp_path, monkeypatch):
     model = bertft.load(run.path, checkpoint="last")
     words = ["eval", f"run={run.path}", "checkpoint=last", "report=false"]

@@ -41,6 +41,7 @@ class PredictionProgress(AbstractContextManager["PredictionProgress"]):
     ) -> None:
         self._is_quiet, self._seconds, self._clock = is_quiet, seconds, clock
         self._phase, self._done, self._total, self._waits = "starting", 0, 0, False
+        self._has_bar = True
         self._phase_start = self._last_printed = clock()
         self._printed: tuple[str, int] | None = None
         self._stop = threading.Event()
@@ -76,9 +77,12 @@ class PredictionProgress(AbstractContextManager["PredictionProgress"]):
         Args:
             total: its number of rows; 0 if it is unknown.
             waits: whether rows arrive from outside; a line is then printed only after a change.
-            has_bar: whether a terminal shows a bar.
+            has_bar: whether progress is shown; False for a phase with a status line.
         """
+        if not self._has_bar:  # the status line of the last phase was just shown
+            self._last_printed = self._clock()
         self._phase, self._done, self._total, self._waits = name, 0, total, waits
+        self._has_bar = has_bar
         self._phase_start = self._clock()
         if self._bar is None and has_bar:
             self._bar = self._start_bar()
@@ -118,7 +122,7 @@ class PredictionProgress(AbstractContextManager["PredictionProgress"]):
     def _print_lines(self) -> None:
         """Print the state whenever nothing was printed for a while."""
         while not self._stop.wait(min(0.1, self._seconds)):
-            if self._clock() - self._last_printed >= self._seconds:
+            if self._has_bar and self._clock() - self._last_printed >= self._seconds:
                 self._print_state()
 
     def _print_state(self) -> None:

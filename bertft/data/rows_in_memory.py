@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice
 from typing import Any
@@ -18,9 +19,9 @@ from bertft.data.readers.parquet import read_batches
 from bertft.data.rows import BadRows
 from bertft.data.schema import ColumnSpec, Record, build_row_schema, find_columns
 from bertft.errors import DataError, UsageError
-from bertft.utils.messages import format_list
+from bertft.utils.messages import expand_home, format_list, shorten
 
-__all__ = ["open_rows", "to_arrow_table"]
+__all__ = ["open_rows", "rows_file", "to_arrow_table"]
 
 _NAME_SAMPLE_ROWS = 100  # the keys of these rows are the columns
 _ROW_TYPES = "rows must be dicts, texts, a DataFrame, a datasets.Dataset or a path"
@@ -138,3 +139,16 @@ def _columns_of(
     """The name of each requested column among ``names``; None for one that does not exist."""
     positions = find_columns(with_kept_columns(columns, kept), names, len(names), source)
     return [None if position is None else names[position] for position in positions]
+
+
+def rows_file(rows: str | os.PathLike[str]) -> str:
+    """The path ``rows``. UsageError for a string that is a text and not the name of a file."""
+    path = expand_home(rows)
+    is_text = " " in path.suffix or not path.suffix
+    if isinstance(rows, str) and is_text and not os.path.exists(path):
+        raise UsageError(
+            "there is no such file",
+            where=f"rows={shorten(rows)}",
+            hint="For a text, pass a list: predict([text])",
+        )
+    return str(path)

