@@ -77,19 +77,31 @@ def expand_positional(command: str, words: Sequence[str]) -> list[str]:
     if command == "init" and positional[0].endswith((".yaml", ".yml")):
         names = ("output",)
     if len(positional) > len(names):
-        supported = f"supports {' and '.join(names)}" if names else "supports only settings"
-        what = f"unexpected argument: {command} {supported}"
-        raise usage_error([Problem(positional[len(names)], what, "Write settings as name=value")])
-    for name, word in zip(names, positional, strict=False):
-        _check_unset(name, explicit, word)
+        word = positional[len(names)]
+        accepted = f"accepts only {' and '.join(names)}" if names else "accepts only settings"
+        what = f"unexpected argument: without a name, {command} {accepted}"
+        setting = "data.validation" if command == "train" else "name"
+        value = word if command == "train" else "value"
+        raise usage_error([Problem(word, what, f"Write other settings as {setting}={value}")])
+    for number, (name, word) in enumerate(zip(names, positional, strict=False)):
+        unset = [other for other in names[number + 1 :] if other not in explicit]
+        _check_unset(name, explicit, word, unset[0] if unset else None)
     return [
         *(f"{name}={word}" for name, word in zip(names, positional, strict=False)),
         *settings,
     ]
 
 
-def _check_unset(name: str, explicit: set[str], word: str) -> None:
+def _check_unset(name: str, explicit: set[str], word: str, other: str | None = None) -> None:
+    """Raise UsageError if ``name`` is also set; ``other`` is a setting that ``word`` may mean."""
     if name in explicit:
+        hint = f", or write {other}={word}" if other else ""
         raise usage_error(
-            [Problem(word, f"is the value of {name}, which is also set", "Set only one of them")]
+            [
+                Problem(
+                    word,
+                    f"is the value of {name}, which is also set",
+                    f"Set only one of them{hint}",
+                )
+            ]
         )

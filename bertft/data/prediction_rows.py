@@ -25,10 +25,12 @@ import pyarrow as pa
 
 from bertft.config.data import DataConfig
 from bertft.data.data_sources import PARQUET_EXTENSIONS, read_records, uses_csv_reader
+from bertft.data.propose_columns import propose_text_column
 from bertft.data.readers.csv_reader import check_unmarked_header
 from bertft.data.readers.text_files import resolve_existing_file
 from bertft.data.rows import BadRows, RowError, raise_or_skip
 from bertft.data.schema import (
+    ColumnNotFound,
     ColumnSpec,
     Record,
     RowSchema,
@@ -179,7 +181,7 @@ def check_rows(
     types = [_TypeTracker() for _ in rows.kept]
     is_csv = rows.path is not None and uses_csv_reader(rows.path, rows.schema, config)
     is_header_checked = not is_csv
-    for row in _iter_rows(rows, bad):
+    for row in _propose_columns(_iter_rows(rows, bad), rows, config):
         if row.values is not None and not is_header_checked:
             check_unmarked_header(rows_to_table([row], rows.schema), bad, rows.schema, config)
             is_header_checked = True
@@ -367,6 +369,18 @@ class _TypeTracker:
         if self._kinds and self._kinds <= {"int", "float"}:
             return pa.float64()
         return pa.string()
+
+
+def _propose_columns(
+    read: Iterator[InputRow], rows: PredictionInput, config: DataConfig
+) -> Iterator[InputRow]:
+    """``read``; an error about a missing text column proposes a column of the file."""
+    try:
+        yield from read
+    except ColumnNotFound as error:
+        if rows.path is not None:
+            error.proposed_settings = propose_text_column(rows.path, rows.schema, config, error)
+        raise
 
 
 def _parquet_types(path: Path | None) -> dict[str, pa.DataType]:

@@ -14,7 +14,7 @@ from bertft.data.rows import BadRows
 from bertft.data.schema import ColumnNotFound, ColumnSpec, RowSchema, build_row_schema
 from bertft.errors import DataError
 
-__all__ = ["detect_columns", "propose_columns"]
+__all__ = ["detect_columns", "propose_columns", "propose_text_column"]
 
 _SAMPLE_ROWS, _MAX_COLUMNS = 500, 1_000
 
@@ -42,10 +42,26 @@ def propose_columns(
     path: Path, schema: RowSchema, config: DataConfig, error: ColumnNotFound
 ) -> list[str]:
     """Settings with which the file may be read, from its first rows; empty if unclear."""
+    return _propose(path, schema, config, error, config.task)
+
+
+def propose_text_column(
+    path: Path, schema: RowSchema, config: DataConfig, error: ColumnNotFound
+) -> list[str]:
+    """As ``propose_columns``, for a file of texts without labels; empty for text pairs."""
+    if len(schema.columns.text) != 1:
+        return []
+    return _propose(path, schema, config, error, "masked_lm")  # the task of texts without labels
+
+
+def _propose(
+    path: Path, schema: RowSchema, config: DataConfig, error: ColumnNotFound, task: str
+) -> list[str]:
     names, separator = list(error.names), error.separator
     if separator is not None:
         names = [name.strip().strip('"') for name in names[0].split(separator)]
-    if not 1 < len(names) <= _MAX_COLUMNS:
+    needed = 1 if task == "masked_lm" else 2
+    if not needed <= len(names) <= _MAX_COLUMNS:
         return []
     sample_config = replace(config, header=True, separator=separator or config.separator)
     is_csv = uses_csv_reader(path, schema, sample_config)
@@ -61,7 +77,7 @@ def propose_columns(
     settings = propose_settings(
         names,
         rows,
-        config.task,
+        task,
         list(schema.columns.text) if has_text else None,
         list(schema.columns.label) if has_label else None,
         has_positions=is_csv,

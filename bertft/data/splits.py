@@ -226,7 +226,12 @@ def load_splits(
         )
     loading = {
         name: _LoadingSplit.read(
-            source, schema, "validation" if name == "train" and not training else name, config
+            source,
+            schema,
+            "validation" if name == "train" and not training else name,
+            config,
+            proposes_columns=name == next(iter(sources)),
+            has_fixed_task=model_classes is not None,
         )
         for name, source in sources.items()
     }
@@ -324,19 +329,35 @@ class _LoadingSplit:
         schema: RowSchema,
         name: str,
         config: DataConfig,
+        proposes_columns: bool = False,
+        has_fixed_task: bool = False,
     ) -> _LoadingSplit:
+        """Read ``source``.
+
+        Args:
+            proposes_columns: an error about missing columns proposes those of the file. Only for
+                the first split: the settings hold for all splits.
+            has_fixed_task: settings with another data.task are not proposed.
+
+        Raises:
+            DataError: the file cannot be read.
+        """
         try:
             split = cls(name, source, schema, *read_rows(source, schema, name, config))
             if source.path is not None and uses_csv_reader(source.path, schema, config):
                 check_unmarked_header(split.table, split.bad, schema, config)
             return split
         except ColumnNotFound as error:
-            if name == "train" and source.path is not None:
-                error.proposed_settings = propose_columns(source.path, schema, config, error)
+            if proposes_columns and source.path is not None:
+                settings = propose_columns(source.path, schema, config, error)
+                changes_task = any(setting.startswith("data.task=") for setting in settings)
+                error.proposed_settings = [] if has_fixed_task and changes_task else settings
             if not error.only_labels_missing or name not in _LABELS_NEEDED_HINTS:
                 raise
             hint = f"Set data.label=<column>. {_LABELS_NEEDED_HINTS[name]}"
-            raise DataError(error.what, where=error.where, hint=hint) from error
+            labels_error = DataError(error.what, where=error.where, hint=hint)
+            labels_error.proposed_settings = error.proposed_settings
+            raise labels_error from error
 
     def observed_labels(self) -> list[str | float]:
         """The labels that occur; empty for lists of labels."""

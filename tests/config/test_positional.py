@@ -45,8 +45,9 @@ def test_words_become_settings(command, words, expanded):
     ("command", "words", "wrong"),
     [
         ("predict", ["a", "b", "c"], "c"),
-        ("train", ["a.csv", "b.csv"], "b.csv"),
+        ("train", ["a.csv", "b.csv"], r"data\.validation=b\.csv"),
         ("doctor", ["a"], "only settings"),
+        ("predict", ["run=a", "new.csv"], r"or write input=new\.csv"),
         ("eval", ["a", "run=b"], "run"),
         ("compare", ["a", "runs=[b]"], "runs"),
     ],

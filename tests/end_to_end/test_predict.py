@@ -6,6 +6,7 @@ import csv
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -100,6 +101,23 @@ def test_a_column_that_is_not_there_is_called_by_the_setting_that_names_it(run):
     assert result.err == (
         "error: stdin: columns: column 'text' not found (columns: 'txt'). Did you mean 'txt'?\n"
     )
+
+
+def test_another_column_of_a_file_is_proposed(run, work_dir):
+    """The proposed command is complete; eval proposes the columns of its file, too."""
+    write_csv("new.csv", ["number", "message"], [(n, text) for n, text in enumerate(TEXTS)])
+    result = run_bertft("predict", str(run), "new.csv", "output=out.csv")
+    assert result.refused
+    proposed = result.err.splitlines()[-1].strip()
+    assert proposed == f"bertft predict {run} new.csv output=out.csv columns=message"
+    assert run_bertft(*shlex.split(proposed)[1:]).status == 0
+
+    labels = ["positive", "negative"] * len(TEXTS)
+    write_csv("scored.csv", ["message", "team"], list(zip(TEXTS * 10, labels, strict=False)))
+    result = run_bertft("eval", f"run={run}", "data.validation=scored.csv")
+    assert result.refused
+    proposed = result.err.splitlines()[-1].strip()
+    assert proposed.endswith(" data.text=message data.label=team")
 
 
 def test_a_file_is_written_whole(run, work_dir):

@@ -102,7 +102,8 @@ def _predict(
     prefix = "" if config.output == "-" else f"{config.output}: "
     speed = f"{format_count(progress.rows_per_second)} rows/s"
     accounting = format_accounting(rows.name, predictor.accounting())
-    progress.print_line(f"{prefix}{predictor.count:,} predictions ({speed}); {accounting}")
+    noun = "prediction" if predictor.count == 1 else "predictions"
+    progress.print_line(f"{prefix}{predictor.count:,} {noun} ({speed}); {accounting}")
 
 
 def _write_predictions(
@@ -139,9 +140,10 @@ def _write_predictions(
 
 def _describe_kept_rows(count: int, config: PredictConfig) -> str:
     target = "standard output" if config.output == "-" else config.output
+    rows = "row" if count == 1 else "rows"
     other_output = "" if config.output == "-" else " and another output"
     return (
-        f"the predictions of {count:,} rows are in {target}. To continue, run the command again"
+        f"the predictions of {count:,} {rows} are in {target}. To continue, run the command again"
         f" with skip_rows={config.skip_rows + count}{other_output}"
     )
 
@@ -230,7 +232,11 @@ def _rename_data_settings() -> Iterator[None]:
             text and _DATA_SETTING.sub(_setting_of_predict, text)
             for text in (error.what, error.hint)
         )
-        raise DataError(message or "", where=error.where, hint=hint) from error
+        renamed = DataError(message or "", where=error.where, hint=hint)
+        renamed.proposed_settings = [
+            _DATA_SETTING.sub(_setting_of_predict, setting) for setting in error.proposed_settings
+        ]
+        raise renamed from error
 
 
 def _setting_of_predict(match: re.Match[str]) -> str:
