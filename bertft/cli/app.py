@@ -11,7 +11,6 @@ import contextlib
 import importlib
 import logging
 import os
-import shlex
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -24,7 +23,7 @@ from bertft.config.command_configs import COMMAND_CONFIGS
 from bertft.config.registry import check_plugins
 from bertft.errors import BertftError, StoppedBySignal, UsageError
 from bertft.utils.distributed_env import read_distributed_env
-from bertft.utils.messages import suggest
+from bertft.utils.messages import quote_for_shell, suggest
 from bertft.utils.status import IMPORT_STATUS, mute_status, show_status, status_lines
 from bertft.utils.system_errors import to_bertft_error
 from bertft.utils.terminal import prepare_streams, print_escaped
@@ -415,10 +414,4 @@ def _with_settings(words: Sequence[str], settings: Sequence[str]) -> str:
     """The command line ``words`` with ``settings`` in place of those of the same names."""
     names = {setting.partition("=")[0] for setting in settings}
     other_words = [word for word in words if word.partition("=")[0].lstrip("+") not in names]
-    return " ".join(["bertft", *map(_quote_for_shell, [*other_words, *settings])])
-
-
-def _quote_for_shell(word: str) -> str:
-    """``word`` in quotes if it needs them; double quotes are easier to read around single ones."""
-    is_readable = "'" in word and not set(word) & set('"$`\\!')
-    return f'"{word}"' if is_readable else shlex.quote(word)
+    return " ".join(["bertft", *map(quote_for_shell, [*other_words, *settings])])

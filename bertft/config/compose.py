@@ -32,7 +32,7 @@ from omegaconf import DictConfig, OmegaConf
 from bertft.config.command_configs import COMMAND_CONFIGS, EvalRequest, TrainConfig
 from bertft.config.config_file import CONFIG_GROUP, config_file_paths
 from bertft.config.former_names import current_path
-from bertft.config.hydra_errors import HYDRA_ERRORS, display_path, to_problem
+from bertft.config.hydra_errors import HYDRA_ERRORS, to_problem
 from bertft.config.hydra_internals import (
     Hydra,
     IConfigRepository,
@@ -49,7 +49,7 @@ from bertft.config.serialize import to_plain_dict
 from bertft.config.task_facts import is_metric_function
 from bertft.config.validation import ConfigFile, validate_config, validate_file, validate_override
 from bertft.errors import UsageError
-from bertft.utils.messages import Problem, usage_error
+from bertft.utils.messages import Problem, display_path, usage_error
 
 __all__ = [
     "ComposeRequest",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -22,11 +21,10 @@ from omegaconf.errors import (
     OmegaConfBaseException,
 )
 
-from bertft.utils.messages import Problem, first_line, suggest
+from bertft.utils.messages import Problem, display_path, first_line, suggest
 
 __all__ = [
     "HYDRA_ERRORS",
-    "display_path",
     "missing_hydra_plugin",
     "to_problem",
 ]
@@ -88,13 +86,6 @@ def to_problem(error: BaseException) -> Problem:
     if isinstance(error, OmegaConfBaseException):
         return _omegaconf_problem(error)
     return Problem("", first_line(error))
-
-
-def display_path(path: str) -> str:
-    """``path``, relative to the current directory if it is below it."""
-    path = path.removeprefix("file://")
-    is_below = os.path.isabs(path) and not os.path.relpath(path).startswith("..")
-    return os.path.relpath(path) if is_below else path
 
 
 def _unknown_preset(error: MissingConfigException) -> Problem:

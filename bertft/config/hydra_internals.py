@@ -20,8 +20,8 @@ from omegaconf import OmegaConf
 
 from bertft.config.command_configs import COMMAND_CONFIGS
 from bertft.config.former_names import rename_settings
-from bertft.config.hydra_errors import display_path
 from bertft.config.schema import Node, find_setting, settings_tree
+from bertft.utils.messages import display_path
 
 __all__ = [
     "BasicSweeper",

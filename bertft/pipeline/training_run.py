@@ -44,7 +44,7 @@ from bertft.utils.atomic_io import (
     convert_write_errors,
     remove_stale_temporaries,
 )
-from bertft.utils.messages import add_location
+from bertft.utils.messages import add_location, display_path
 from bertft.utils.status import show_status
 from bertft.utils.terminal import print_warning
 
@@ -327,10 +327,11 @@ class TrainingRun:
 
     def _raise_if_interrupted(self, event: Event) -> None:
         if isinstance(event, Interrupted):
+            folder = display_path(self.run_folder.path)
             raise StoppedBySignal(
                 event.signum,
                 where=f"step {event.step}",
-                hint=f"Resume with bertft train {shlex.quote(f'resume={self.run_folder.path}')}",
+                hint=f"Resume with bertft train {shlex.quote(f'resume={folder}')}",
             )
 
 

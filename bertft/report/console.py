@@ -28,6 +28,7 @@ __all__ = [
     "is_new_output",
     "line_printer",
     "plain_console",
+    "print_wrapped",
     "wide_console",
 ]
 
@@ -124,3 +125,20 @@ def _table_html(table: Table) -> str:
         "table", str(table.title or ""), str(table.caption or ""), head=head, rows=list(rows)
     )
     return html_table(item)
+
+
+def print_wrapped(lines: Iterable[str], console: Console | None = None) -> None:
+    """Print ``lines``; a terminal gets them broken between words, with the indent of list items.
+
+    ``console``: None: stdout.
+    """
+    console = console or plain_console()
+    for line in lines:
+        indent = len(line) - len(line.lstrip(" -"))
+        if not console.is_terminal or console.width <= indent:
+            console.print(Text(line), soft_wrap=True)
+            continue
+        wrapped = Text(escape_controls(line[indent:])).wrap(console, console.width - indent)
+        for number, text in enumerate(wrapped):
+            start = line[:indent] if number == 0 else " " * indent
+            console.print(Text(f"{start}{text.plain.rstrip()}"), soft_wrap=True)

@@ -102,8 +102,9 @@ def result_lines(
     folder: str | Path,
     *,
     prefix: bool = False,
-    report: Path | None = None,
+    report: str | None = None,
     merged: str = "merged",
+    rows: str = "new.jsonl",
 ) -> list[str]:
     """The result in lines of text, the run folder, and the commands to run next.
 
@@ -113,6 +114,7 @@ def result_lines(
         prefix: Whether the run has a prefix, for which ``merge`` needs a setting.
         report: Path of report.html, if it was written.
         merged: Name of a new folder for ``merge``.
+        rows: Name of a file of rows to predict.
     """
     best, test, train = metrics["best"], metrics.get("test"), metrics["train"]
     lines = []
@@ -133,7 +135,7 @@ def result_lines(
     lines.append(f"run folder: {folder}")
     if report is not None:
         lines.append(f"report: {report}")
-    commands = next_commands(folder, prefix=prefix, merged=merged).values()
+    commands = next_commands(folder, prefix=prefix, merged=merged, rows=rows).values()
     return [*lines, "next:", *(f"  {command}" for command in commands)]
 
 

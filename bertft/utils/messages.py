@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import difflib
 import os
+import shlex
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,11 +22,13 @@ __all__ = [
     "add_location",
     "closest_name",
     "did_you_mean",
+    "display_path",
     "first_line",
     "format_list",
     "invalid_entry",
     "join_problems",
     "missing_file_problem",
+    "quote_for_shell",
     "quote_value",
     "shorten",
     "suggest",
@@ -57,6 +60,22 @@ def usage_error(problems: Sequence[Problem]) -> UsageError:
         problem = unique_problems[0]
         return UsageError(problem.what, where=problem.where or None, hint=problem.hint or None)
     return UsageError(join_problems(unique_problems))
+
+
+def quote_for_shell(word: str) -> str:
+    """``word`` in quotes if it needs them; double quotes are easier to read around single ones."""
+    is_readable = "'" in word and not set(word) & set('"$`\\!')
+    return f'"{word}"' if is_readable else shlex.quote(word)
+
+
+def display_path(path: str | Path) -> str:
+    """``path``, relative to the current directory if it is below it."""
+    path = str(path).removeprefix("file://")
+    try:
+        relative = os.path.relpath(path)
+    except (OSError, ValueError):  # the current directory was deleted; another drive of Windows
+        return path
+    return path if not os.path.isabs(path) or relative.startswith("..") else relative
 
 
 def join_problems(problems: Sequence[object]) -> str:

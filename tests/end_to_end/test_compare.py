@@ -70,7 +70,7 @@ def test_the_table_of_predictions_needs_only_the_validation_rows(runs, work_dir,
 def test_runs_of_one_folder(runs, work_dir):
     result = run_bertft("compare", f"runs={runs}", "draws=500", "out=page/one.html")
     assert result.status == 0, result
-    assert result.out.splitlines()[-1] == "page/one.html"
+    assert result.out.splitlines()[-1] == "page: page/one.html"
     assert result.err.count("computing the validation outputs") == 3
     lora, head = (
         next(x for x in result.out.splitlines() if f"│ {n}" in x) for n in ("lora", "head")
@@ -95,7 +95,7 @@ def test_runs_of_one_folder(runs, work_dir):
     again = run_bertft("compare", f"runs={runs}", "draws=500")
     assert again.status == 0 and "computes" not in again.err, "kept beside the runs"
     assert again.out.splitlines()[:-1] == result.out.splitlines()[:-1]
-    assert again.out.splitlines()[-1].startswith(str(work_dir / "outputs" / "compare"))
+    assert again.out.splitlines()[-1].startswith("page: outputs/compare/")
 
 
 def test_what_rows_add_is_what_training_scored(runs):

@@ -171,7 +171,7 @@ def test_signalled_from_outside(work_dir, long, name):
     run = work_dir / "run"
     (stopped,) = crash([(["train", *words, f"hydra.run.dir={run}"], f"{name}@20")])
     assert stopped["status"] == 128 + getattr(signal, name), stopped
-    hint = f"Resume with bertft train resume={run}"
+    hint = "Resume with bertft train resume=run"
     content = rf"error: step \d+: stopped by {name}\. {re.escape(hint)}\n"
     assert re.fullmatch(content, stopped["said"]), stopped  # of both streams, and nothing else
     assert not (run / "metrics.json").exists()

@@ -120,21 +120,21 @@ def test_the_result_in_lines():
         "3,000 steps in 4 min 12 s, 812 rows/s, 24,100 tokens/s, peak memory 1.2 GB",
         "run folder: outputs/train/run 1",
         "next:",
-        "  bertft eval 'run=outputs/train/run 1'",
-        "  bertft merge 'run=outputs/train/run 1' out=merged",
-        "  bertft predict 'run=outputs/train/run 1' input=new.jsonl output=predictions.jsonl",
+        "  bertft eval 'outputs/train/run 1'",
+        "  bertft merge 'outputs/train/run 1' merged",
+        "  bertft predict 'outputs/train/run 1' new.jsonl output=predictions.jsonl",
     ]
 
 
 def test_the_merge_command_uses_a_new_folder():
-    assert "  bertft merge run=x out=merged-2" in result_lines(METRICS, "x", merged="merged-2")
+    assert "  bertft merge x merged-2" in result_lines(METRICS, "x", merged="merged-2")
 
 
 @pytest.mark.parametrize("prefix", [False, True])
 def test_merging_a_prefix_needs_a_setting(prefix):
     lines = result_lines({**METRICS, "test": None}, "outputs/中文", prefix=prefix)
     assert lines[0] == "f1_macro 0.9051 on validation (step 1,250 of 3,000)"
-    assert any(line.endswith("out=merged prefix=separate") for line in lines) is prefix
+    assert any(line.endswith(" merged prefix=separate") for line in lines) is prefix
 
 
 def test_unknown_memory_is_a_dash():

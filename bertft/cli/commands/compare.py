@@ -12,6 +12,7 @@ from bertft.report.compare.read import check_comparable, read_runs
 from bertft.report.compare.row_statistics import load_row_statistics
 from bertft.report.compare.table import print_comparison
 from bertft.utils.atomic_io import atomic_write_text, convert_write_errors
+from bertft.utils.messages import display_path
 from bertft.utils.status import show_status
 from bertft.utils.terminal import print_escaped, print_warning
 
@@ -40,7 +41,7 @@ def run(config: CompareConfig, folder: Path) -> None:
     with convert_write_errors(page_path):
         page_path.parent.mkdir(parents=True, exist_ok=True)
         atomic_write_text(page_path, render_comparison(comparison))
-    print_escaped(page_path)
+    print_escaped(f"page: {display_path(page_path)}")
 
 
 def _print_progress(text: str) -> None:

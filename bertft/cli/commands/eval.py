@@ -23,7 +23,7 @@ from bertft.report.console import plain_console
 from bertft.report.tables import score_tables
 from bertft.runs.run_folder import RunFolder
 from bertft.utils.atomic_io import atomic_write_json, convert_write_errors
-from bertft.utils.messages import format_list, quote_value, shorten
+from bertft.utils.messages import display_path, format_list, quote_value, shorten
 from bertft.utils.status import IMPORT_STATUS, show_status
 from bertft.utils.terminal import print_escaped, print_warning
 
@@ -158,8 +158,8 @@ def run(config: EvalRequest, folder: Path) -> None:
         if config.report:
             with convert_write_errors(run_folder.path):
                 path = write_evaluation_report(evaluation, run_folder.path, print_warning)
-            print_escaped(f"report: {path}")
-    print_escaped(run_folder.metrics_path)
+            print_escaped(f"report: {display_path(path)}")
+    print_escaped(f"metrics: {display_path(run_folder.metrics_path)}")
 
 
 def _write_metrics(

@@ -5,8 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from bertft.config.command_configs import MergeConfig
+from bertft.config.resume import read_run_config
 from bertft.export.merge import write_merged_model
 from bertft.export.transformers_folder import new_output_folder
+from bertft.report.next_commands import predict_merged_command
+from bertft.runs.run_folder import RunFolder
 from bertft.utils.atomic_io import convert_write_errors
 from bertft.utils.terminal import print_escaped
 
@@ -20,3 +23,6 @@ def run(config: MergeConfig, _: Path) -> None:
         messages = write_merged_model(config, folder, out.name)
     for line in messages:
         print_escaped(line)
+    if config.run is not None and RunFolder(Path(config.run)).has_run:
+        data = read_run_config(Path(config.run)).data
+        print_escaped(f"next: {predict_merged_command(config.out, data)}")

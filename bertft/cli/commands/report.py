@@ -27,7 +27,7 @@ from bertft.runs.manifest import read_manifest
 from bertft.runs.metrics_json import read_metrics_json
 from bertft.runs.run_folder import RunFolder, exclusive_lock
 from bertft.training.signals import InterruptOnSignal
-from bertft.utils.messages import add_location
+from bertft.utils.messages import add_location, display_path
 from bertft.utils.terminal import print_escaped, print_warning
 
 __all__ = ["run"]
@@ -52,7 +52,7 @@ def run(config: ReportConfig, _: Path) -> None:
             where=str(run_folder.path),
             hint="Fix the problem in the warning above",
         )
-    print_escaped(f"report: {report_path}")
+    print_escaped(f"report: {display_path(report_path)}")
 
 
 def _rebuild_report(run_folder: RunFolder, config: ReportConfig) -> Path | None:

@@ -296,7 +296,7 @@ def run_sweep(plan: SweepPlan, launch: Launcher) -> int:
             hint=f"Fix the cause and repeat the command with hydra.sweep.dir={folder}:"
             " finished jobs are kept",
         )
-    print_escaped(folder / "summary.md", stderr=True)
+    print_escaped(f"table: {folder / 'summary.md'}", stderr=True)
     return 0
 
 

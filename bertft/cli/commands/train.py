@@ -21,8 +21,15 @@ from bertft.pipeline.build import PreparedRun, prepare_run
 from bertft.pipeline.run_context import RunContext
 from bertft.pipeline.training_run import TrainingRun
 from bertft.report.compare.row_statistics import store_row_statistics
-from bertft.report.console import is_condensed, is_new_output, line_printer, plain_console
+from bertft.report.console import (
+    is_condensed,
+    is_new_output,
+    line_printer,
+    plain_console,
+    print_wrapped,
+)
 from bertft.report.intervals import Intervals, split_intervals
+from bertft.report.next_commands import new_rows_file
 from bertft.report.run_report import write_run_report
 from bertft.report.tables import dry_run_lines, finding_lines, result_lines, training_tables
 from bertft.report.terminal_table import FittedTable
@@ -36,6 +43,7 @@ from bertft.training.distributed import DistributedContext
 from bertft.training.dry_run import dry_run
 from bertft.training.memory import PeakMemory
 from bertft.training.signals import InterruptOnSignal, StopRequest
+from bertft.utils.messages import display_path
 from bertft.utils.terminal import print_escaped, print_warning
 
 __all__ = ["run"]
@@ -129,15 +137,18 @@ def _print_result(training_run: TrainingRun, metrics: RunMetrics, console: Conso
     numbered = (f"merged-{number}" for number in itertools.count(2))
     lines = result_lines(
         metrics,
-        training_run.run_folder.path,
+        display_path(training_run.run_folder.path),
         prefix=bool(task_model.unfoldable_components),
-        report=report_path,
+        report=None if report_path is None else display_path(report_path),
+        rows=new_rows_file(training_run.config.data),
         merged=next(
             name for name in itertools.chain(["merged"], numbered) if not Path(name).exists()
         ),
     )
     findings = finding_lines(metrics, training_run.run_folder.read_manifest())
-    for line in (lines[0], *findings, *([] if is_condensed() else lines[1:])):
+    print_escaped(lines[0])
+    print_wrapped(findings)
+    for line in [] if is_condensed() else lines[1:]:
         print_escaped(line)
 
 
@@ -219,9 +230,10 @@ def _print_finished(run_folder: RunFolder, distributed: DistributedContext, repo
         return
     steps = read_metrics_json(run_folder.metrics_path)["train"]["steps"]
     print_escaped(
-        f"{run_folder.path} is finished after {steps} steps; its results are in metrics.json"
+        f"{display_path(run_folder.path)} is finished after {steps} steps; its results are in"
+        " metrics.json"
     )
     # A run that was killed just before its report, or whose disk was full, has none.
     if report and not run_folder.report_path.exists():
-        command = f"bertft report {shlex.quote(f'run={run_folder.path}')}"
+        command = f"bertft report {shlex.quote(f'run={display_path(run_folder.path)}')}"
         print_escaped(f"it has no report; write one with {command}")

@@ -23,7 +23,7 @@ from bertft.config.schema import iter_leaves, settings_tree
 from bertft.errors import BertftError
 from bertft.export.result_tables import format_cell, format_interval
 from bertft.report.context import ReportContext
-from bertft.report.next_commands import next_commands
+from bertft.report.next_commands import new_rows_file, next_commands
 from bertft.report.sections import Section
 from bertft.runs.run_folder import RunFolder
 from bertft.tasks.report_items import ReportItem, TableItem, replace_unprintable
@@ -173,7 +173,11 @@ def _commands(context: ReportContext) -> dict[str, str]:
     files = [
         file for name in ("test", "validation") for file in splits.get(name, {}).get("files", ())
     ]
-    rows = files[0] if context.config.data.source == "files" and files else "new.jsonl"
+    rows = (
+        files[0]
+        if context.config.data.source == "files" and files
+        else new_rows_file(context.config.data)
+    )
     return next_commands(
         folder,
         prefix=context.has_prefix,
