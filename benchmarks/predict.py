@@ -1,11 +1,12 @@
 """Prediction of short rows with MiniLM, next to a transformers pipeline with batching.
 
-    python -m benchmarks.predict [--quick] [--rows N] [--rounds 3] [--json FILE]
+    python -m benchmarks.predict [--quick] [--rows N] [--pipeline-rows N] [--rounds 3] [--json FILE]
 
 Both read a JSON Lines file of 200,000 rows (``--quick``: 10,000; ``--rows``: another number) and
 write JSON Lines, in a separate process per round. The time starts when the model is loaded. The
 contenders take turns, and the medians over the rounds are compared. The pipeline uses the better of
-batch_size=32 and 128. Memory is the largest resident set of the process, with all rows and with
+batch_size=32 and 128; ``--pipeline-rows`` gives it fewer rows, and rows per second are compared.
+Memory is the largest resident set of the process, with all rows and with
 2,000.
 """
 
@@ -42,28 +43,31 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--quick", action="store_true", help="10,000 rows, one round")
     parser.add_argument("--rows", type=int)
+    parser.add_argument("--pipeline-rows", type=int, help="default: --rows")
     parser.add_argument("--rounds", type=int)
     parser.add_argument("--json", type=Path)
     args = parser.parse_args(argv)
     rows, rounds = (_QUICK_ROWS, 1) if args.quick else (_ROWS, 3)
     rows, rounds = args.rows or rows, args.rounds or rounds
+    counts = dict.fromkeys(_CONTENDERS, args.pipeline_rows or rows) | {"bertft": rows}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder)
         _write_model(path / "model")
-        for count in (_FEW_ROWS, rows):
+        for count in {_FEW_ROWS, *counts.values()}:
             _write_rows(path / f"{count}.jsonl", count)
         few = _measure("bertft", path, _FEW_ROWS)
         results: dict[str, list[dict[str, float]]] = {name: [] for name in _CONTENDERS}
         for _ in range(rounds):
             for name in _CONTENDERS:
-                results[name].append(_measure(name, path, rows))
+                results[name].append(_measure(name, path, counts[name]))
     speeds = {
-        name: statistics.median(rows / result["seconds"] for result in of_rounds)
+        name: statistics.median(counts[name] / result["seconds"] for result in of_rounds)
         for name, of_rounds in results.items()
     }
     ratio = statistics.median(
-        min(results[name][number]["seconds"] for name in _CONTENDERS[1:])
+        rows
         / results["bertft"][number]["seconds"]
+        / max(counts[name] / results[name][number]["seconds"] for name in _CONTENDERS[1:])
         for number in range(rounds)
     )
     memory = {
@@ -79,7 +83,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     )
     figures = {
         "machine": machine(),
-        "rows": rows,
+        "rows": counts,
         "rounds": rounds,
         "rows_per_second": speeds,
         "ratio": ratio,

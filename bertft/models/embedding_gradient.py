@@ -24,7 +24,9 @@ def keep_embedding_gradients(model: nn.Module) -> None:
 
     Left out are embeddings on an accelerator, whose allocator keeps memory itself, and embeddings
     whose weight another module uses, such as the head of a masked language model: its gradient is
-    dense. The gradients must not be summed over processes, which would fill other rows.
+    dense. Between the backward passes, the gradients may be scaled, but nothing may be added to
+    other rows, as a sum over processes does: such values would remain in the next step. A penalty
+    in the loss may add to all rows.
     """
     owners: dict[int, int] = {}
     for module in model.modules():
@@ -44,7 +46,9 @@ class _KeptGradientEmbedding(nn.Embedding):
     """An embedding whose backward pass adds to a tensor of its own and makes it ``weight.grad``."""
 
     _kept_grad: Tensor | None = None
-    _touched_rows: list[Tensor]
+    _touched_rows: list[Tensor] | None = None
+    """Indices of the rows that are not 0; None: all may be set."""
+    _grad_version = -1  # of the kept gradient after the last ``add_gradient``
     _watched: weakref.ref[Tensor] | None = None
 
     def forward(self, input: Tensor) -> Tensor:
@@ -57,9 +61,12 @@ class _KeptGradientEmbedding(nn.Embedding):
         return _KeptGradient.apply(self.weight, input, self)
 
     def _mark_all_rows(self, weight: Tensor) -> None:
-        """Another term of the loss, such as a penalty, has added a dense gradient."""
-        self._touched_rows = [torch.arange(len(weight))]
-        self._kept_grad = weight.grad
+        """Hook: another term of the loss, such as a penalty, may have added a dense gradient."""
+        grad = weight.grad
+        # torch also calls the hook if there is no gradient but that of ``add_gradient``.
+        if grad is self._kept_grad and (grad is None or grad._version == self._grad_version):
+            return
+        self._touched_rows, self._kept_grad = None, grad
 
     def __getstate__(self) -> dict[str, Any]:  # a copy has a gradient and a hook of its own
         not_copied = ("_kept_grad", "_watched")
@@ -70,21 +77,26 @@ class _KeptGradientEmbedding(nn.Embedding):
         weight, kept_grad = self.weight, self._kept_grad
         if weight.grad is not None and weight.grad is not kept_grad:
             kept_grad = weight.grad  # from elsewhere: all of its rows may be set
-            self._touched_rows = [torch.arange(len(weight))]
+            self._touched_rows = None
         elif (
             kept_grad is None or kept_grad.shape != weight.shape or kept_grad.dtype != weight.dtype
         ):
             kept_grad, self._touched_rows = torch.zeros_like(weight, requires_grad=False), []
         elif weight.grad is None:  # a new step
-            for rows in self._touched_rows:
-                kept_grad.index_fill_(0, rows, 0.0)
+            if self._touched_rows is None:
+                kept_grad.zero_()
+            else:
+                for rows in self._touched_rows:
+                    kept_grad.index_fill_(0, rows, 0.0)
             self._touched_rows = []
         if self.padding_idx is not None:
             is_token = indices != self.padding_idx
             indices, grad = indices[is_token], grad[is_token]
         kept_grad.index_add_(0, indices, grad)
-        self._touched_rows.append(indices)
+        if self._touched_rows is not None:
+            self._touched_rows.append(indices)
         self._kept_grad = weight.grad = kept_grad
+        self._grad_version = kept_grad._version
 
 
 class _KeptGradient(torch.autograd.Function):

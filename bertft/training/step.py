@@ -114,7 +114,9 @@ class TrainStep:
         self.parameters: list[nn.Parameter] = [
             parameter for group in optimizer.param_groups for parameter in group["params"]
         ]
-        if distributed.world_size == 1:
+        # Components and optimizers of plugins may add to rows of a gradient that no token has.
+        packages = {type(user).__module__.split(".")[0] for user in (optimizer, *self.components)}
+        if distributed.world_size == 1 and packages <= {"torch", "bertft"}:
             keep_embedding_gradients(runner.model)
         self.scaler = GradScaler(precision.device.type, enabled=precision.uses_loss_scaling)
         # The first scaled tensor sets the scaler's device. A first shard without rows has none.

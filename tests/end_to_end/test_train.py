@@ -147,7 +147,8 @@ def test_a_real_process_does_what_the_tests_do_and_says_it_where_it_belongs(work
         "tokenizing",
         "checking rows for duplicates",
     ]
-    lines = done.stderr.splitlines()
+    # On a slow machine, a long stage repeats its line with the elapsed time.
+    lines = [line for line in done.stderr.splitlines() if not line.endswith(" elapsed")]
     assert lines[:4] == stages and lines[4].startswith("loading model ")
     assert lines[5] == "training: 16 steps, 8 per epoch, 64 rows"
     assert lines[-2:] == ["done after 16 steps", "evaluating the test rows"]
@@ -158,12 +159,12 @@ def test_a_real_process_does_what_the_tests_do_and_says_it_where_it_belongs(work
     assert len(re.findall("│ head and ", done.stdout)) == 1  # the cell wraps at 80 columns
     # Progress belongs to stderr.
     assert "epoch 1.00" in done.stderr and "epoch 1.00" not in done.stdout
-    assert f"bertft eval run={work_dir / 'run'}\n" in done.stdout
+    assert "bertft eval run\n" in done.stdout
 
     # What needs no process of its own: each takes seconds to import torch.
     result = run_bertft("eval", "run=run")
     assert result.status == 0 and result.err == "", result
-    file = work_dir / result.out.splitlines()[-1]
+    file = work_dir / result.out.splitlines()[-1].removeprefix("metrics: ")
     assert read(file)["validation"] == read(expected / "metrics.json")["validation"]
 
     result = run_bertft("merge", "run=run", "out=merged")
@@ -199,10 +200,10 @@ def test_the_commands_that_it_shows_work(work_dir):
     words = [*QUICK, *write_task(work_dir, "classification"), "method=prefix", "quiet=true"]
     result = run_bertft("train", *words, f"hydra.run.dir={run}")
     displayed = [line.strip() for line in result.out.splitlines() if line.startswith("  bertft ")]
-    (work_dir / "new.jsonl").write_text('{"text": "good"}\n')
+    (work_dir / "new.csv").write_text("text\ngood\n")
     for line in displayed:
         assert run_bertft(*shlex.split(line)[1:]).status == 0, line
-    assert len(displayed) == 3 and (work_dir / "predictions.jsonl").is_file()
+    assert len(displayed) == 3 and (work_dir / "predictions.csv").is_file()
     assert (work_dir / "merged" / "prefix.safetensors").is_file()
 
 

@@ -73,6 +73,32 @@ def test_the_memory_is_kept_and_only_there():
     assert type(model.words) is nn.Embedding
 
 
+def test_only_the_rows_of_the_previous_step_are_cleared():
+    _, kept = pair()
+    for seed, marked_row in ((0, 45), (1, 46), (0, 47)):  # rows without a token
+        backward(kept, seed)
+        kept.words.weight.grad.mul_(0.5)  # as clipping does
+        kept.words.weight.grad[marked_row] = 7.0
+        kept.zero_grad(set_to_none=True)
+    backward(kept, 1)
+    assert (kept.words.weight.grad[45:48] > 0).all(), "clearing all rows takes milliseconds"
+
+
+def test_a_dense_term_in_the_same_graph():
+    models = pair()
+    for step in range(3):
+        for model in models:
+            ids = torch.tensor([[step, 5, 5]])
+            (model(ids).square().sum() + model.words.weight.square().sum()).backward()
+        assert_same(*models)
+        for model in models:
+            model.zero_grad(set_to_none=True)
+            backward(model, step)
+        assert_same(*models)
+        for model in models:
+            model.zero_grad(set_to_none=True)
+
+
 def test_a_step_that_was_not_finite_leaves_nothing():
     """As after a skipped step, or a pass that ran out of memory."""
     model, kept = pair()

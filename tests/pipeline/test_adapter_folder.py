@@ -60,6 +60,9 @@ HEADS = {
     "QUESTION_ANS": transformers.AutoModelForQuestionAnswering,
 }
 
+# Sums of fp32 in another order: 1e-5 of logits whose size is about 1.
+SAME_IN_FP32 = {"rtol": 1e-5, "atol": 1e-5}
+
 
 @pytest.fixture(scope="module")
 def bases(tmp_path_factory):
@@ -182,11 +185,11 @@ def test_what_peft_trained_gives_peft_s_logits(bases, tmp_path, family, kind):
     actual = ours(saved)
     expected = logits_of(theirs, saved)
     assert actual.shape == expected.shape == (16, 3)
-    np.testing.assert_allclose(actual, expected, atol=1e-5)
+    np.testing.assert_allclose(actual, expected, **SAME_IN_FP32)
     with theirs.disable_adapter():
         assert np.abs(logits_of(theirs, saved) - expected).max() > 0.05
     assert saved.task_model.fold() > 0
-    np.testing.assert_allclose(ours(saved), expected, atol=1e-5)
+    np.testing.assert_allclose(ours(saved), expected, **SAME_IN_FP32)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -197,7 +200,7 @@ def test_ranks_and_scales_by_module(bases, tmp_path, family):
     }
     theirs = trained_by_peft(bases / family, family, tmp_path / "adapter", **settings)
     saved = open_from_settings(asked(tmp_path / "adapter", task=TASK), "fp32")
-    np.testing.assert_allclose(ours(saved), logits_of(theirs, saved), atol=1e-5)
+    np.testing.assert_allclose(ours(saved), logits_of(theirs, saved), **SAME_IN_FP32)
 
 
 @pytest.mark.parametrize("kind", ["TOKEN_CLS", "QUESTION_ANS"])
@@ -208,7 +211,7 @@ def test_other_heads(bases, tmp_path, family, kind):
     saved = open_from_settings(asked(tmp_path / "adapter"), "fp32")
     plain = load_tokenizer(ModelConfig(name="base", path=str(bases / family)))
     actual = ours(saved)
-    np.testing.assert_allclose(actual, logits_of(theirs, saved, plain), atol=1e-5)
+    np.testing.assert_allclose(actual, logits_of(theirs, saved, plain), **SAME_IN_FP32)
     if kind == "QUESTION_ANS":
         saved.task_model.tokenizer.save_pretrained(tmp_path / "kept")
         remaining = transformers.AutoTokenizer.from_pretrained(tmp_path / "kept")
@@ -228,7 +231,7 @@ def test_other_types_of_adapters_are_read(bases, tmp_path, config):
     theirs.save_pretrained(tmp_path / "adapter")
     result = {"task": "multi_label", "labels": ["a", "b", "c"]}
     saved = open_from_settings(asked(tmp_path / "adapter", **result), "fp32")
-    np.testing.assert_allclose(ours(saved), logits_of(theirs, saved), atol=1e-5)
+    np.testing.assert_allclose(ours(saved), logits_of(theirs, saved), **SAME_IN_FP32)
 
 
 def test_the_head_is_told_by_the_class_where_the_task_type_is_not(bases, tmp_path):
@@ -241,7 +244,7 @@ def test_the_head_is_told_by_the_class_where_the_task_type_is_not(bases, tmp_pat
     assert content["task_type"] is None
     saved = open_model(str(tmp_path / "adapter"), precision="fp32", device="cpu")
     assert (saved.info.task, len(saved.info.labels)) == ("token_classification", 5)
-    np.testing.assert_allclose(ours(saved), logits_of(theirs, saved), atol=1e-5)
+    np.testing.assert_allclose(ours(saved), logits_of(theirs, saved), **SAME_IN_FP32)
 
 
 def test_a_head_that_the_base_has_need_not_be_saved(bases, tmp_path):
@@ -261,7 +264,7 @@ def test_a_head_that_the_base_has_need_not_be_saved(bases, tmp_path):
     (tmp_path / "adapter" / "adapter_config.json").write_text(json.dumps(content))
     saved = open_from_settings(asked(tmp_path / "adapter"), "fp32")
     assert (saved.info.task, saved.info.labels) == ("multi_label", ["one", "two", "three"])
-    np.testing.assert_allclose(ours(saved), logits_of(theirs, saved), atol=1e-5)
+    np.testing.assert_allclose(ours(saved), logits_of(theirs, saved), **SAME_IN_FP32)
     (tmp_path / "base").rename(tmp_path / "moved")
     with pytest.raises(UsageError, match=r"there is no folder .*base"):
         open_from_settings(asked(tmp_path / "adapter"), "fp32")
@@ -282,7 +285,7 @@ def test_what_a_head_means_is_not_guessed(bases, tmp_path):
     assert (saved.info.task, saved.info.labels) == ("multi_label", ["a", "b", "c"])
     config = saved.task_model.model.config  # which merge writes
     assert config.problem_type == "multi_label_classification" and config.id2label[2] == "c"
-    np.testing.assert_allclose(ours(saved), logits_of(theirs, saved), atol=1e-5)
+    np.testing.assert_allclose(ours(saved), logits_of(theirs, saved), **SAME_IN_FP32)
     with pytest.raises(UsageError, match="has 2 names, but the model has 3 outputs"):
         open_from_settings(
             asked(tmp_path / "adapter", task="multi_label", labels=["a", "b"]), "fp32"
@@ -390,7 +393,7 @@ def test_what_is_written_gives_the_same_logits_in_peft_and_here(
     theirs = peft.PeftModel.from_pretrained(
         HEADS[kind].from_pretrained(bases / family, **more), tmp_path
     ).eval()
-    np.testing.assert_allclose(logits_of(theirs, saved), expected, atol=1e-5)
+    np.testing.assert_allclose(logits_of(theirs, saved), expected, **SAME_IN_FP32)
     content = json.loads((tmp_path / "adapter_config.json").read_text())
     assert content["base_model_name_or_path"] == str(bases / family)
     if changes.get("kind") == "svd_lora":
@@ -399,7 +402,7 @@ def test_what_is_written_gives_the_same_logits_in_peft_and_here(
 
     again = open_from_settings(asked(tmp_path), "fp32")
     assert again.info == replace(saved.info, step=0)
-    np.testing.assert_allclose(ours(again), expected, atol=1e-5)
+    np.testing.assert_allclose(ours(again), expected, **SAME_IN_FP32)
     if kind == "QUESTION_ANS":
         assert again.prediction_settings == {
             **saved.prediction_settings,

@@ -113,7 +113,7 @@ def test_a_tokenizer_written_in_python(pairs):
 def test_no_room_beside_the_special_tokens(roberta_tokenizer):
     with pytest.raises(
         UsageError,
-        match=r"data\.max_length: 4 tokens are too few.* 0 are left for text.*=6 or more",
+        match=r"data\.max_length: 4 tokens are too few.* leave 0 for text.*=6 or more",
     ):
         encode_texts(roberta_tokenizer, ["good"], ["bad"], 4)
     columns = encode_texts(roberta_tokenizer, ["good"], ["bad"], 6)

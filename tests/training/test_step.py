@@ -293,3 +293,29 @@ def test_a_rank_without_rows_scales_its_gradients_too(stepper):
         parameter.grad = torch.full_like(parameter, made.scaler.get_scale())
     made.scaler.unscale_(made.optimizer)
     assert all(bool((parameter.grad == 1).all()) for parameter in made.parameters)
+
+
+@pytest.mark.parametrize("package", ["bertft.methods", "bertft_example"])
+def test_components_of_plugins_may_change_gradients(stepper, table, everything, package):
+    """They may add to rows without a token: the next step must not keep that."""
+
+    class Noise(everything):
+        def before_step(self, step, total):
+            super().before_step(step, total)
+            if package == "bertft_example":
+                for _, parameter in self.named:
+                    parameter.grad.add_(1.0)
+
+    Noise.__module__ = package
+    part = Noise()
+    train_step = stepper(part=part)
+    batches = cut(table(LENGTHS), 8)
+    unused = torch.ones(60, dtype=torch.bool)
+    unused[batches[0].input_ids] = False
+    name = next(name for name, _ in part.named if name.endswith("word_embeddings.weight"))
+    for step in (1, 2):
+        train_step(batches, step, 2)
+        grad = dict(zip((name for name, _ in part.named), part.seen, strict=True))[name]
+        assert unused.any() and not grad[unused].any()
+    embedding = train_step.runner.model.get_input_embeddings()
+    assert (type(embedding) is torch.nn.Embedding) == (package == "bertft_example")

@@ -7,7 +7,7 @@ That is the case if nothing but sums of products is asked of the layer:
   start, SVD-LoRA). DoRA, IA³ and VeRA change outputs in other ways;
 - with gradients, all weights of the base in the layer are frozen;
 - the pass does not record inner states, is not compiled, and does not recompute activations;
-- no module inside has a hook of others, or a replaced ``forward``.
+- no module inside has a hook of others, a replaced ``forward``, or a type that computes otherwise.
 
 In evaluation, ``predict`` and teachers the same conditions hold for the same model, so that a
 metric of training and the metric of ``bertft eval`` come from the same code. Low-rank updates are
@@ -16,14 +16,18 @@ not folded into the weights for a pass: in bf16, W + ΔW would round the update 
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from torch.multiprocessing.reductions import StorageWeakRef
+from torch.nn.modules import module as module_globals
 
 from bertft.errors import UsageError
+from bertft.models.dropout import Dropout
 from bertft.models.families import encoder_layers
 from bertft.models.forward_state import ForwardState
 from bertft.models.fused.attention import AttentionShape
@@ -41,6 +45,9 @@ __all__ = ["FusedForward", "install_fused_layers"]
 _MAX_PACKED_BYTES = 128 << 20
 
 _DTYPES = (torch.bfloat16, torch.float32, torch.float64)
+
+# Threads that make the products of a layer at once would each join its weights.
+_weights_lock = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -134,12 +141,18 @@ class FusedForward:
         self.fused_calls = 0
         self._structure: _Structure | None = None
 
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy or a pickle of the model makes products of its own weights."""
+        return {**self.__dict__, "_structure": None}
+
     def __call__(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Any:
         state: ForwardState | None = kwargs.get("forward_state")
         if state is not None and not torch.compiler.is_compiling():
             output = self._run_fused(hidden_states, state)
             if output is not None:
                 return output
+            if self._structure is not None:
+                self._structure.drop_trained_products()
         return type(self.layer).forward(self.layer, hidden_states, *args, **kwargs)
 
     def _run_fused(self, hidden_states: Tensor, state: ForwardState) -> Tensor | None:
@@ -186,16 +199,18 @@ class _Structure:
 
     def __init__(self, layer: nn.Module, paths: _LayerPaths, packed: bool) -> None:
         self.layer, self.paths, self.packed = layer, paths, packed
-        self._weights: LayerWeights | None = None
-        self._weights_state: list[tuple[int, int]] = []
-        self._places = []
-        for path in paths.linears:
-            parent, _, name = path.rpartition(".")
-            self._places.append((layer.get_submodule(parent), name))
-        self.linears: list[Any] = [parent._modules[name] for parent, name in self._places]
+        # One attribute, because threads read it: the products, and the tensors that they are of.
+        self._weights: tuple[LayerWeights, list[_TensorState]] | None = None
+        self.linears: list[Any] = [layer.get_submodule(path) for path in paths.linears]
         self.norms: list[Any] = [layer.get_submodule(path) for path in paths.norms]
         self.attention: Any = layer.get_submodule(paths.attention)
         self._modules = [module for module in layer.modules() if module is not layer]
+        self._children = [(module._modules, dict(module._modules)) for module in layer.modules()]
+        dropout_paths = (
+            f"{paths.attention}.dropout",
+            paths.attention_output_dropout,
+            paths.output_dropout,
+        )
         chunk_owner, _, chunk_name = paths.chunk_size.rpartition(".")
         self._is_known = (
             all(
@@ -203,22 +218,27 @@ class _Structure:
                 for linear in self.linears
             )
             and all(type(norm) is nn.LayerNorm for norm in self.norms)
-            and all(linear.bias is not None for linear in self.linears)
+            and all(module.weight is not None for module in self.norms)
+            and all(module.bias is not None for module in (*self.linears, *self.norms))
+            and all(
+                type(layer.get_submodule(path)) in (nn.Dropout, Dropout)
+                for path in dropout_paths
+                if path is not None
+            )
             and _is_gelu(layer.get_submodule(paths.activation))
             and not getattr(layer.get_submodule(chunk_owner), chunk_name, 0)
             and not getattr(layer, "is_decoder", False)
         )
 
     def is_current(self) -> bool:
-        """Whether the linear layers are still the same modules."""
-        return all(
-            parent._modules[name] is linear
-            for (parent, name), linear in zip(self._places, self.linears, strict=True)
-        )
+        """Whether all modules inside the layer are still the same."""
+        return all(children == expected for children, expected in self._children)
 
     def supports(self, dtype: torch.dtype) -> bool:
         """Whether the modules only do what the hand-written layer does, in ``dtype``."""
         if not self._is_known:
+            return False
+        if any(_GLOBAL_HOOKS):
             return False
         training = self.layer.training
         for module in self._modules:
@@ -274,15 +294,17 @@ class _Structure:
     def _current_weights(self) -> LayerWeights:
         """The products, made anew if a weight has been changed or replaced.
 
-        Those of trained weights are always made anew: torch's fused optimizers do not count the
-        versions of the tensors that they change.
+        Those of weights whose changes are not counted are always made anew.
         """
-        parameters = [
-            parameter for linear in self.linears for parameter in (linear.weight, linear.bias)
-        ]
-        trains = any(parameter.requires_grad for parameter in parameters)
-        packed = self.packed and not trains
-        if self._weights is None or trains or _versions(parameters) != self._weights_state:
+        parameters = self._parameters()
+        counts_changes = not any(map(_has_uncounted_changes, parameters))
+        kept = self._weights
+        if kept is not None and counts_changes:
+            weights, states = kept
+            if all(map(_TensorState.is_current, states, parameters)):
+                return weights
+        with _weights_lock:
+            packed = self.packed and counts_changes
             qkv, others = self.linears[:3], self.linears[3:]
             qkv_product = FrozenProduct(
                 join_rows(tuple(linear.weight for linear in qkv)),
@@ -292,11 +314,20 @@ class _Structure:
             attention_output, ffn_in, ffn_out = (
                 FrozenProduct(linear.weight, linear.bias, packed) for linear in others
             )
-            self._weights = LayerWeights(
+            weights = LayerWeights(
                 qkv_product, attention_output, ffn_in, ffn_out, self.norms[0], self.norms[1]
             )
-            self._weights_state = [] if trains else _versions(parameters)
-        return self._weights
+            states = list(map(_TensorState, parameters)) if counts_changes else []
+            self._weights = (weights, states) if counts_changes else None
+        return weights
+
+    def drop_trained_products(self) -> None:
+        """Forget the products if a weight is trained, for a pass that does not use them."""
+        if self._weights is not None and any(map(_has_uncounted_changes, self._parameters())):
+            self._weights = None
+
+    def _parameters(self) -> list[Tensor]:
+        return [parameter for linear in self.linears for parameter in (linear.weight, linear.bias)]
 
     def _rate(self, path: str | None) -> float:
         if path is None:
@@ -305,12 +336,31 @@ class _Structure:
         return float(dropout.p)
 
 
-def _versions(parameters: Sequence[Tensor]) -> list[tuple[int, int]]:
-    """Address and version of each tensor: they change with its values."""
-    return [
-        (parameter.data_ptr(), 0 if parameter.is_inference() else parameter._version)
-        for parameter in parameters
-    ]
+def _has_uncounted_changes(parameter: Tensor) -> bool:
+    # torch's fused optimizers do not count the versions of the tensors that they change.
+    return parameter.requires_grad or parameter.is_inference()
+
+
+class _TensorState:
+    """Storage and version of a tensor: they change with its values.
+
+    A change through ``tensor.data``, such as ``weight.data.mul_(2)``, does not count as a version,
+    and nothing can detect it. ``weight.data = values`` is detected.
+    """
+
+    def __init__(self, tensor: Tensor) -> None:
+        # While this reference exists, no other storage gets the same identifier. An address alone
+        # may belong to new values after ``model.bfloat16().float()``.
+        self._storage = StorageWeakRef(tensor.untyped_storage())
+        self._address, self._version = tensor.data_ptr(), tensor._version
+
+    def is_current(self, tensor: Tensor) -> bool:
+        """Whether ``tensor`` has the same values as before."""
+        return (
+            tensor.data_ptr() == self._address
+            and tensor._version == self._version
+            and tensor.untyped_storage()._cdata == self._storage.cdata
+        )
 
 
 def _layer_updates(
@@ -339,6 +389,18 @@ def _is_gelu(activation: nn.Module) -> bool:
     if type(activation) is nn.GELU:
         return activation.approximate == "none"
     return getattr(activation, "act", None) is nn.functional.gelu
+
+
+# Hooks of all modules of the process. torch changes these dictionaries in place.
+_GLOBAL_HOOKS: tuple[Any, ...] = tuple(
+    getattr(module_globals, name)
+    for name in (
+        "_global_forward_pre_hooks",
+        "_global_forward_hooks",
+        "_global_backward_pre_hooks",
+        "_global_backward_hooks",
+    )
+)
 
 
 def _has_hooks(module: nn.Module) -> bool:

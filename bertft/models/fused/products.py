@@ -18,12 +18,17 @@ from __future__ import annotations
 
 import functools
 import platform
+import weakref
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 __all__ = ["FrozenProduct", "join_rows"]
+
+# Address → bytes of joined parameters, as long as they are used.
+_joined_memory: weakref.WeakValueDictionary[int, np.ndarray] = weakref.WeakValueDictionary()
 
 _TYPICAL_TOKENS = 512  # for which oneDNN chooses the order
 
@@ -76,27 +81,35 @@ def _uses_onednn(dtype: torch.dtype) -> bool:
 
 
 def join_rows(parameters: tuple[nn.Parameter, ...]) -> Tensor:
-    """One tensor with the rows of all ``parameters``, which become views of it if frozen.
+    """One tensor with the rows of all ``parameters``, which use its memory from then on if frozen.
 
-    A later call returns the same memory, unless the parameters were replaced or moved since.
+    Every parameter has a storage of its size, so that torch.save writes its rows alone and
+    safetensors does not take the parameters for shared. A later call returns the same memory,
+    unless the parameters were replaced or moved since.
     """
-    if any(parameter.requires_grad for parameter in parameters):
+    if any(parameter.requires_grad or parameter.is_inference() for parameter in parameters):
         return torch.cat([parameter.detach() for parameter in parameters])
     first = parameters[0]
-    row_count = sum(len(parameter) for parameter in parameters)
-    shape = (row_count, *first.shape[1:])
-    address = first.data_ptr()
+    shape = (sum(len(parameter) for parameter in parameters), *first.shape[1:])
+    with torch.inference_mode(False), torch.no_grad():  # parameters of later training, too
+        memory = _joined_memory.get(first.data_ptr())
+        if memory is None or not _are_joined(parameters, memory):
+            joined = torch.cat([parameter.detach() for parameter in parameters])
+            memory, start = joined.flatten().view(torch.uint8).numpy(), 0
+            for parameter in parameters:
+                end = start + parameter.numel() * parameter.element_size()
+                rows = torch.from_numpy(memory[start:end])  # a storage that keeps ``memory`` alive
+                parameter.data = rows.view(first.dtype).view(parameter.shape)
+                start = end
+            _joined_memory[first.data_ptr()] = memory
+        return torch.from_numpy(memory).view(first.dtype).view(shape)
+
+
+def _are_joined(parameters: tuple[nn.Parameter, ...], memory: np.ndarray) -> bool:
+    """Whether the rows of ``parameters`` fill ``memory`` in this order."""
+    address = start = memory.ctypes.data
     for parameter in parameters:
         if parameter.data_ptr() != address or not parameter.is_contiguous():
-            break
+            return False
         address += parameter.numel() * parameter.element_size()
-    else:
-        storage_end = first.untyped_storage().data_ptr() + first.untyped_storage().nbytes()
-        if address <= storage_end:
-            return first.detach().as_strided(shape, first.stride())
-    with torch.inference_mode(False), torch.no_grad():  # parameters of later training, too
-        joined = torch.cat([parameter.detach() for parameter in parameters])
-        rows = joined.split([len(parameter) for parameter in parameters])
-        for parameter, parameter_rows in zip(parameters, rows, strict=True):
-            parameter.data = parameter_rows
-    return joined
+    return address == start + memory.nbytes

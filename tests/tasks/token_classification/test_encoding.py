@@ -77,6 +77,6 @@ def test_tokens_are_those_of_the_text(bert_tokenizer):
 
 def test_no_room_for_words(bert_tokenizer):
     with pytest.raises(
-        UsageError, match=r"data.max_length: 2 tokens are too few: .* none are left for words"
+        UsageError, match=r"data.max_length: 2 tokens are too few: .* leave none for words"
     ):
         encode_words(bert_tokenizer, rows(["a"]), None, 2)
