@@ -185,7 +185,8 @@ def compare(
 
     Args:
         runs: runs, run folders, or folders of runs such as sweeps.
-        against: the baseline of the differences, a name in the table; None: the best one.
+        against: the baseline of the differences, a run folder or a name in the table; None: the
+            best one.
         out: file to which the HTML page is written; None: no page.
 
     Returns:

@@ -13,6 +13,7 @@ in blocks, like the file of ``input``.
 from __future__ import annotations
 
 import contextlib
+import csv
 import io
 import json
 import os
@@ -66,7 +67,7 @@ def has_column(stream: BinaryIO, name: str, config: DataConfig) -> bool:
     with contextlib.suppress(ValueError, RecursionError):
         content = json.loads(line)
         return isinstance(content, dict) and name in content
-    headers = (_split_header(line, separator) for separator in _separators(config))
+    headers = (_split_header(line, separator, config) for separator in _separators(config))
     return any(name in names for names in headers if len(names) > 1)
 
 
@@ -129,22 +130,12 @@ def _open_table(
     separator: str,
 ) -> PredictionInput:
     has_header = schema.columns.has_names if config.header is None else config.header
-    names = _split_header(first, separator) if has_header else None
+    names = _split_header(first, separator, config) if has_header else None
     kept = resolve_kept_columns(keep, names, _NAME)
     columns = with_kept_columns(schema.columns, kept)
-    quoting = resolve_quoting(config.quoting, separator)
 
     def read(bad: BadRows) -> Iterator[Record]:
-        return read_csv(
-            lines,
-            columns,
-            separator=separator,
-            quoting=quoting,
-            header=config.header,
-            encoding=config.encoding,
-            bad=bad,
-            report_quotes=config.quoting is None,
-        )
+        return read_csv(lines, columns, config, separator, bad)
 
     shown = _SEPARATOR_NAMES.get(separator, repr(separator))
     note = f"{_NAME}: reading a table with columns separated by {shown}"
@@ -196,7 +187,7 @@ def _split_first_line(text: Iterable[str], encoding: str) -> tuple[str, Iterable
 def _detect_table(line: str, schema: RowSchema, config: DataConfig) -> str | None:
     """The separator, if ``line`` is the header of a table; otherwise None."""
     for separator in _separators(config):
-        names = _split_header(line, separator)
+        names = _split_header(line, separator, config)
         columns: ColumnSpec = schema.columns.resolve_alternatives(names)
         if len(names) > 1 and set(columns.text) <= set(names):
             return separator
@@ -208,9 +199,13 @@ def _separators(config: DataConfig) -> tuple[str, ...]:
     return _SEPARATORS if configured is None else (configured,)
 
 
-def _split_header(line: str, separator: str) -> list[str]:
-    fields = line.removeprefix("\ufeff").rstrip("\r\n").split(separator)
-    return [field.strip().strip('"') for field in fields]
+def _split_header(line: str, separator: str, config: DataConfig) -> list[str]:
+    """The names in ``line``, split as ``read_csv`` splits it."""
+    line = line.removeprefix("\ufeff").rstrip("\r\n")
+    if len(separator) == 1 and resolve_quoting(config.quoting, separator):
+        with contextlib.suppress(csv.Error):  # a text, such as one with an open quote
+            return [name.strip() for name in next(csv.reader([line], delimiter=separator), [])]
+    return [name.strip().strip('"') for name in line.split(separator)]
 
 
 def _peek(stream: BinaryIO) -> bytes:

@@ -164,18 +164,11 @@ LINE = st.lists(
 @given(lines=st.lists(LINE, max_size=12), quoting=st.booleans(), header=st.booleans())
 def test_every_line_is_counted_once(lines, quoting, header):
     """lines = rows used + rows skipped + blank lines + header + lines inside quoted fields."""
-    file = io.StringIO("\n".join(["a,b", *lines]), newline="")
-    bad = BadRows("it")
-    records = read_csv(
-        file,
-        ColumnSpec((0,), (1,)),
-        separator=",",
-        quoting=quoting,
-        header=header,
-        encoding="utf-8",
-        bad=bad,
-        report_quotes=True,
-    )
+    separator = "," if quoting else "\t"  # data.quoting is null: tabs are read without quoting
+    content = "\n".join(["a,b", *lines]).replace(",", separator)
+    file, bad = io.StringIO(content, newline=""), BadRows("it")
+    config = DataConfig(name="it", header=header)
+    records = read_csv(file, ColumnSpec((0,), (1,)), config, separator, bad)
     try:
         used = list(records)
     except DataError as error:
@@ -201,15 +194,8 @@ def test_files_of_the_csv_module_round_trip(fields, mark):
     csv.writer(file, delimiter=mark, lineterminator="\n").writerows([("id", "text"), *fields])
     file.seek(0)
     bad = BadRows("it")
-    records = read_csv(
-        file,
-        ColumnSpec(("id", "text"), ()),
-        separator=mark,
-        quoting=True,
-        header=None,
-        encoding="utf-8",
-        bad=bad,
-    )
+    config = DataConfig(name="it", quoting=True)
+    records = read_csv(file, ColumnSpec(("id", "text"), ()), config, mark, bad)
     assert [tuple(values) for _, values in records] == fields
     assert bad.read == len(fields) and not len(bad)
 

@@ -177,6 +177,7 @@ def test_the_check_names_the_invalid_rows_and_that_there_are_none(tmp_path):
         ('\n{"text": "a", "id": 1}\n{"text": "b"}\n', "id", "", [("a", (1,)), ("b", (None,))]),
         ("id,text\n1,a\n2,b\n", "all", "commas", [("a", ("1", "a")), ("b", ("2", "b"))]),
         ("id\ttext\r\n1\ta\r\n", "id", "tabs", [("a", ("1",))]),
+        ('"id, new",text\n1,a\n', ["id, new"], "commas", [("a", ("1",))]),
         ("a text, and more\n{b}\n", None, "plain text", [("a text, and more", ()), ("{b}", ())]),
         ("text\n", None, "plain text", [("text", ())]),
         ('{"text": "好"}\n', None, "", [("好", ())]),

@@ -160,7 +160,7 @@ def test_an_exported_adapter_answers_questions_as_the_run_did(trained, work_dir)
     assert second == pytest.approx(first, abs=1e-4)
 
 
-@pytest.mark.parametrize(("words", "told"), [
+@pytest.mark.parametrize(("words", "message"), [
     (("merge", "out=m"), "run: is missing. Set run=<run folder> or adapter=<folder>"),
     (("predict", "run=a", "adapter=b"), "run: cannot be combined with adapter"),
     (("eval", "run=a", "adapter=b"), "run: cannot be combined with adapter"),
@@ -173,6 +173,6 @@ def test_an_exported_adapter_answers_questions_as_the_run_did(trained, work_dir)
     (("merge", "adapter=gone", "out=m"), "adapter: there is no folder gone"),
     (("predict", "adapter=."), "adapter: . has no adapter_config.json"),
 ])  # fmt: skip
-def test_what_cannot_be_meant(words, told):
+def test_what_cannot_be_meant(words, message):
     result = run_bertft(*words)
-    assert result.refused and told in result.err, result
+    assert result.refused and message in result.err, result

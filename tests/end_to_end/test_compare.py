@@ -165,17 +165,23 @@ def write_without_answers(file):
     np.savez(file, key=key, rows=rows, terms=terms, digest=digest)
 
 
-def test_scores_without_answers_are_used_if_the_rows_have_changed(work_dir, tmp_path):
-    data = write_task(tmp_path, "classification")
+def train_two_and_change_rows(folder):
+    """Two runs in ``folder``/own, whose validation file then gets another row; their scores."""
+    data = write_task(folder, "classification")
     for seed in (0, 1):
         result = run_bertft(
             "train", "model=tiny", *data, "trainer.max_steps=4", "quiet=true", f"data.seed={seed}",
             f"hydra.run.dir=own/{seed}",
         )  # fmt: skip
         assert result.status == 0, result
-        write_without_answers(tmp_path / "own" / str(seed) / "row_scores.npz")
-    with open(tmp_path / "validation.csv", "a", encoding="utf-8") as file:
+    with open(folder / "validation.csv", "a", encoding="utf-8") as file:
         file.write("one more,pos\n")
+    return [folder / "own" / seed / "row_scores.npz" for seed in "01"]
+
+
+def test_scores_without_answers_are_used_if_the_rows_have_changed(work_dir, tmp_path):
+    for scores in train_two_and_change_rows(tmp_path):
+        write_without_answers(scores)
     result = run_bertft("compare", "runs=own", "draws=50")
     assert result.status == 0 and "difference to" in result.out, result
 
@@ -202,17 +208,9 @@ def test_other_rows_are_not_paired_and_it_says_so(runs, trained):
     assert "no difference: no other row has these validation rows" in actual.out
 
 
-def test_rows_that_changed_since_are_told(runs, work_dir, tmp_path):
-    data = write_task(tmp_path, "classification")
-    for seed in (0, 1):
-        result = run_bertft(
-            "train", "model=tiny", *data, "trainer.max_steps=4", "quiet=true", f"data.seed={seed}",
-            f"hydra.run.dir=own/{seed}",
-        )  # fmt: skip
-        assert result.status == 0, result
-        (tmp_path / "own" / str(seed) / "row_scores.npz").unlink()  # the rows are read again
-    with open(tmp_path / "validation.csv", "a", encoding="utf-8") as file:
-        file.write("one more,pos\n")
+def test_rows_that_changed_since_are_reported(runs, work_dir, tmp_path):
+    for scores in train_two_and_change_rows(tmp_path):
+        scores.unlink()  # the rows are read again
     actual = run_bertft("compare", "runs=own", "draws=50")
     assert actual.status == 0, actual
     assert "the validation rows are not those that the run was trained with" in actual.out

@@ -92,15 +92,15 @@ def test_eval_takes_it(exported, tmp_path):
     assert content["accuracy"] == best["accuracy"] and abs(content["loss"] - best["loss"]) < 1e-5
 
 
-@pytest.mark.parametrize(("words", "told"), [
+@pytest.mark.parametrize(("words", "message"), [
     (("classification", "method=prefix"), "has a prefix"),
     (("classification", "method=bitfit"), "weights of the base model"),
     (("classification", "method=head"), "the run has no adapter"),
     (("classification", "method=lora", "method.ia3={}"), "one kind of adapter"),
 ])  # fmt: skip
-def test_methods_that_no_adapter_holds_are_refused(trained, tmp_path, words, told):
+def test_methods_that_no_adapter_holds_are_refused(trained, tmp_path, words, message):
     result = run_bertft("export", f"run={trained(*words)}", f"out={tmp_path / 'out'}")
-    assert result.refused and told in result.err
+    assert result.refused and message in result.err
     assert not (tmp_path / "out").exists()
 
 
@@ -143,7 +143,7 @@ def test_pickled_weights_are_refused(exported):
 
 
 def test_what_peft_saved_itself_answers_with_its_base_s_classes(trained, tmp_path):
-    """Without bertft.json: the task and the classes are told by the head."""
+    """Without bertft.json: the head determines the task and the classes."""
     run = trained("classification", "method=lora", "trainer.learning_rate=2e-2")
     result = run_bertft("merge", f"run={run}", f"out={tmp_path / 'base'}")
     assert result.status == 0, result

@@ -82,11 +82,11 @@ def repointed(run):
 
 
 def unsealed(run):
-    change(run / "manifest.json", lambda told: told.update(sealed=[1]))
+    change(run / "manifest.json", lambda manifest: manifest.update(sealed=[1]))
 
 
 def contradicted(run):
-    change(run / "manifest.json", lambda told: told.update(labels=["a", "b", "c"]))
+    change(run / "manifest.json", lambda manifest: manifest.update(labels=["a", "b", "c"]))
 
 
 def hollow(run):
@@ -157,7 +157,7 @@ def test_a_number_that_was_edited(copied, name, old, new):
 
 
 @pytest.mark.parametrize(
-    ("name", "told"),
+    ("name", "message"),
     [
         ("config.yaml", "cannot be read"), ("manifest.json", "is missing"),
         ("metrics.json", "is missing"), ("metrics.jsonl", "is missing"),
@@ -167,7 +167,7 @@ def test_a_number_that_was_edited(copied, name, old, new):
         ("base/model.safetensors", "sha256"),
     ],
 )  # fmt: skip
-def test_a_file_that_is_gone(copied, name, told):
+def test_a_file_that_is_gone(copied, name, message):
     run = copied(*RUN)
     (run / name).unlink()
     result = run_bertft("verify", f"run={run}")
@@ -177,7 +177,7 @@ def test_a_file_that_is_gone(copied, name, told):
         assert result.status == 2, result
         [line] = [each for each in result.out.splitlines() if each.startswith("DAMAGED")]
         assert line.split()[1] in name
-        assert told in result.out
+        assert message in result.out
 
 
 def test_what_was_edited(copied):
@@ -206,7 +206,9 @@ def test_a_run_that_was_cut_off_is_whole(copied):
     """The last line of a log may be half a line: a resume cuts it."""
     run = copied(*RUN)
     (run / "metrics.json").unlink()
-    change(run / "manifest.json", lambda told: told.pop("sealed"))  # it comes with the result
+    change(
+        run / "manifest.json", lambda manifest: manifest.pop("sealed")
+    )  # it comes with the result
     with open(run / "metrics.jsonl", "ab") as file:
         file.write(b'{"event": "st')
     assert run_bertft("verify", f"run={run}").status == 0

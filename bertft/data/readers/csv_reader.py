@@ -139,49 +139,38 @@ def read_csv_file(
         separator = (
             separator_line[1] if separator_line else _SEPARATOR_BY_EXTENSION[path.suffix.lower()]
         )
-    quoting = resolve_quoting(config.quoting, separator)
-    with open_text(path, config.encoding, "" if quoting else "\n") as file:
+    newline = "" if resolve_quoting(config.quoting, separator) else "\n"
+    with open_text(path, config.encoding, newline) as file:
         yield from read_csv(
-            file,
-            columns,
-            separator=separator,
-            quoting=quoting,
-            header=config.header,
-            encoding=config.encoding,
-            bad=bad,
-            skip_first=separator_line is not None,
-            report_quotes=config.quoting is None,
+            file, columns, config, separator, bad, skip_first=separator_line is not None
         )
 
 
 def read_csv(
     file: Iterable[str],
     columns: ColumnSpec,
-    *,
+    config: DataConfig,
     separator: str,
-    quoting: bool,
-    header: bool | None,
-    encoding: str,
     bad: BadRows,
     skip_first: bool = False,
-    report_quotes: bool = False,
 ) -> Iterator[Record]:
     """The requested fields of each row, as strings. Blank lines are not rows.
 
-    ``header`` None: the file has a header if a column is requested by name. ``skip_first``: skip
-    the first non-blank line. ``report_quotes``: without quoting, add a note to ``bad`` about fields
-    that look quoted. Rows of another width than the first line, rows with text after a closing
-    quote and repeated headers are added to ``bad``. Raises DataError for a column that does not
-    exist, an empty file, or a quote that is never closed.
+    data.header null: the file has a header if a column is requested by name. ``skip_first``: skip
+    the first non-blank line. If data.quoting is null and the separator makes it false, a note about
+    fields that look quoted is added to ``bad``. Rows of another width than the first line, rows
+    with text after a closing quote and repeated headers are added to ``bad``. Raises DataError for
+    a column that does not exist, an empty file, or a quote that is never closed.
     """
-    lines = _RewindableLines(iter_lines(file, bad, encoding))
+    quoting = resolve_quoting(config.quoting, separator)
+    lines = _RewindableLines(iter_lines(file, bad, config.encoding))
     if skip_first:
         for text in lines:
             if text.strip():
                 bad.other_lines["sep= line"] += 1
                 break
             bad.count_blank()
-    quotes = _QuoteCounter() if report_quotes and not quoting else None
+    quotes = _QuoteCounter() if config.quoting is None and not quoting else None
     records = (
         _read_quoted(lines, separator, bad)
         if quoting
@@ -192,7 +181,7 @@ def read_csv(
         raise DataError("the file is empty", where=bad.source)
     first_fields, names, header_fields = first_record[1], None, None
     width = len(first_fields)
-    if columns.has_names if header is None else header:
+    if columns.has_names if config.header is None else config.header:
         names = [name.strip() for name in first_fields]
         bad.count_row(-1)
         bad.other_lines["header"] += 1

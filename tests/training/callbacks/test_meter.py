@@ -16,12 +16,12 @@ def meter(clock):
     return meter
 
 
-def told(meter):
+def shown_items(meter):
     return [str(item) for item in meter.items()]
 
 
 def test_before_the_first_step(meter):
-    assert told(meter) == ["epoch 0.00", "1.2 GB memory"]
+    assert shown_items(meter) == ["epoch 0.00", "1.2 GB memory"]
     assert meter.seconds_left is None
 
 
@@ -30,7 +30,7 @@ def test_all_there_is_to_show(meter, a_step, an_evaluation):
     meter(an_evaluation(1, 0.9))
     meter(a_step(2))
     meter(an_evaluation(2, 0.8, best=False))
-    assert told(meter) == [
+    assert shown_items(meter) == [
         "epoch 0.20", "loss 0.7436", "accuracy 0.8000", "best 0.9000", "lr 1.0e-4–1.0e-3",
         "64 rows/s", "1.8k tokens/s", "1.2 GB memory", "budget 288", "mean rank 8.2",
     ]  # fmt: skip
@@ -41,7 +41,7 @@ def test_the_smoothed_loss_is_a_weighted_mean(meter, a_step):
         meter(a_step(number, loss=loss))
     weights = (0.95**2, 0.95, 1.0)
     expected = (4 * weights[0] + 2 * weights[1] + weights[2]) / sum(weights)
-    assert told(meter)[1] == f"loss {expected:.4f}"
+    assert shown_items(meter)[1] == f"loss {expected:.4f}"
 
 
 def test_time_left_counts_what_is_beside_the_steps(meter, clock, a_step):
@@ -60,9 +60,9 @@ def test_a_resumed_run_brings_its_best_along_and_its_own_speed(clock, a_step):
     meter(Started(50, 100, 10, 320))
     clock.now += 2.0
     meter(a_step(51, pace=2.0))
-    assert "best 0.7000" in told(meter)
+    assert "best 0.7000" in shown_items(meter)
     assert meter.seconds_left == pytest.approx(49 * 2.0)
-    assert not any("memory" in item for item in told(meter))
+    assert not any("memory" in item for item in shown_items(meter))
 
 
 def test_memory_grows_with_what_is_held():

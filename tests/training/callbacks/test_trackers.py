@@ -1,4 +1,4 @@
-"""What trackers are told, by a real run's events; TensorBoard's files are read back."""
+"""What trackers receive from a real run's events; TensorBoard's files are read back."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ SETTINGS = {"method.name": "lora", "data.train": "数据/训练.csv", "model.pat
 
 
 class Noted(trackers.Tracker):
-    """Keeps what it is told."""
+    """Keeps what it receives."""
 
     name, package = "noted", "json"
 
     def start(self, step):
-        self.told = []
-        self.told.append(("open", step))
+        self.received = []
+        self.received.append(("open", step))
 
     def log_metrics(self, values, step):
-        self.told.append((step, values))
+        self.received.append((step, values))
 
     def finish(self, finished):
-        self.told.append(("end", finished))
+        self.received.append(("end", finished))
 
 
 def noted(tmp_path, every=5):
@@ -63,7 +63,7 @@ def test_steps_come_every_so_many_and_evaluations_all(events, tmp_path):
         heard(event)
     heard.close()
     heard.close()
-    (start, *content, end) = heard.told
+    (start, *content, end) = heard.received
     assert start == ("open", 0) and end == ("end", True)
     steps = [step for step, values in content if "train/loss" in values]
     assert steps == [5, 10, 15, 20, 25]
@@ -83,7 +83,7 @@ def test_what_is_not_finite_is_left_out(a_step, tmp_path):
     heard = noted(tmp_path, every=1)
     heard(Started(0, 25, 10, 320))
     heard(a_step(1, gradient_norm=float("inf"), loss=float("nan")))
-    values = heard.told[-1][1]
+    values = heard.received[-1][1]
     assert "train/penalty" in values and not {"train/loss", "train/gradient_norm"} & set(values)
 
 
@@ -92,7 +92,7 @@ def test_an_interrupted_run_is_not_finished(a_step, tmp_path):
     heard(Started(0, 25, 10, 320))
     heard(Interrupted(3, 2))
     heard.close()
-    assert heard.told[-1] == ("end", False)
+    assert heard.received[-1] == ("end", False)
 
 
 def test_one_that_fails_in_the_middle_is_switched_off(events, tmp_path):
@@ -110,7 +110,7 @@ def test_one_that_fails_in_the_middle_is_switched_off(events, tmp_path):
     heard.close()
     (warning,) = content
     assert "failed at step 10 and is disabled; training continues" in warning
-    assert heard.told[-1] == ("end", False)
+    assert heard.received[-1] == ("end", False)
 
 
 def test_a_folder_that_cannot_be_made_is_the_tracker_s_own_trouble(events, tmp_path):
