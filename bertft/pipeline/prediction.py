@@ -29,6 +29,7 @@ from bertft.pipeline.loaded_model import LoadedModel
 from bertft.tasks.feature_tables import build_unlabelled_features
 from bertft.tasks.task import BaseTask
 from bertft.training.evaluate import predict_logits
+from bertft.utils.status import advance_status
 
 __all__ = ["RowPredictor", "kept_key", "output_columns"]
 
@@ -173,7 +174,8 @@ class RowPredictor:
         has_features = np.zeros(len(rows), bool)
         if features is not None:
             has_features = features.rows_with_features()
-            predictions += self._task.decode_predictions(self._logits(features), features)
+            logits = self._logits(features, int(has_features.sum()))
+            predictions += self._task.decode_predictions(logits, features)
         if len(predictions) != has_features.sum():
             raise RuntimeError(
                 f"{self._rows.name}: {has_features.sum():,} rows read, but {len(predictions):,}"
@@ -204,12 +206,14 @@ class RowPredictor:
                 raise
             return None
 
-    def _logits(self, features: FeatureTable) -> np.ndarray:
+    def _logits(self, features: FeatureTable, row_count: int) -> np.ndarray:
+        rows_per_feature = row_count / len(features)  # a long text has several features
         return predict_logits(
             self._model.runner,
             features,
             self._model.precision,
             transform=self._task.predict_transform,
+            on_batch=lambda size: advance_status(size * rows_per_feature),
         )
 
     def _raise_error(self, row: InputRow) -> None:

@@ -70,6 +70,7 @@ def predict_logits(
     transform: Callable[[Batch], Batch] = lambda batch: batch,
     select_outputs: Callable[[Tensor, Batch], Tensor] = lambda logits, _: logits,
     columns: Sequence[str] = (),
+    on_batch: Callable[[int], object] = advance_status,
 ) -> np.ndarray:
     """Compute the fp32 logits of ``table``, in its order.
 
@@ -80,6 +81,7 @@ def predict_logits(
         max_tokens: tokens per batch; None: ``token_budget`` of the device.
         transform: applied to each batch after it is collated with ``columns``.
         select_outputs: ``select_outputs(logits, batch)`` replaces the logits of a batch.
+        on_batch: called after each batch with its size, summed over all processes.
 
     Shapes:
         [rows, C] for sequence-level heads. [tokens, C] for token-level heads, with the tokens of
@@ -119,7 +121,7 @@ def predict_logits(
                 for positions, outputs in split_on_oom(run_batch, batch, make_batch):
                     on_device.append((positions, outputs))
                     bytes_on_device += outputs.nbytes
-                advance_status(len(batch) * distributed.world_size)
+                on_batch(len(batch) * distributed.world_size)
                 if bytes_on_device > _MAX_BYTES_ON_DEVICE:
                     move_to_host()
                     bytes_on_device = 0

@@ -4,6 +4,10 @@
         show_status("loading model")
         show_status("evaluating", total=3000)
         advance_status(64)            # rows that are done
+        with keep_status():           # the status continues after this output
+            print("a note")
+
+    predicting  ━━━━━━━━━━━────────────────  84,000/200,000 rows  1,612 rows/s  1:12 left
 
 In a terminal the line has the elapsed seconds, or a bar with the rows that are done, and disappears
 when anything else is printed: every write to a standard stream (``utils.terminal``) clears it. A
@@ -36,7 +40,9 @@ from bertft.utils.terminal import (
 __all__ = [
     "IMPORT_STATUS",
     "advance_status",
+    "keep_status",
     "mute_status",
+    "set_status_rows",
     "show_status",
     "status_lines",
 ]
@@ -58,19 +64,21 @@ class _StatusLine:
         self.repeats = clears_status(stream)  # otherwise a line could repeat a stage that is over
         self._lock = threading.RLock()
         self._text, self._start = "", 0.0
-        self._done = self._total = 0
+        self._done, self._total, self._waits = 0.0, 0, False
+        self._repeated: float | None = None  # the rows of the last repetition
         self._next_repeat, self._interval = 0.0, _FIRST_REPEAT
         self._printed: set[str] = set()
         self._printing_thread: int | None = None  # its own write does not clear the status
         self._stopped = threading.Event()
         threading.Thread(target=self._run, name="bertft-status", daemon=True).start()
 
-    def show(self, text: str, brief: bool, total: int) -> None:
+    def show(self, text: str, brief: bool, total: int, waits: bool = False) -> None:
         if self.muted:
             return
         with self._lock:
             self._text, self._start = text, self._clock()
-            self._done, self._total = 0, total
+            self._done, self._total, self._waits = 0.0, total, waits
+            self._repeated = None
             self._interval = _FIRST_REPEAT
             self._next_repeat = self._start + self._interval
             if self.is_live:
@@ -79,8 +87,11 @@ class _StatusLine:
                 self._printed.add(text)
                 self._print(text)
 
-    def advance(self, count: int) -> None:
+    def advance(self, count: float) -> None:
         self._done += count
+
+    def set_rows(self, count: int) -> None:
+        self._done = count
 
     def clear(self) -> None:
         """Erase the line. The status is not drawn again."""
@@ -120,19 +131,25 @@ class _StatusLine:
         if self.is_live:
             self._draw()
         elif self.repeats and self._clock() >= self._next_repeat:
+            if self._waits and self._done == self._repeated:
+                return
+            self._repeated = self._done
             self._interval = min(_LAST_REPEAT, self._interval * _REPEAT_GROWTH)
             self._next_repeat = self._clock() + self._interval
             elapsed = self._clock() - self._start
             self._print("  ".join([self._text, *self._facts(elapsed)]))
 
     def _facts(self, elapsed: float) -> list[str]:
-        """The rows that are done, the elapsed time, and the remaining time."""
-        clock = format_clock(elapsed)
-        if not self._total or not self._done:
-            return [f"{clock} elapsed"]
-        count = f"{format_count(self._done)}/{format_count(self._total)} rows"
-        left = (self._total - self._done) * elapsed / self._done
-        return [count, f"{clock} elapsed", f"{format_clock(left)} left"]
+        """The rows that are done, their speed, and the remaining or elapsed time."""
+        clock = f"{format_clock(elapsed)} elapsed"
+        if not self._done:
+            return [clock]
+        rows = format_count(self._done)
+        speed = f"{format_count(self._done / max(elapsed, 1e-9))} rows/s"
+        if not self._total:
+            return [f"{rows} rows", speed, clock]
+        left = max(0.0, self._total - self._done) * elapsed / self._done
+        return [f"{rows}/{format_count(self._total)} rows", speed, f"{format_clock(left)} left"]
 
     def _draw(self) -> None:
         width = shutil.get_terminal_size().columns - 1
@@ -140,17 +157,21 @@ class _StatusLine:
         if self._total:
             self._write(f"{_ERASE_LINE}{self._bar_line(elapsed, width)}")
             return
+        if self._done:
+            line = "  ".join([self._text, *self._facts(elapsed)])
+            self._write(f"{_ERASE_LINE}{line[:width]}")
+            return
         seconds = int(elapsed)
         clock = f" ({seconds} s)" if seconds >= _SECONDS_BEFORE_CLOCK else ""
         self._write(f"{_ERASE_LINE}{self._text[: width - len(clock)]}{clock}")
 
     def _bar_line(self, elapsed: float, width: int) -> str:
-        """``evaluating  ━━━━━━────  1,240/3,000 rows  0:12 elapsed  0:20 left``."""
+        """``evaluating  ━━━━━━────  1,240/3,000 rows  103 rows/s  0:17 left``."""
         facts = "  ".join(self._facts(elapsed))
         size = min(_MAX_BAR, width - len(self._text) - len(facts) - 4)
         if size < 4:
             return f"{self._text}  {facts}"[:width]
-        filled = min(size, size * self._done // self._total)
+        filled = min(size, int(size * self._done / self._total))
         full, empty = ("━", "─") if supports_unicode(self.stream) else ("#", "-")
         return f"{self._text}  {full * filled}{empty * (size - filled)}  {facts}"
 
@@ -186,26 +207,38 @@ def status_lines() -> Iterator[None]:
         line.stop()
 
 
-def show_status(text: str, *, brief: bool = False, total: int = 0) -> None:
+def show_status(text: str, *, brief: bool = False, total: int = 0, waits: bool = False) -> None:
     """Show ``text`` as what the program does now, in place of the previous status.
 
     Args:
         text: The stage.
         brief: Only in a terminal, for work that usually takes about a second. A file or a pipe gets
             a line if it takes longer than three seconds.
-        total: The number of rows of the stage; 0 if it does not count them.
+        total: The number of rows of the stage; 0 if it is unknown.
+        waits: Rows arrive from outside. A file or a pipe then gets a line only after a change.
     """
     text = escape_controls(" ".join(text.split()))
     if _line is not None:
-        _line.show(text, brief, total)
+        _line.show(text, brief, total, waits)
     elif not brief:
         log_status(text)
 
 
-def advance_status(count: int) -> None:
+def advance_status(count: float) -> None:
     """``count`` more rows of the stage are done."""
     if _line is not None:
         _line.advance(count)
+
+
+def set_status_rows(count: int) -> None:
+    """``count`` rows of the stage are done."""
+    if _line is not None:
+        _line.set_rows(count)
+
+
+def keep_status() -> contextlib.AbstractContextManager[None]:
+    """Continue with the status after something is printed inside the context."""
+    return contextlib.nullcontext() if _line is None else _line.interrupted()
 
 
 @contextlib.contextmanager

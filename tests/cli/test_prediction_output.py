@@ -8,14 +8,12 @@ import json
 import signal
 import subprocess
 import sys
-import time
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from bertft.cli.prediction_output import check_output_path, open_output
-from bertft.cli.prediction_progress import PredictionProgress
 from bertft.errors import UsageError
 
 COLUMNS = ["line", "day", "id", "label", "scores.a", "scores.b,c", "spans", "error"]
@@ -146,51 +144,3 @@ def test_a_killed_process_leaves_only_the_partial_file(tmp_path):
     assert [json.loads(line)["x"] for line in lines] == list(range(1000))
     write(path)
     assert [each.name for each in tmp_path.iterdir()] == ["a.jsonl"]
-
-
-def test_progress_is_never_silent_for_long(capsys):
-    with PredictionProgress(seconds=0.2) as progress:
-        progress.start_phase("loading the model")
-        time.sleep(0.7)
-        progress.start_phase("predicting", total=100)
-        progress.update(50)
-        time.sleep(0.5)
-        progress.start_phase("waiting", waits=True)
-        time.sleep(0.9)
-    lines = capsys.readouterr().err.splitlines()
-    loading = [line for line in lines if line.startswith("loading the model  0:0")]
-    predicting = [line for line in lines if line.startswith("predicting  50/100  ")]
-    assert len(loading) >= 2 and predicting and "rows/s" in predicting[0]
-    assert predicting[0].endswith(" left")
-    assert [line for line in lines if "waiting" in line] == ["waiting"]
-
-
-def test_a_phase_with_a_status_line_has_no_lines(capsys):
-    with PredictionProgress(seconds=0.2) as progress:
-        progress.start_phase("loading the model", has_bar=False)
-        time.sleep(0.5)
-        progress.start_phase("reading rows")
-        time.sleep(0.1)
-        progress.start_phase("predicting", total=100)
-        time.sleep(0.4)
-    lines = capsys.readouterr().err.splitlines()
-    assert lines and {line.split("  ")[0] for line in lines} == {"predicting 100 rows"}
-
-
-def test_progress_in_a_terminal_is_a_bar(monkeypatch):
-    import io
-
-    from rich.console import Console
-
-    stream = io.StringIO()
-    console = Console(file=stream, force_terminal=True, width=80, legacy_windows=False)
-    monkeypatch.setattr("bertft.cli.prediction_progress.stderr_console", lambda: console)
-    with PredictionProgress() as progress:
-        progress.start_phase("predicting", total=1_000)
-        time.sleep(0.05)
-        progress.update(500)
-        time.sleep(0.3)
-        progress.print_line("stdin: reading plain text")
-    output = stream.getvalue()
-    assert "500/1,000" in output and "rows/s" in output and "left" in output and "━" in output
-    assert "stdin: reading plain text" in output

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import os
@@ -35,9 +36,8 @@ def lines(texts, key="text"):
 
 
 def said(result):
-    """What a command printed to stderr, without its speed and the lines of a slow machine."""
-    text = re.sub(r"^(loading the model|reading rows|predicting) .*\n", "", result.err, flags=re.M)
-    return re.sub(r" \([0-9,]+ rows/s\)", "", text)
+    """What a command printed to stderr, without its speed."""
+    return re.sub(r" \([0-9,]+ rows/s\)", "", result.err)
 
 
 def scored(actual):
@@ -389,6 +389,55 @@ def test_an_interruption_keeps_the_rows_that_are_done(
     complete = [answer["label"] for answer in answers(run_bertft(*words))]
     assert read(work_dir / name) + read(work_dir / f"rest.{name}") == complete
     assert not list(work_dir.glob("*.partial"))
+
+
+@pytest.mark.parametrize(
+    ("stage", "output"),
+    [
+        ("open_from_settings", "-"),
+        ("check_rows", "a.jsonl"),
+        ("RowPredictor.iter_blocks", "old.csv"),
+    ],
+)
+def test_an_interruption_before_the_first_block_says_that_nothing_is_kept(
+    run, work_dir, monkeypatch, stage, output
+):
+    def interrupted(*_, **__):
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(f"bertft.cli.commands.predict.{stage}", interrupted)
+    (work_dir / "rows.jsonl").write_text(lines(TEXTS), encoding="utf-8")
+    (work_dir / "old.csv").write_text("old", encoding="utf-8")
+    result = run_bertft("predict", run, "rows.jsonl", f"output={output}")
+    assert result.status == 130 and result.out == ""
+    assert result.err.count("no predictions are written") == 1
+    assert "skip_rows" not in result.err
+    assert ("old.csv is as it was before" in result.err) == (output == "old.csv")
+    assert (work_dir / "old.csv").read_text() == "old"
+    assert {path.name for path in work_dir.iterdir()} == {"rows.jsonl", "old.csv"}
+
+
+def test_the_status_has_the_rows_that_are_done(run, work_dir, monkeypatch, small_blocks):
+    calls = []
+
+    class Line:
+        def show(self, text, brief, total, waits):
+            calls.append((text, total, waits))
+
+        def __getattr__(self, name):
+            return lambda *arguments: calls.append((name, *arguments)) or contextlib.nullcontext()
+
+    monkeypatch.setattr("bertft.utils.status._line", Line())
+    (work_dir / "rows.jsonl").write_text(lines(TEXTS), encoding="utf-8")
+    assert run_bertft("predict", run, "rows.jsonl", "skip_rows=1").status == 0
+    assert ("reading rows", 0, False) in calls
+    predicting = calls[calls.index(("predicting", 5, False)) :]
+    rows = [call[1] for call in predicting if call[0] == "set_rows"]
+    assert rows == sorted(rows) and len(rows) > 1 and rows[-1] == 5
+    assert sum(call[1] for call in predicting if call[0] == "advance") == pytest.approx(5)
+    calls.clear()
+    assert run_bertft("predict", run, stdin=lines(TEXTS)).status == 0
+    assert ("reading rows", 0, True) in calls
 
 
 def test_rows_of_a_pipe_are_answered_as_they_come_until_a_signal(run):

@@ -147,3 +147,13 @@ def test_the_api_logs_the_status(caplog, capsys):
         show_status("loading model")
         show_status("reading settings", brief=True)
     assert caplog.messages == ["loading model"] and capsys.readouterr() == ("", "")
+
+
+def test_the_status_continues_after_output_inside_keep_status():
+    code = WORK.replace(
+        'print("result")',
+        'with keep_status(): print("row")\n    set_status_rows(7)\n    time.sleep(0.6)',
+    ).replace("show_status,", "keep_status, set_status_rows, show_status,")
+    row, _, rest = in_terminal(code).partition("row\n")
+    assert row.endswith("\r\x1b[2K"), "the line is erased before the output"
+    assert rest.startswith("\r\x1b[2Kloading model") and "loading model  7 rows  " in rest

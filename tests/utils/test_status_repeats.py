@@ -54,7 +54,17 @@ def test_a_long_stage_repeats_after_three_seconds_and_then_less_often(line):
 def test_the_repeated_line_has_the_rows_and_the_time_left(line):
     line.show("evaluating", False, 3000)
     line.advance(1000)
-    assert ticks(line, 3) == [(3.0, "evaluating  1,000/3,000 rows  0:03 elapsed  0:06 left")]
+    assert ticks(line, 3) == [(3.0, "evaluating  1,000/3,000 rows  333 rows/s  0:06 left")]
+    line.show("reading rows", False, 0)
+    line.set_rows(12_000)
+    assert ticks(line, 3) == [(6.0, "reading rows  12,000 rows  4,000 rows/s  0:03 elapsed")]
+
+
+def test_rows_from_outside_have_a_line_only_after_a_change(line):
+    line.show("predicting", True, 0, waits=True)
+    assert [text for _, text in ticks(line, 30)] == ["predicting  0:03 elapsed"]
+    line.set_rows(2)
+    assert len(ticks(line, 30)) == 1
 
 
 def test_a_short_stage_has_one_line(line):
@@ -105,6 +115,6 @@ def test_a_bar_fits_the_terminal_and_shows_the_rows(line, monkeypatch):
         if width == 80:
             bar = text.split()[1]
             assert bar.count("━") / len(bar) == pytest.approx(0.25, abs=0.05)
-            assert text.endswith("50/200 rows  0:04 elapsed  0:12 left")
+            assert text.endswith("50/200 rows  12 rows/s  0:12 left")
     line.advance(150)
     assert "─" not in line._bar_line(4.0, 79)

@@ -10,13 +10,13 @@ from __future__ import annotations
 import contextlib
 import re
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
 from bertft.cli.prediction_output import PredictionWriter, check_output_path, open_output
-from bertft.cli.prediction_progress import PredictionProgress
 from bertft.config.command_configs import PredictConfig
 from bertft.config.data import DataConfig
 from bertft.data.prediction_rows import (
@@ -36,7 +36,8 @@ from bertft.tasks.task import BaseTask
 from bertft.utils.atomic_io import convert_write_errors
 from bertft.utils.messages import expand_home
 from bertft.utils.numbers import format_count
-from bertft.utils.terminal import print_warning
+from bertft.utils.status import keep_status, mute_status, set_status_rows, show_status
+from bertft.utils.terminal import print_escaped, print_warning
 
 __all__ = ["run"]
 
@@ -50,45 +51,44 @@ _TERMINAL_HINT = (
 def run(config: PredictConfig, _: Path) -> None:
     """Write the predictions; nothing else goes to stdout."""
     check_output_path(config.output, config.input)
-    is_quiet = config.output == "-" and sys.stdout.isatty()
-    with PredictionProgress(is_quiet) as progress:
-        reads_standard_input = config.input == "-" and config.question is None
-        stream = standard_input_stream() if reads_standard_input else None
-        if stream is not None and config.text is None and sys.stdin.isatty():
-            progress.print_line(_TERMINAL_HINT)
-        progress.start_phase("loading the model", has_bar=False)  # it has a status line
+    reads_standard_input = config.input == "-" and config.question is None
+    stream = standard_input_stream() if reads_standard_input else None
+    is_typed = stream is not None and config.text is None and sys.stdin.isatty()
+    if is_typed:
+        print_escaped(_TERMINAL_HINT, stderr=True)
+    with _report_interruption(config):
         loaded = open_from_settings(config, config.precision, warn=print_warning, accepts_onnx=True)
-        if loaded.unnamed_tags_message:
-            hint = "Name them in their order: labels=[O,B-PER,I-PER,...]"
-            print_warning(f"{loaded.unnamed_tags_message}. {hint}")
-        if config.threshold is not None:
-            loaded.task_model.task.set_threshold(config.threshold)
-        with _rename_data_settings():
-            _predict(config, loaded, stream, progress)
+    if loaded.unnamed_tags_message:
+        hint = "Name them in their order: labels=[O,B-PER,I-PER,...]"
+        print_warning(f"{loaded.unnamed_tags_message}. {hint}")
+    if config.threshold is not None:
+        loaded.task_model.task.set_threshold(config.threshold)
+    # A status line would overwrite the predictions, or the text that the user types.
+    is_quiet = is_typed or (config.output == "-" and sys.stdout.isatty())
+    with mute_status(is_quiet), _rename_data_settings():
+        _predict(config, loaded, stream)
 
 
-def _predict(
-    config: PredictConfig,
-    loaded: LoadedModel,
-    stream: BinaryIO | None,
-    progress: PredictionProgress,
-) -> None:
+def _predict(config: PredictConfig, loaded: LoadedModel, stream: BinaryIO | None) -> None:
     data = _data_settings(config, loaded.data)
-    progress.start_phase("reading rows", waits=stream is not None)
-    rows = _open_input(config, data, loaded.task_model.task, stream)
-    if rows.note:
-        progress.print_line(rows.note)
-    summary = InputSummary()
-    if rows.is_repeatable:
-        summary = check_rows(rows, data, progress.update)
+    with _report_interruption(config):
+        show_status("reading rows", brief=True, waits=stream is not None)
+        rows = _open_input(config, data, loaded.task_model.task, stream)
+        if rows.note:
+            with keep_status():
+                print_escaped(rows.note, stderr=True)
+        summary = InputSummary()
+        if rows.is_repeatable:
+            summary = check_rows(rows, data, set_status_rows)
     predictor = RowPredictor(loaded, rows, config.on_bad_row, config.skip_rows)
     columns = output_columns(loaded.task_model.task, rows, config.on_bad_row == "skip")
     total = max(0, summary.rows - config.skip_rows)
-    progress.start_phase("predicting", total, waits=rows.is_live)
+    show_status("predicting", brief=True, total=total, waits=rows.is_live)
+    start = time.monotonic()
     path = expand_home(config.output, "output")
     with convert_write_errors(path):
         writer = open_output(config.output, columns, predictor.kept_types(summary.kept_types))
-        is_complete = _write_predictions(predictor, writer, config, rows, progress)
+        is_complete = _write_predictions(predictor, writer, config, rows)
     if not is_complete:  # the reader of a pipe has closed it
         return
     predictor.check_complete()
@@ -100,18 +100,14 @@ def _predict(
             f"{rows.name}: invalid rows have an error in place of a prediction ({reasons})"
         )
     prefix = "" if config.output == "-" else f"{config.output}: "
-    speed = f"{format_count(progress.rows_per_second)} rows/s"
+    speed = f"{format_count(predictor.count / max(1e-9, time.monotonic() - start))} rows/s"
     accounting = format_accounting(rows.name, predictor.accounting())
     noun = "prediction" if predictor.count == 1 else "predictions"
-    progress.print_line(f"{prefix}{predictor.count:,} {noun} ({speed}); {accounting}")
+    print_escaped(f"{prefix}{predictor.count:,} {noun} ({speed}); {accounting}", stderr=True)
 
 
 def _write_predictions(
-    predictor: RowPredictor,
-    writer: PredictionWriter,
-    config: PredictConfig,
-    rows: PredictionInput,
-    progress: PredictionProgress,
+    predictor: RowPredictor, writer: PredictionWriter, config: PredictConfig, rows: PredictionInput
 ) -> bool:
     """Write all predictions; False if the reader of a pipe has closed it.
 
@@ -120,8 +116,9 @@ def _write_predictions(
     """
     try:
         for block in predictor.iter_blocks():
-            writer.write(block)
-            progress.update(predictor.count)
+            with keep_status():  # of a block on standard output
+                writer.write(block)
+            set_status_rows(predictor.count)
             if writer.is_closed:
                 return False
         writer.finish()
@@ -132,14 +129,29 @@ def _write_predictions(
         keeps_rows = writer.count > 0 and (is_interrupted or is_streamed)
         if keeps_rows:
             writer.finish()
-            progress.print_line(_describe_kept_rows(writer.count, config))
         else:
             writer.discard()
+        if keeps_rows or is_interrupted:
+            print_escaped(_describe_kept_rows(writer.count, config), stderr=True)
+        raise
+
+
+@contextlib.contextmanager
+def _report_interruption(config: PredictConfig) -> Iterator[None]:
+    """Report that there are no predictions if a signal interrupts the block."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        print_escaped(_describe_kept_rows(0, config), stderr=True)
         raise
 
 
 def _describe_kept_rows(count: int, config: PredictConfig) -> str:
     target = "standard output" if config.output == "-" else config.output
+    if not count:
+        exists = config.output != "-" and expand_home(config.output, "output").exists()
+        unchanged = f"; {target} is as it was before" if exists else ""
+        return f"no predictions are written: none was complete{unchanged}"
     rows = "row" if count == 1 else "rows"
     other_output = "" if config.output == "-" else " and another output"
     return (
