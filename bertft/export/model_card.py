@@ -31,11 +31,11 @@ from bertft.export.result_tables import (
     describe_calibration,
     group_table,
     metrics_table,
-    order_metrics,
     teacher_table,
 )
 from bertft.tasks.task import Threshold
-from bertft.utils.numbers import format_count, format_number, format_score, split_metric_groups
+from bertft.utils.metric_names import order_metrics, split_metric_groups
+from bertft.utils.numbers import format_count, format_number, format_score
 
 __all__ = ["CardFacts", "MergeCheck", "SplitFacts", "render_model_card"]
 

@@ -12,33 +12,24 @@ value. The terminal (``report.tables``), report.html (``report.page``) and the m
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from bertft.tasks.report_items import ByteCount, Percent, TableCell, TableItem
-from bertft.utils.numbers import (
-    format_bytes,
-    format_count,
-    format_number,
-    format_score,
-    split_metric_groups,
-)
+from bertft.utils.metric_names import distinct_metrics, order_metrics, split_metric_groups
+from bertft.utils.numbers import format_bytes, format_count, format_number, format_score
 
 __all__ = [
     "calibration_table",
     "describe_calibration",
-    "distinct_metrics",
     "format_cell",
     "format_interval",
     "group_table",
     "metrics_table",
-    "order_metrics",
     "parameter_table",
     "teacher_table",
 ]
 
-# Two equal metrics, and a metric that only the task in which they are equal has.
-_EQUAL_METRICS = ((("accuracy", "f1_micro"), "matthews"), (("mse", "loss"), "pearson"))
 _PARAMETER_KINDS = ("trainable", "kept", "exported")
 _PARAMETER_TITLES = ("trainable", "kept after pruning", "exported")
 
@@ -93,19 +84,6 @@ def metrics_table(
     )
 
 
-def distinct_metrics(names: Sequence[str]) -> list[str]:
-    """``names`` without those that equal another one for every model.
-
-    With one class per row, f1_micro is the accuracy; in regression, the loss is the mse. Of two
-    equal metrics the first one of ``names`` stays.
-    """
-    distinct = list(names)
-    for pair, marker in _EQUAL_METRICS:
-        if marker in distinct and all(name in distinct for name in pair):
-            distinct.remove(max(pair, key=distinct.index))
-    return distinct
-
-
 def format_interval(ends: tuple[float, float] | None) -> str:
     """``0.8873–0.9266``; a dash for None."""
     return "–" if ends is None else f"{format_score(ends[0])}–{format_score(ends[1])}"
@@ -126,11 +104,6 @@ def group_table(metrics: Mapping[str, float], split: str) -> TableItem | None:
     ]
     title = f"Groups, {split}"
     return TableItem(f"groups-{split}", title, head=(split, *names), rows=rows)
-
-
-def order_metrics(names: Iterable[str], selection_metric: str | None) -> list[str]:
-    """Each name once, the metric that selects the checkpoint first."""
-    return sorted(dict.fromkeys(names), key=lambda name: name != selection_metric)
 
 
 def calibration_table(

@@ -11,7 +11,6 @@ All of them return a dash for None.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 
 __all__ = [
     "format_bytes",
@@ -22,23 +21,7 @@ __all__ = [
     "format_number",
     "format_rate",
     "format_score",
-    "split_metric_groups",
 ]
-
-
-def split_metric_groups(
-    metrics: Mapping[str, float],
-) -> tuple[dict[str, float], dict[str, dict[str, float]]]:
-    """The overall metrics, and those of each group, whose names are ``group/metric``."""
-    overall: dict[str, float] = {}
-    groups: dict[str, dict[str, float]] = {}
-    for name, value in metrics.items():
-        group, slash, metric = name.rpartition("/")
-        if slash:
-            groups.setdefault(group, {})[metric] = value
-        else:
-            overall[name] = value
-    return overall, groups
 
 
 _NONE = "–"

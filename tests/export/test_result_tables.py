@@ -7,11 +7,9 @@ import pytest
 from bertft.export.markdown import item_to_markdown
 from bertft.export.result_tables import (
     calibration_table,
-    distinct_metrics,
     format_cell,
     group_table,
     metrics_table,
-    order_metrics,
     parameter_table,
 )
 from bertft.tasks.report_items import ByteCount, Percent
@@ -42,7 +40,6 @@ def test_the_selection_metric_comes_first_and_is_marked():
     assert table.rows == [["f1", 0.75], ["loss", 0.5]] and table.strong == (0,)
     assert metrics_table({"validation": {"loss": 0.5}}, "f1").strong == ()
     assert metrics_table({"validation": {}, "test": None}, "f1") is None
-    assert order_metrics(["a", "b", "a"], "b") == ["b", "a"]
 
 
 def test_groups_are_apart_from_the_metrics_of_all_rows():
@@ -71,16 +68,6 @@ def test_calibration_without_a_fitted_temperature():
     table = calibration_table({"temperature": None, "ece": change, "loss": change, "bins": 15})
     assert table.rows == [["expected calibration error", 0.5, 0.5], ["loss", 0.5, 0.5]]
     assert table.note == "The calibration error uses 15 bins."
-
-
-def test_equal_metrics_are_shown_once():
-    single = ["accuracy", "f1", "f1_macro", "f1_micro", "matthews", "loss"]
-    assert distinct_metrics(single) == ["accuracy", "f1", "f1_macro", "matthews", "loss"]
-    chosen = ["f1_micro", "accuracy", "matthews", "loss"]  # the selection metric is the first
-    assert distinct_metrics(chosen) == ["f1_micro", "matthews", "loss"]
-    assert distinct_metrics(["pearson", "mse", "loss"]) == ["pearson", "mse"]
-    several = ["f1_micro", "f1_macro", "f1_samples", "accuracy", "loss"]  # of multi_label
-    assert distinct_metrics(several) == several
 
 
 def test_intervals_have_a_column_per_split():

@@ -21,7 +21,8 @@ from bertft.training.events import (
     StepSkipped,
 )
 from bertft.utils.messages import format_list
-from bertft.utils.numbers import format_count, format_duration, format_score, split_metric_groups
+from bertft.utils.metric_names import overall_metrics
+from bertft.utils.numbers import format_count, format_duration, format_score
 from bertft.utils.terminal import escape_controls
 
 __all__ = [
@@ -70,17 +71,14 @@ def describe_event(event: Event) -> str | None:
 
 def describe_evaluation(event: Evaluated) -> list[str]:
     """The items of a line about an evaluation, the most important ones first."""
-    metric, loss = event.metric, event.metrics.get("loss")
+    metric = event.metric
     status = " best" if event.best else "" if event.eligible else " (not eligible as best yet)"
     items = [f"epoch {event.epoch:.2f}", f"{metric} {format_score(event.metrics[metric])}{status}"]
     if event.split != "validation":
         items.insert(1, event.split)
-    if loss is not None and metric != "loss":
-        items.append(f"loss {format_score(loss)}")
-    listed, overall = {metric, "loss"}, split_metric_groups(event.metrics)[0]
-    items += [
-        f"{name} {format_score(value)}" for name, value in overall.items() if name not in listed
-    ]
+    names = [name for name in overall_metrics(event.metrics, metric) if name != metric]
+    names.sort(key=lambda name: name != "loss")
+    items += [f"{name} {format_score(event.metrics[name])}" for name in names]
     return [*items, f"in {format_duration(event.seconds)}"]
 
 

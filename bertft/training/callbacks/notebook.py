@@ -15,8 +15,9 @@ from collections.abc import Callable
 from bertft.training.callbacks.log_file import describe_event
 from bertft.training.callbacks.meter import ProgressMeter
 from bertft.training.events import Checkpointed, Evaluated, Event, Started, StepCompleted
+from bertft.utils.metric_names import overall_metrics
 from bertft.utils.notebook import display_html
-from bertft.utils.numbers import format_count, format_score, split_metric_groups
+from bertft.utils.numbers import format_count, format_score
 
 __all__ = ["NotebookView"]
 
@@ -91,9 +92,7 @@ class NotebookView:
 def _evaluation_table(evaluations: list[Evaluated]) -> str:
     if not evaluations:
         return ""
-    metric = evaluations[0].metric
-    names = list(split_metric_groups(evaluations[0].metrics)[0])
-    names.sort(key=lambda name: name != metric)
+    names = overall_metrics(evaluations[0].metrics, evaluations[0].metric)
     best = max((index for index, event in enumerate(evaluations) if event.best), default=None)
     head = "".join(f"<th>{html.escape(name)}</th>" for name in ("step", "epoch", *names))
     rows = ""

@@ -3,8 +3,8 @@ from __future__ import annotations
 import re
 import signal
 
-from bertft.training.callbacks.log_file import LogFile
-from bertft.training.events import Interrupted
+from bertft.training.callbacks.log_file import LogFile, describe_evaluation
+from bertft.training.events import Evaluated, Interrupted
 
 STAMP = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d  "
 
@@ -55,3 +55,11 @@ def test_further_lines_are_indented_and_a_run_goes_on_in_its_file(tmp_path):
     assert text[0].endswith("  设置")
     assert text[1] == " " * 21 + "b"
     assert text[2].endswith(r"not text: \udcff")
+
+
+def test_an_evaluation_has_no_metric_that_equals_another_one():
+    values = {"accuracy": 0.9, "f1_micro": 0.9, "matthews": 0.8, "loss": 0.3, "A/f1": 0.7}
+    event = Evaluated(8, 1.0, "validation", values, "accuracy", True, True, 0.5)
+    assert describe_evaluation(event) == [
+        "epoch 1.00", "accuracy 0.9000 best", "loss 0.3000", "matthews 0.8000", "in 0.5 s",
+    ]  # fmt: skip

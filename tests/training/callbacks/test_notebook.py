@@ -33,7 +33,7 @@ def step(number):
 
 
 def evaluated(number, value, best):
-    metrics = {"loss": 0.4, "accuracy": value, "PER/f1": 0.5}
+    metrics = {"loss": 0.4, "accuracy": value, "f1_micro": value, "matthews": 0.1, "PER/f1": 0.5}
     return Evaluated(number, number / 10, "validation", metrics, "accuracy", best, True, 0.1)
 
 
@@ -64,7 +64,7 @@ def test_the_time_left_and_the_status(shown):
 
 
 def test_evaluations_are_a_table_with_the_best_in_bold(shown):
-    head = "<tr><th>step</th><th>epoch</th><th>accuracy</th><th>loss</th></tr>"
+    head = "<tr><th>step</th><th>epoch</th><th>accuracy</th><th>loss</th><th>matthews</th></tr>"
     assert head in shown[-1]
     bold = '<tr style="font-weight: bold"><td>500</td><td>50.00</td><td>0.7500</td>'
     assert shown[-1].count("<tr") == 3 and bold in shown[-1]
