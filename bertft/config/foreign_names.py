@@ -176,7 +176,10 @@ NO_SETTING = {
     "hub_revision": _HUB,
     "ignore_data_skip": _RESUMED,
     "restore_callback_states_from_checkpoint": _RESUMED,
-    "full_determinism": "Always done: a run with the same seed gives the same result",
+    "full_determinism": (
+        "On a CPU, the same seed and number of threads give the same result; CUDA kernels can be"
+        " non-deterministic"
+    ),
     "accelerator_config": "bertft does not use accelerate",
     "parallelism_config": _SHARDING,
     "dataloader_drop_last": "Every row is used in every epoch",
@@ -215,13 +218,16 @@ NO_SETTING = {
     "num_layers": _INTERNAL,
     "total_step": "The number of steps follows from trainer.epochs or trainer.max_steps",
     "modules_to_save": "The head of the task is always trained and saved",
-    "trainable_token_indices": "Embeddings are trained by method=full alone",
+    "trainable_token_indices": (
+        "Embeddings are trained only with method.base.train=everything (method=full,"
+        " method=distill)"
+    ),
     "ensure_weight_tying": "Tied embeddings are not adapted",
     "rank_pattern": "method=svd_lora chooses the rank of each layer during training",
     "alpha_pattern": "All layers have the scale method.low_rank.alpha / rank",
     "init_weights": "The components define their initial weights",
     "init_ia3_weights": "The factors start at 1",
-    "save_projection": "The seed method.low_rank.projection_seed is saved instead",
+    "save_projection": "Always done: checkpoints and adapters contain A and B",
     "prompt_tuning_init": "The prompt starts at random; see method.prefix.start_scale",
     "prompt_tuning_init_text": "The prompt starts at random; see method.prefix.start_scale",
     "tokenizer_name_or_path": "The tokenizer is model.tokenizer",

@@ -30,7 +30,12 @@ from bertft.models.compilation import compile_layers, eager
 from bertft.models.families import encoder_family, encoder_layers
 from bertft.models.forward_state import ActivationRecorder, ForwardState
 from bertft.models.fused import install_fused_layers
-from bertft.models.sequence_layout import SequenceLayout, content_tokens, scatter_tokens
+from bertft.models.sequence_layout import (
+    SequenceLayout,
+    content_tokens,
+    rounded_slot_count,
+    scatter_tokens,
+)
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -132,6 +137,7 @@ class EncoderRunner:
             device=batch.input_ids.device,
             prompt_length=prompt_length,
             prefix_length=0 if prefix_states is None else prefix_states.shape[2],
+            rounded=self._rounds_slots(batch.input_ids),
         )
         state = ForwardState(layout, prefix_states, recorder, head_tokens=batch.selected_tokens)
         if self._selects_tokens and not (recorder and recorder.record_hidden):
@@ -141,7 +147,13 @@ class EncoderRunner:
         logits = extract_logits(self._call_model(inputs, state, {"forward_state": state}))
         if not self._attention_checked:
             self._check_attention_calls(state)
-        return self._drop_row_dimension(logits)
+        return self._select_logits(logits, batch)
+
+    def _rounds_slots(self, input_ids: Tensor) -> bool:
+        """Whether products are in half precision: a CPU generates their kernels for each shape."""
+        if not input_ids.is_cpu:
+            return False
+        return torch.is_autocast_enabled("cpu") or next(self.base.parameters()).element_size() < 4
 
     def _call_model(
         self, inputs: dict[str, Tensor], state: ForwardState, extra_arguments: dict[str, Any]
@@ -233,6 +245,8 @@ class EncoderRunner:
             hidden = hidden.transpose(0, 1) if self.level == "sequence" else hidden
         elif self.level == "sequence":
             hidden = self._pool(output.last_hidden_state.flatten(0, 1), layout).unsqueeze(1)
+        elif layout.rounded and state.head_tokens is None and not layout.prompt_length:
+            hidden = output.last_hidden_state  # surplus slots too: ``_select_logits`` drops them
         else:
             hidden = content_tokens(output.last_hidden_state, layout).unsqueeze(0)
         if state.head_tokens is not None and not state.tokens_selected:
@@ -248,10 +262,18 @@ class EncoderRunner:
         """The slots whose last hidden states the head uses; None: all, or a mean of all."""
         layout = state.layout
         if self.level == "sequence":
-            return None if self._uses_mean_pooling else layout.cls_indices()
-        if state.head_tokens is None or not len(state.head_tokens):  # a pooler needs one token
+            if self._uses_mean_pooling:
+                return None
+            indices = layout.cls_indices()
+        elif state.head_tokens is None or not len(state.head_tokens):  # a pooler needs one token
             return None
-        return layout.token_indices()[layout.content_indices()][state.head_tokens]
+        else:
+            indices = layout.token_indices()[layout.content_indices()][state.head_tokens]
+        if not layout.rounded:
+            return indices
+        # The last slot again and again: ``_select_logits`` drops its copies.
+        surplus_count = rounded_slot_count(len(indices)) - len(indices)
+        return torch.cat([indices, indices[-1:].expand(surplus_count)])
 
     def _pool(self, hidden: Tensor, layout: SequenceLayout) -> Tensor:
         """Slots [R·W, H] → [B, H]: the first token, or the mean if the model pools by mean."""
@@ -273,9 +295,15 @@ class EncoderRunner:
         )
         return (sums / counts.unsqueeze(1)).to(content_states.dtype)
 
-    def _drop_row_dimension(self, logits: Tensor) -> Tensor:
-        """[B, C] unchanged, or [1, N, C] → [N, C] in the order of the batch's tokens."""
-        return logits if self.level == "sequence" else logits[0]
+    def _select_logits(self, logits: Tensor, batch: Batch) -> Tensor:
+        """The logits [B, C] of sequences, or [N or K, C] of tokens in the batch's order.
+
+        Those of surplus slots, which a rounded layout and selection add at the end, are dropped.
+        """
+        if self.level == "sequence":
+            return logits[: len(batch.lengths)]
+        tokens = batch.input_ids if batch.selected_tokens is None else batch.selected_tokens
+        return logits[0, : len(tokens)]
 
     def _forward_row_by_row(self, batch: Batch, recorder: ActivationRecorder | None) -> Tensor:
         """For encoders whose outputs depend on padding: one unpadded sequence at a time."""

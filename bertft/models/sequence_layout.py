@@ -2,7 +2,8 @@
 
 A batch holds B sequences end to end, N tokens in all. Three layouts carry it through the model:
 
-    unpadded  tensors [1, N, ...]: no padding; attention looks up where each sequence begins
+    unpadded  tensors [1, W, ...], W is N or rounded up; attention looks up where each sequence
+              begins
     packed    tensors [R, W, ...]: several sequences per row; a mask separates them in attention
     padded    tensors [B, T, ...], T the longest: the reference, and the layout for encoders
               outside transformers' attention interface
@@ -33,6 +34,7 @@ __all__ = [
     "packed_row_width",
     "pad_chunk",
     "plan_chunks",
+    "rounded_slot_count",
     "scatter_tokens",
     "unpad_chunk",
 ]
@@ -48,6 +50,8 @@ class SequenceLayout:
         device: Where the derived tensors are placed.
         prompt_length: Vectors that a soft prompt adds before each sequence.
         prefix_length: Keys that a prefix adds before those of each sequence. They take no slot.
+        rounded: Whether the unpadded layout ends with slots without a token, so that their number
+            is ``rounded_slot_count`` and few shapes occur.
     """
 
     lengths: list[int]
@@ -55,6 +59,7 @@ class SequenceLayout:
     device: torch.device
     prompt_length: int = 0
     prefix_length: int = 0
+    rounded: bool = False
     _chunks: list[AttentionChunk] | None = None
     _placement: tuple[np.ndarray, np.ndarray, int, int] | None = None
     _cache: dict[str, Tensor] = field(default_factory=dict)
@@ -89,9 +94,16 @@ class SequenceLayout:
                 rows, packed_columns, row_count = pack_rows(self.lengths, width)
                 self._placement = np.asarray(rows), np.asarray(packed_columns), row_count, width
             else:
-                row = np.zeros(count, dtype=np.int64)
-                self._placement = row, token_ends - self.lengths, 1, int(token_ends[-1])
+                row, width = np.zeros(count, dtype=np.int64), int(token_ends[-1])
+                if self.rounded:
+                    width = rounded_slot_count(width)
+                self._placement = row, token_ends - self.lengths, 1, width
         return self._placement
+
+    @property
+    def surplus_slots(self) -> int:
+        """Slots of the unpadded layout after its last token."""
+        return self.shape[1] - sum(self.lengths)
 
     def cu_seqlens(self) -> Tensor:
         """Start of each sequence among the tokens, and the end of the last, int32 [B + 1]."""
@@ -199,13 +211,13 @@ def content_tokens(states: Tensor, layout: SequenceLayout) -> Tensor:
     """States [R, W, ...] → [N, ...] of the batch's tokens, without those of a prompt."""
     flat = states.flatten(0, 1)
     if layout.kind == "unpadded" and not layout.prompt_length:
-        return flat
+        return flat[: sum(layout.lengths)] if layout.surplus_slots else flat
     return flat[layout.token_indices()[layout.content_indices()]]
 
 
 def scatter_tokens(values: Tensor, layout: SequenceLayout, fill_value: int = 0) -> Tensor:
     """Values [N, ...] of the tokens → [R, W, ...] in the layout's shape."""
-    if layout.kind == "unpadded":
+    if layout.kind == "unpadded" and not layout.surplus_slots:
         return values.unsqueeze(0)
     rows, width = layout.shape
     slots = values.new_full((rows * width, *values.shape[1:]), fill_value)
@@ -340,6 +352,16 @@ def plan_chunks(
         )
         stop = best_starts[stop]
     return chunks[::-1]
+
+
+def rounded_slot_count(token_count: int) -> int:
+    """``token_count`` rounded up so that it has one of 16 values between two powers of two.
+
+    On average 2 % of the slots hold no token. oneDNN generates code for each number of rows of a
+    product and keeps it, about 1 MB in bf16; see docs/performance.md.
+    """
+    multiple = max(8, 1 << max(0, token_count.bit_length() - 5))
+    return -(-token_count // multiple) * multiple
 
 
 def packed_row_width(lengths: list[int]) -> int:

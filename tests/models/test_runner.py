@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 
 import pytest
 import torch
@@ -11,14 +12,23 @@ from bertft.config.method_components.prefix import PrefixConfig
 from bertft.errors import BertftError, UsageError
 from bertft.methods.prefix import build
 from bertft.models.runner import EncoderRunner
-from bertft.models.sequence_layout import SequenceLayout
+from bertft.models.sequence_layout import SequenceLayout, rounded_slot_count
 
 INTERFACE = [
     "bert", "roberta", "xlm-roberta", "camembert", "distilbert", "electra", "albert", "modernbert"
 ]  # fmt: skip
 OUTSIDE = ["deberta-v2", "mpnet", "rembert"]
 LENGTHS = [3, 9, 9, 17, 30]
-LAYOUTS = ["unpadded", "packed", "padded"]
+LAYOUTS = ["unpadded", "rounded", "packed", "padded"]
+
+
+def make_runner(model, level, layout):
+    """ "rounded" is the unpadded layout with the surplus slots that half precision adds."""
+    if layout != "rounded":
+        return EncoderRunner(model, level, layout)
+    runner = EncoderRunner(model, level, "unpadded")
+    runner._rounds_slots = lambda input_ids: True
+    return runner
 
 
 def with_types(kind):
@@ -35,7 +45,7 @@ def test_logits_equal_transformers(encoder, batch, plain, kind, head, level, lay
     model, rows = encoder(kind, head), batch(LENGTHS, with_types(kind))
     expected = plain(copy.deepcopy(model), rows)
     with torch.no_grad():
-        logits = EncoderRunner(model, level, layout)(rows)
+        logits = make_runner(model, level, layout)(rows)
     assert logits.shape == expected.shape
     torch.testing.assert_close(logits, expected, rtol=0, atol=1e-10)
 
@@ -47,7 +57,7 @@ def test_tokens_with_the_id_of_padding(encoder, batch, plain, kind, layout):
     model, rows = encoder(kind), batch(LENGTHS, with_types(kind))
     rows.input_ids[[0, 5, 6, 20, 37, 67]] = model.config.pad_token_id
     expected = plain(copy.deepcopy(model), rows)
-    logits = EncoderRunner(model, "sequence", layout)(rows)
+    logits = make_runner(model, "sequence", layout)(rows)
     torch.testing.assert_close(logits, expected, rtol=0, atol=1e-10)
 
 
@@ -55,7 +65,7 @@ def test_tokens_with_the_id_of_padding(encoder, batch, plain, kind, layout):
 def test_the_mean_of_modernbert_is_over_own_tokens(encoder, batch, plain, layout):
     model, rows = encoder("modernbert", classifier_pooling="mean"), batch(LENGTHS, False)
     expected = plain(copy.deepcopy(model), rows)
-    logits = EncoderRunner(model, "sequence", layout)(rows)
+    logits = make_runner(model, "sequence", layout)(rows)
     torch.testing.assert_close(logits, expected, rtol=0, atol=1e-10)
 
 
@@ -86,7 +96,8 @@ def test_gradients_equal_those_of_padded_with_a_prefix(encoder, batch, kind, shi
         model = encoder(kind)
         torch.manual_seed(3)
         build(PrefixConfig(length=5, shift_positions=shifted), None, None).attach(model)
-        results.append(gradients(model, EncoderRunner(model, "sequence", layout), rows))
+        results.append(gradients(model, make_runner(model, "sequence", layout), rows))
+    assert SequenceLayout(LENGTHS, "unpadded", rows.device, rounded=True).surplus_slots == 4
     *others, (reference_loss, reference) = results
     for loss, ours in others:
         torch.testing.assert_close(loss, reference_loss, rtol=1e-12, atol=0)
@@ -108,7 +119,7 @@ def test_checkpointed_layers_give_the_same_gradients(encoder, batch, kind, layou
         build(PrefixConfig(length=5, mlp=mlp), None, None).attach(model)
         if checkpointing:
             model.gradient_checkpointing_enable({"use_reentrant": False})
-        results.append(gradients(model, EncoderRunner(model, "sequence", layout), rows))
+        results.append(gradients(model, make_runner(model, "sequence", layout), rows))
     (loss, ours), (reference_loss, reference) = results
     torch.testing.assert_close(loss, reference_loss)
     for name in reference:
@@ -125,7 +136,7 @@ def test_a_prompt_stands_before_the_words(encoder, batch, kind, head, level):
         model = encoder(kind, head)
         torch.manual_seed(3)
         build(PrefixConfig(kind="prompt", length=4), None, None).attach(model)
-        logits.append(EncoderRunner(model, level, layout)(rows))
+        logits.append(make_runner(model, level, layout)(rows))
     for logit in logits[1:]:
         torch.testing.assert_close(logit, logits[0], rtol=0, atol=1e-10)
     if (head, kind) == ("token", "bert"):
@@ -164,3 +175,35 @@ def test_a_mean_in_half_precision_is_summed_in_single(encoder, batch):
     layout = SequenceLayout(rows.lengths.tolist(), "unpadded", rows.device)
     actual = runner._pool(torch.full((259, 24), 3.0, dtype=torch.bfloat16), layout)
     assert actual.dtype == torch.bfloat16 and bool((actual == 3).all())
+
+
+def test_in_half_precision_few_shapes_occur(encoder, batch):
+    """Kernels are generated for each shape and kept: the number of slots is rounded, also of those
+    that the top layer and the head compute, and the logits are those of the batch."""
+    generator = torch.Generator().manual_seed(1)
+    shapes = {torch.bfloat16: set(), torch.float32: set()}
+    for dtype, head_shapes in shapes.items():
+        model = encoder("bert", "mask").to(dtype)
+        for module in model.modules():
+            if isinstance(module, torch.nn.Linear):
+                module.register_forward_pre_hook(
+                    lambda _, inputs, found=head_shapes: found.add(inputs[0].shape[:-1].numel())
+                )
+        runner = EncoderRunner(model, "token", fused_layers=False)
+        with torch.no_grad():
+            for count in range(65, 129, 3):
+                rows = batch([count // 2, count - count // 2])
+                selected = torch.randperm(count, generator=generator)[: count // 3].sort().values
+                assert len(runner(rows)) == count
+                assert (
+                    len(runner(dataclasses.replace(rows, selected_tokens=selected))) == count // 3
+                )
+    assert all(count % 8 == 0 for count in shapes[torch.bfloat16])
+    assert len(shapes[torch.bfloat16]) <= 12 and len(shapes[torch.float32]) > 30
+
+
+def test_rounding_adds_few_slots():
+    counts = {tokens: rounded_slot_count(tokens) for tokens in range(1, 5000)}
+    assert all(tokens <= slots < tokens + max(8, tokens / 8) for tokens, slots in counts.items())
+    for power in (128, 256, 512, 1024, 2048):
+        assert len({counts[tokens] for tokens in range(power + 1, 2 * power + 1)}) == 16

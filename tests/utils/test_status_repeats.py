@@ -106,7 +106,7 @@ def test_a_stream_whose_writes_are_not_seen_gets_no_repetition(line):
 def test_a_bar_fits_the_terminal_and_shows_the_rows(line, monkeypatch):
     for width in (80, 40, 20):
         size = os.terminal_size((width, 24))
-        monkeypatch.setattr(status.shutil, "get_terminal_size", lambda size=size: size)
+        monkeypatch.setattr(status.shutil, "get_terminal_size", lambda *_, size=size, **__: size)
         line.show("evaluating", True, 200)
         line.advance(50)
         line.clock.now += 4

@@ -101,13 +101,14 @@ def attention_forward(
 
 
 def attend_chunks(inputs: AttentionInputs, state: ForwardState) -> Tensor:
-    """Attention over unpadded tokens, chunk by chunk: [1, N, heads, d]."""
+    """Attention over unpadded tokens, chunk by chunk: [1, W, heads, d]."""
     layout = state.layout
     # [1, heads, N, d] came from a transpose of [1, N, heads, d]: go back without a copy. Split, not
     # sliced: a slice's gradient is as large as all tokens.
     sizes = [chunk.token_end - chunk.token_start for chunk in layout.chunks]
+    surplus = [layout.surplus_slots] if layout.surplus_slots else []
     queries, keys, values = (
-        tensor[0].transpose(0, 1).split(sizes)
+        tensor[0].transpose(0, 1).split(sizes + surplus)[: len(sizes)]
         for tensor in (inputs.query, inputs.key, inputs.value)
     )
     outputs = []
@@ -120,6 +121,7 @@ def attend_chunks(inputs: AttentionInputs, state: ForwardState) -> Tensor:
         key, value = prepend_prefix(inputs.prefix, key, value)
         output = sdpa(query, key, value, mask, inputs).transpose(1, 2)  # [n, T, heads, d]
         outputs.append(unpad_chunk(output, chunk, layout))
+    outputs.extend(outputs[0].new_zeros(count, *outputs[0].shape[1:]) for count in surplus)
     return torch.cat(outputs).unsqueeze(0) if len(outputs) > 1 else outputs[0].unsqueeze(0)
 
 

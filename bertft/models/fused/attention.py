@@ -112,7 +112,7 @@ def attend(
         if group.token_slots is not None:
             output = output.index_select(0, group.token_slots)
         outputs.append(output)
-    return torch.cat(outputs) if len(outputs) > 1 else outputs[0]
+    return _join_groups(outputs, state)
 
 
 def attention_gradient(
@@ -156,7 +156,14 @@ def attention_gradient(
         if group.token_slots is not None:
             joined = joined.index_select(0, group.token_slots)
         grads.append(joined)
-    return torch.cat(grads) if len(grads) > 1 else grads[0], prefix_grad
+    return _join_groups(grads, state), prefix_grad
+
+
+def _join_groups(values: list[Tensor], state: ForwardState) -> Tensor:
+    """The values [n, ...] of all groups → [N, ...] of all slots; 0 in slots without a token."""
+    if state.layout.kind == "unpadded" and state.layout.surplus_slots:
+        values = [*values, values[0].new_zeros(state.layout.surplus_slots, values[0].shape[1])]
+    return torch.cat(values) if len(values) > 1 else values[0]
 
 
 def _in_blocks(group: _Group, shape: AttentionShape) -> bool:
