@@ -19,14 +19,14 @@ INTERFACE = [
 ]  # fmt: skip
 OUTSIDE = ["deberta-v2", "mpnet", "rembert"]
 LENGTHS = [3, 9, 9, 17, 30]
-LAYOUTS = ["unpadded", "rounded", "packed", "padded"]
+LAYOUTS = ["unpadded", "rounded", "packed", "rounded packed", "padded"]
 
 
 def make_runner(model, level, layout):
-    """ "rounded" is the unpadded layout with the surplus slots that half precision adds."""
-    if layout != "rounded":
+    """ "rounded" adds the surplus slots of half precision, also to the selection of the head."""
+    if not layout.startswith("rounded"):
         return EncoderRunner(model, level, layout)
-    runner = EncoderRunner(model, level, "unpadded")
+    runner = EncoderRunner(model, level, "packed" if "packed" in layout else "unpadded")
     runner._rounds_slots = lambda input_ids: True
     return runner
 
