@@ -57,12 +57,12 @@ def test_nothing(encoder, adapt, kind):
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "modernbert"])
 def test_biases(encoder, adapt, kind):
     model = encoder(kind)
-    parts = adapt(model, base={"train": "biases"})
+    components = adapt(model, base={"train": "biases"})
     expected = {name for name in names(model) - head_of(model) if name.endswith(".bias")}
     assert trained(model) - head_of(model) == expected
     assert len(expected) > 8 and not any("weight" in name for name in expected)
     actual = [
-        group for group in collect_param_groups(parts, model) if group.name.startswith("base")
+        group for group in collect_param_groups(components, model) if group.name.startswith("base")
     ]
     assert [(group.name, group.use_weight_decay) for group in actual] == [("base/no_decay", False)]
 
@@ -81,14 +81,14 @@ def test_an_encoder_without_biases_is_refused(encoder, adapt):
 def test_the_top_layers_and_what_lies_above(encoder, adapt, kind, count):
     """Not what the layers share: relative positions, projections below, DeBERTa's convolution."""
     model = encoder(kind)
-    parts = adapt(model, base={"train": "last_k", "last_k": count})
+    components = adapt(model, base={"train": "last_k", "last_k": count})
     path, above = LAYERS[kind]
     starts = [f"{path}.{number}." for number in range(3 - count, 3)]
-    starts += [f"{each}." for each in above]
+    starts += [f"{path}." for path in above]
     expected = {name for name in names(model) if name.startswith(tuple(starts))}
     assert all(any(name.startswith(start) for name in expected) for start in starts)
     assert trained(model) == expected | head_of(model)
-    collect_param_groups(parts, model)
+    collect_param_groups(components, model)
 
 
 def test_the_top_layers_below_a_masked_lm_head(encoder, adapt):
@@ -117,15 +117,18 @@ def test_layers_that_are_one_are_refused(encoder, adapt):
 def test_what_is_new_stays_in_the_heads_group(encoder, adapt):
     model = encoder()
     new = ["classifier.weight", "classifier.bias", "bert.pooler.dense.weight"]
-    parts = adapt(model, new=new, base={"train": "last_k", "last_k": 1, "learning_rate": 0.25})
-    actual = {group.name: group for group in collect_param_groups(parts, model)}
+    components = adapt(model, new=new, base={"train": "last_k", "last_k": 1, "learning_rate": 0.25})
+    actual = {group.name: group for group in collect_param_groups(components, model)}
     assert {name for name, _ in actual["head"].parameters} == {new[0], new[2]}
     assert "bert.pooler.dense.bias" in {name for name, _ in actual["base/no_decay"].parameters}
     assert actual["base"].learning_rate == 0.25 and actual["base"].use_weight_decay
 
 
 def test_one_rate_for_all(encoder, adapt):
-    assert [part.learning_rate for part in adapt(encoder(), rate=0.5, base={})] == [0.5, 0.5]
+    assert [component.learning_rate for component in adapt(encoder(), rate=0.5, base={})] == [
+        0.5,
+        0.5,
+    ]
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Parts together: they all train, each tensor in one group, and all of it is what is saved."""
+"""Components together: they all train, each tensor in one group, and all of it is what is saved."""
 
 from __future__ import annotations
 
@@ -36,20 +36,20 @@ METHODS = {
 }  # fmt: skip
 
 
-def take(model, parts, rows, steps=3):
+def take(model, components, rows, steps=3):
     """A few steps as the loop takes them; the runner that took them."""
     runner = EncoderRunner(model, "sequence")
-    optimizer = adamw.build_optimizer(collect_param_groups(parts, model), TrainerConfig())
+    optimizer = adamw.build_optimizer(collect_param_groups(components, model), TrainerConfig())
     for step in range(1, steps + 1):
         F.cross_entropy(runner(rows), rows.labels["labels"]).backward()
-        for part in parts:
-            if (penalty := part.extra_loss()) is not None:
+        for component in components:
+            if (penalty := component.extra_loss()) is not None:
                 penalty.backward()
-        for part in parts:
-            part.before_step(step, 2 * steps)
+        for component in components:
+            component.before_step(step, 2 * steps)
         optimizer.step()
-        for part in parts:
-            part.after_step(step, 2 * steps, optimizer)
+        for component in components:
+            component.after_step(step, 2 * steps, optimizer)
         optimizer.zero_grad()
     return runner
 
@@ -57,15 +57,15 @@ def take(model, parts, rows, steps=3):
 @pytest.mark.parametrize("name", METHODS)
 def test_groups_are_disjoint_and_complete(encoder, adapt, name):
     model = encoder()
-    parts = adapt(model, **METHODS[name])
-    actual = collect_param_groups(parts, model)
-    own = [id(parameter) for group in actual for _, parameter in group.parameters]
+    components = adapt(model, **METHODS[name])
+    actual = collect_param_groups(components, model)
+    parameter_ids = [id(parameter) for group in actual for _, parameter in group.parameters]
     trained = {id(parameter) for parameter in model.parameters() if parameter.requires_grad}
-    assert len(own) == len(set(own)) and set(own) == trained
+    assert len(parameter_ids) == len(set(parameter_ids)) and set(parameter_ids) == trained
     assert len({group.name for group in actual}) == len(actual)
     named = dict(model.named_parameters())
-    assert all(named[key] is each for group in actual for key, each in group.parameters)
-    assert sum(part.parameter_counts(model)["trainable"] for part in parts) == sum(
+    assert all(named[key] is parameter for group in actual for key, parameter in group.parameters)
+    assert sum(component.parameter_counts(model)["trainable"] for component in components) == sum(
         parameter.numel() for parameter in model.parameters() if parameter.requires_grad
     )
 
@@ -73,17 +73,17 @@ def test_groups_are_disjoint_and_complete(encoder, adapt, name):
 @pytest.mark.parametrize("name", METHODS)
 def test_all_that_trains_moves_and_nothing_else(encoder, adapt, batch, name):
     model = encoder()
-    parts = adapt(model, **METHODS[name])
-    before = {key: each.detach().clone() for key, each in model.named_parameters()}
-    take(model, parts, batch(LENGTHS))
+    components = adapt(model, **METHODS[name])
+    before = {key: parameter.detach().clone() for key, parameter in model.named_parameters()}
+    take(model, components, batch(LENGTHS))
     for key, parameter in model.named_parameters():
         # Words that stand in no row keep their vectors but for decay.
         assert torch.equal(parameter, before[key]) is not parameter.requires_grad, key
 
 
 def test_parts_are_attached_in_their_order_whatever_the_configuration_says(encoder, adapt):
-    parts = adapt(encoder(), **METHODS["bitfit_lora_prefix"])
-    assert [part.name for part in parts] == ["head", "base", "low_rank", "prefix"]
+    components = adapt(encoder(), **METHODS["bitfit_lora_prefix"])
+    assert [component.name for component in components] == ["head", "base", "low_rank", "prefix"]
 
 
 def test_lora_and_prefix_are_one_model(encoder, adapt, batch):
@@ -107,7 +107,7 @@ def test_trained_tensors_are_all_that_a_checkpoint_needs(encoder, adapt, batch, 
     rows = batch(LENGTHS)
     model = encoder()
     runner = take(model, adapt(model, **METHODS[name]), rows)
-    saved = {key: each.detach().clone() for key, each in trained_tensors(model).items()}
+    saved = {key: tensor.detach().clone() for key, tensor in trained_tensors(model).items()}
     other = encoder()
     torch.manual_seed(99)  # other starts of what is new
     adapt(other, **METHODS[name])

@@ -24,30 +24,32 @@ IDS = torch.randint(5, 60, (4, 9), generator=torch.Generator().manual_seed(3))
 LABELS = torch.tensor([0, 1, 2, 0])
 
 
-def ia3_of(parts) -> IA3:
-    return next(part for part in parts if part.name == "ia3")
+def ia3_of(components) -> IA3:
+    return next(component for component in components if component.name == "ia3")
 
 
 def stir(model, seed: int = 5) -> None:
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
-        for name, each in model.named_parameters():
+        for name, parameter in model.named_parameters():
             if ".adapter." in name:
-                each += 0.3 * torch.randn(each.shape, generator=generator, dtype=each.dtype)
+                parameter += 0.3 * torch.randn(
+                    parameter.shape, generator=generator, dtype=parameter.dtype
+                )
 
 
 def logits(model):
     return model(input_ids=IDS, attention_mask=torch.ones_like(IDS)).logits
 
 
-def adapter_of(part, model):
+def adapter_of(component, model):
     """Settings and tensors in peft's format, the tensors in fp64."""
-    settings, tensors = part.peft_adapter(model)
+    settings, tensors = component.peft_adapter(model)
     return settings, {name: tensor.double() for name, tensor in tensors.items()}
 
 
 def peft_model(base, settings, tensors):
-    config = peft.IA3Config(**{key: each for key, each in settings.items() if key != "peft_type"})
+    config = peft.IA3Config(**{key: value for key, value in settings.items() if key != "peft_type"})
     config.inference_mode = False
     theirs = peft.get_peft_model(copy.deepcopy(base), config).double().eval()
     outcome = peft.set_peft_model_state_dict(theirs, tensors)
@@ -67,19 +69,19 @@ def test_the_first_step_begins_from_the_base(encoder, adapt, kind):
 @pytest.mark.parametrize("kind", ["bert", "distilbert", "modernbert", "albert"])
 def test_forward_and_gradients_are_those_of_peft(encoder, adapt, kind):
     base, model = encoder(kind), encoder(kind)
-    part = ia3_of(adapt(model, ia3={}))
+    component = ia3_of(adapt(model, ia3={}))
     stir(model)
     for layer in model.modules():  # representable in fp32, as which adapters are written
         if isinstance(layer, ScaledLinear):
-            for each in layer.adapter.values():
-                each.data = each.data.float().double()
-    theirs = peft_model(base, *adapter_of(part, model))
+            for factor in layer.adapter.values():
+                factor.data = factor.data.float().double()
+    theirs = peft_model(base, *adapter_of(component, model))
     assert (logits(theirs) - logits(model)).abs().max() < 1e-10
     assert (logits(model) - logits(base)).abs().max() > 1e-2
-    for each in (model, theirs):
-        F.cross_entropy(logits(each), LABELS).backward()
+    for network in (model, theirs):
+        F.cross_entropy(logits(network), LABELS).backward()
     ours = {
-        path: torch.cat([each.grad for each in layer.adapter.values()])
+        path: torch.cat([parameter.grad for parameter in layer.adapter.values()])
         for path, layer in model.named_modules()
         if isinstance(layer, ScaledLinear)
     }
@@ -98,14 +100,16 @@ def test_forward_and_gradients_are_those_of_peft(encoder, adapt, kind):
 def test_targets_are_those_that_peft_takes(encoder, adapt):
     """Without attention.output.dense, which peft's own list for BERT has too."""
     base, model = encoder(), encoder()
-    part = ia3_of(adapt(model, ia3={}))
+    component = ia3_of(adapt(model, ia3={}))
     config = peft.IA3Config(
         target_modules=r".*(key|value|\d\.output\.dense)",
         feedforward_modules=r".*\d\.output\.dense",
     )
     theirs = peft.get_peft_model(base, config)
-    named = {name: each.shape for name, each in peft.get_peft_model_state_dict(theirs).items()}
-    assert named == {name: each.shape for name, each in part.peft_adapter(model)[1].items()}
+    named = {name: tensor.shape for name, tensor in peft.get_peft_model_state_dict(theirs).items()}
+    assert named == {
+        name: tensor.shape for name, tensor in component.peft_adapter(model)[1].items()
+    }
 
 
 def test_gradients_against_a_plain_reference(encoder, adapt):
@@ -152,12 +156,12 @@ def test_layouts_agree(encoder, adapt, batch, kind, layout):
 def test_folded_equals_adapted(encoder, adapt, kind, other):
     """Alone, and scaling what LoRA has changed: diag(l)·(W + ΔW)."""
     base, model = encoder(kind), encoder(kind)
-    parts = adapt(model, ia3={}, **other)
+    components = adapt(model, ia3={}, **other)
     stir(model)
     before = logits(model)
     assert (before - logits(base)).abs().max() > 1e-2
-    for part in parts:
-        part.fold(model)
+    for component in components:
+        component.fold(model)
     assert (logits(model) - before).abs().max() < 1e-10
     assert model.state_dict().keys() == base.state_dict().keys()
     assert not any(isinstance(module, ScaledLinear) for module in model.modules())
@@ -165,15 +169,15 @@ def test_folded_equals_adapted(encoder, adapt, kind, other):
 
 def test_one_weight_by_hand_with_lora(encoder, adapt):
     model = encoder()
-    parts = adapt(model, rank=2, low_rank={"targets": ["value"], "alpha": 4.0}, ia3={})
+    components = adapt(model, rank=2, low_rank={"targets": ["value"], "alpha": 4.0}, ia3={})
     stir(model)
     layer = model.bert.encoder.layer[0].attention.self.value
     weight, bias = layer.weight.detach().clone(), layer.bias.detach().clone()
     factors = layer.adapter["value"].detach().clone()
     update = layer.inner.adapter["value"]
     expected = factors[:, None] * (weight + 2.0 * (update.B @ update.A).detach())
-    for part in parts:
-        part.fold(model)
+    for component in components:
+        component.fold(model)
     plain = model.bert.encoder.layer[0].attention.self.value
     torch.testing.assert_close(plain.weight.detach(), expected, rtol=1e-12, atol=1e-12)
     torch.testing.assert_close(plain.bias.detach(), factors * bias, rtol=1e-12, atol=1e-12)
@@ -184,7 +188,7 @@ def test_a_fused_matrix_is_scaled_by_roles(encoder, adapt):
     adapt(model, ia3={"targets": ["key", "ffn_out"]})
     stir(model)
     layer = model.model.layers[1].attn.Wqkv
-    assert {name: each.shape for name, each in layer.adapter.items()} == {"key": (24,)}
+    assert {name: factor.shape for name, factor in layer.adapter.items()} == {"key": (24,)}
     factors = layer.output_factors()
     assert torch.equal(factors[:24], torch.ones(24).double())
     assert torch.equal(factors[48:], torch.ones(24).double())
@@ -193,12 +197,12 @@ def test_a_fused_matrix_is_scaled_by_roles(encoder, adapt):
 
 def test_what_trains_and_its_counts(encoder, adapt):
     model = encoder()
-    parts = adapt(model, ia3={"learning_rate": 0.5})
-    (group,) = [each for each in collect_param_groups(parts, model) if each.name == "ia3"]
+    components = adapt(model, ia3={"learning_rate": 0.5})
+    (group,) = [group for group in collect_param_groups(components, model) if group.name == "ia3"]
     assert not group.use_weight_decay and group.learning_rate == 0.5
     count = 3 * (24 + 24 + 40)
-    assert sum(each.numel() for _, each in group.parameters) == count
-    assert ia3_of(parts).parameter_counts(model) == dict.fromkeys(
+    assert sum(parameter.numel() for _, parameter in group.parameters) == count
+    assert ia3_of(components).parameter_counts(model) == dict.fromkeys(
         ("trainable", "kept", "exported"), count
     )
     assert ia3_of(adapt(encoder(), ia3={}, rate=0.25)).learning_rate == 0.25
@@ -222,10 +226,10 @@ def test_factors_stay_in_fp32():
 
 def test_the_report_shows_how_far_the_factors_moved(encoder, adapt):
     model = encoder()
-    part = ia3_of(adapt(model, rank=2, low_rank={"targets": ["value"]}, ia3={}))
+    component = ia3_of(adapt(model, rank=2, low_rank={"targets": ["value"]}, ia3={}))
     with torch.no_grad():
         model.bert.encoder.layer[1].attention.self.value.adapter["value"].fill_(0.75)
-    (grid,) = part.report_items(model, {})
+    (grid,) = component.report_items(model, {})
     assert list(grid.rows) == ["0", "1", "2"]
     assert list(grid.columns) == ["key", "value", "output.dense"]
     assert np.allclose(grid.values, np.array([[0, 0, 0], [0, 0.25, 0], [0, 0, 0]]))
@@ -234,15 +238,17 @@ def test_the_report_shows_how_far_the_factors_moved(encoder, adapt):
 @pytest.mark.parametrize("kind", ["bert", "modernbert"])
 def test_what_was_written_is_read(encoder, adapt, kind):
     model = encoder(kind)
-    part = ia3_of(adapt(model, ia3={}))
+    component = ia3_of(adapt(model, ia3={}))
     stir(model)
     again = encoder(kind)
-    read = from_peft(*part.peft_adapter(model))
+    read = from_peft(*component.peft_adapter(model))
     read.attach(again)
     assert (logits(again) - logits(model)).abs().max() < 1e-5
-    assert read.parameter_counts(again)["kept"] >= part.parameter_counts(model)["kept"]
+    assert read.parameter_counts(again)["kept"] >= component.parameter_counts(model)["kept"]
     assert not any(
-        each.requires_grad for name, each in again.named_parameters() if ".adapter." in name
+        parameter.requires_grad
+        for name, parameter in again.named_parameters()
+        if ".adapter." in name
     )
     read.fold(again)
     assert (logits(again) - logits(model)).abs().max() < 1e-5

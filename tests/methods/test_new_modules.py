@@ -20,27 +20,31 @@ def trained(model):
 @pytest.mark.parametrize("extra", [[], POOLER])
 def test_the_new_train_and_nothing_else(encoder, extra):
     model = encoder()
-    part = NewModules(["classifier.weight", "classifier.bias", *extra], 0.5)
-    part.attach(model)
-    assert trained(model) == part.new_parameters == {"classifier.weight", "classifier.bias", *extra}
-    decayed, rest = part.param_groups(model)
+    component = NewModules(["classifier.weight", "classifier.bias", *extra], 0.5)
+    component.attach(model)
+    assert (
+        trained(model)
+        == component.new_parameters
+        == {"classifier.weight", "classifier.bias", *extra}
+    )
+    decayed, rest = component.param_groups(model)
     assert (decayed.name, decayed.use_weight_decay, decayed.learning_rate) == ("head", True, 0.5)
     assert (rest.name, rest.use_weight_decay, rest.learning_rate) == ("head/no_decay", False, 0.5)
     assert {name for name, _ in decayed.parameters} == {
-        name for name in part.new_parameters if name.endswith("weight")
+        name for name in component.new_parameters if name.endswith("weight")
     }
     assert {name for name, _ in rest.parameters} == {
-        name for name in part.new_parameters if name.endswith("bias")
+        name for name in component.new_parameters if name.endswith("bias")
     }
     size = 3 * 25 + (24 * 25 if extra else 0)
-    assert part.parameter_counts(model) == {"trainable": size, "kept": size, "exported": size}
+    assert component.parameter_counts(model) == {"trainable": size, "kept": size, "exported": size}
 
 
 def test_the_head_of_bert_base():
     with torch.device("meta"):
         model = BertForSequenceClassification(BertConfig(num_labels=2))
-    part = NewModules(["classifier.weight", "classifier.bias"], 1e-3)
-    assert part.parameter_counts(model)["trainable"] == 1_538
+    component = NewModules(["classifier.weight", "classifier.bias"], 1e-3)
+    assert component.parameter_counts(model)["trainable"] == 1_538
 
 
 def test_rates(encoder, adapt):
@@ -52,17 +56,17 @@ def test_rates(encoder, adapt):
 
 def test_a_parameter_that_nobody_trains_is_found_out(encoder, adapt):
     model = encoder()
-    parts = adapt(model)
+    components = adapt(model)
     model.bert.pooler.dense.bias.requires_grad_(True)
     with pytest.raises(BertftError, match=r"not the trained parameters: \['bert\.pooler\.dense"):
-        collect_param_groups(parts, model)
+        collect_param_groups(components, model)
 
 
 def test_a_parameter_in_two_groups_is_found_out(encoder, adapt):
     model = encoder()
-    parts = adapt(model)
+    components = adapt(model)
     with pytest.raises(BertftError, match="one parameter is in two groups"):
-        collect_param_groups([*parts, *parts], model)
+        collect_param_groups([*components, *components], model)
 
 
 def test_matrices_decay_and_vectors_do_not():

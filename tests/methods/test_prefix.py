@@ -21,10 +21,10 @@ LENGTH = 5
 
 
 def attached(model, **changes):
-    part = build(PrefixConfig(**{"length": LENGTH, **changes}), None, None)
+    component = build(PrefixConfig(**{"length": LENGTH, **changes}), None, None)
     torch.manual_seed(3)
-    part.attach(model)
-    return part
+    component.attach(model)
+    return component
 
 
 def name_the_cache(encoder):
@@ -74,10 +74,10 @@ def test_equals_pefts(encoder, batch, kind, mlp, layout):
     flat = {"prefix.vectors"} if not mlp else set()
     with torch.no_grad():
         for name, parameter in pairs.items():
-            own = model.get_parameter(name)
+            value = model.get_parameter(name)
             if name in flat:  # [layers, 2, L, width] → peft's [L, layers · 2 · width]
-                own = own.permute(2, 0, 1, 3).flatten(1)
-            parameter.copy_(own)
+                value = value.permute(2, 0, 1, 3).flatten(1)
+            parameter.copy_(value)
     head = reference.get_submodule(f"base_model.{reference.cls_layer_name}")
     head = head.modules_to_save["default"]
     heads = dict(head.named_parameters())
@@ -90,23 +90,23 @@ def test_equals_pefts(encoder, batch, kind, mlp, layout):
     F.cross_entropy(logits, labels).backward()
     F.cross_entropy(expected, labels).backward()
     for name, parameter in pairs.items():
-        own = model.get_parameter(name).grad
+        gradient = model.get_parameter(name).grad
         if name in flat:
-            own = own.permute(2, 0, 1, 3).flatten(1)
-        assert own.abs().max() > 1e-4
-        torch.testing.assert_close(own, parameter.grad, rtol=0, atol=1e-10)
+            gradient = gradient.permute(2, 0, 1, 3).flatten(1)
+        assert gradient.abs().max() > 1e-4
+        torch.testing.assert_close(gradient, parameter.grad, rtol=0, atol=1e-10)
     for name, parameter in heads.items():
-        own = model.get_parameter(f"classifier.{name}").grad
-        torch.testing.assert_close(own, parameter.grad, rtol=0, atol=1e-10)
+        gradient = model.get_parameter(f"classifier.{name}").grad
+        torch.testing.assert_close(gradient, parameter.grad, rtol=0, atol=1e-10)
 
 
 def test_positions_shift_only_where_asked(encoder, batch):
     actual = []
     for shifted in (False, True):
         model = encoder()
-        part = attached(model, shift_positions=shifted)
+        component = attached(model, shift_positions=shifted)
         actual.append(EncoderRunner(model, "sequence")(batch(LENGTHS)))
-        assert part.reserved_positions == (LENGTH if shifted else 0)
+        assert component.reserved_positions == (LENGTH if shifted else 0)
     assert (actual[0] - actual[1]).abs().max() > 1e-2
 
 
@@ -167,7 +167,7 @@ def test_the_start_has_the_scale_asked_for(encoder, mlp):
 def test_a_prompt_starts_as_words(encoder):
     model = encoder()
     words = model.get_input_embeddings().weight
-    part = attached(model, kind="prompt")
+    component = attached(model, kind="prompt")
     vectors = model.prompt.vectors
     assert vectors.shape == (LENGTH, 24) and vectors.dtype == torch.float64
     chosen = (vectors[:, None] == words[None]).all(-1)
@@ -176,7 +176,7 @@ def test_a_prompt_starts_as_words(encoder):
     with torch.no_grad():
         vectors.add_(1.0)
     assert torch.equal(words, before), "a copy of them"
-    assert part.reserved_positions == LENGTH
+    assert component.reserved_positions == LENGTH
 
 
 def test_a_seed_repeats_the_start(encoder):
@@ -185,22 +185,24 @@ def test_a_seed_repeats_the_start(encoder):
         for _ in range(2):
             model = encoder()
             attached(model, **changes)
-            starts.append([each for name, each in model.named_parameters() if "pr" in name[:2]])
+            starts.append(
+                [parameter for name, parameter in model.named_parameters() if "pr" in name[:2]]
+            )
         assert starts[0] and all(torch.equal(a, b) for a, b in zip(*starts, strict=True))
 
 
 @pytest.mark.parametrize("changes", [{}, {"mlp": True}, {"kind": "prompt"}])
 def test_one_group_without_decay(encoder, adapt, changes):
     model = encoder()
-    parts = adapt(model, prefix={"length": 2, "learning_rate": 0.5, **changes})
-    [group] = [each for each in collect_param_groups(parts, model) if each.name == "prefix"]
+    components = adapt(model, prefix={"length": 2, "learning_rate": 0.5, **changes})
+    [group] = [group for group in collect_param_groups(components, model) if group.name == "prefix"]
     assert (group.learning_rate, group.use_weight_decay) == (0.5, False)
-    trained = {name for name, each in model.named_parameters() if each.requires_grad}
-    own = {name for name, _ in group.parameters}
-    assert own == {name for name in trained if name.startswith(("prefix.", "prompt."))}
-    assert trained - own == {"classifier.weight", "classifier.bias"}
-    [_, part] = adapt(encoder(), rate=0.25, prefix={})
-    assert part.learning_rate == 0.25 and not part.foldable and not part.trains_base
+    trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    prefix_names = {name for name, _ in group.parameters}
+    assert prefix_names == {name for name in trained if name.startswith(("prefix.", "prompt."))}
+    assert trained - prefix_names == {"classifier.weight", "classifier.bias"}
+    [_, component] = adapt(encoder(), rate=0.25, prefix={})
+    assert component.learning_rate == 0.25 and not component.foldable and not component.trains_base
 
 
 @pytest.mark.parametrize(
@@ -219,9 +221,9 @@ def test_one_group_without_decay(encoder, adapt, changes):
 def test_counts_of_bert_base(changes, trainable, exported):
     with torch.device("meta"):
         model = BertModel(BertConfig())
-        part = build(PrefixConfig(**changes), None, None)
-        part.attach(model)
-    assert part.parameter_counts(model) == {
+        component = build(PrefixConfig(**changes), None, None)
+        component.attach(model)
+    assert component.parameter_counts(model) == {
         "trainable": trainable, "kept": trainable, "exported": exported
     }  # fmt: skip
 
@@ -229,20 +231,20 @@ def test_counts_of_bert_base(changes, trainable, exported):
 @pytest.mark.parametrize("changes", [{}, {"mlp": True, "mlp_hidden": 4}, {"kind": "prompt"}])
 def test_a_prefix_without_effect_is_an_error(encoder, batch, changes):
     model, rows = encoder(), batch([6])
-    part = attached(model, **changes)
+    component = attached(model, **changes)
     model(input_ids=rows.input_ids[None]).logits.sum().backward()  # past the runner
     with pytest.raises(BertftError, match="attention does not use the prefix"):
-        part.after_step(1, 10, None)
+        component.after_step(1, 10, None)
 
 
 @pytest.mark.parametrize("changes", [{}, {"mlp": True, "mlp_hidden": 4}, {"kind": "prompt"}])
 def test_a_prefix_with_effect_is_none(encoder, batch, changes):
     model = encoder()
-    part = attached(model, **changes)
+    component = attached(model, **changes)
     EncoderRunner(model, "sequence")(batch([6])).sum().backward()
-    part.after_step(1, 10, None)
+    component.after_step(1, 10, None)
     model.zero_grad(set_to_none=True)
-    part.after_step(2, 10, None)  # asked once
+    component.after_step(2, 10, None)  # asked once
 
 
 def test_fp32_beside_a_half_precision_base(encoder):

@@ -1,4 +1,4 @@
-"""A small random BERT in fp64, and the low-rank part as a configuration makes it."""
+"""A small random BERT in fp64, and the low-rank component as a configuration makes it."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ def bert() -> Callable[..., BertForSequenceClassification]:
 
 
 @pytest.fixture
-def part() -> Callable[..., LowRank]:
-    """``part(kind="svd_lora", rank=4, interval=2)``."""
+def build_component() -> Callable[..., LowRank]:
+    """``build_component(kind="svd_lora", rank=4, interval=2)``."""
 
     def make(
         rank: int = 4, initial_rank: int | None = None, rate: float | None = None, **changes: Any
@@ -71,7 +71,11 @@ def gradients() -> Callable[[nn.Module], dict[str, Tensor]]:
     def of(model: nn.Module) -> dict[str, Tensor]:
         model.zero_grad()
         model(IDS, labels=LABELS).loss.backward()
-        return {name: each.grad for name, each in model.named_parameters() if each.grad is not None}
+        return {
+            name: parameter.grad
+            for name, parameter in model.named_parameters()
+            if parameter.grad is not None
+        }
 
     return of
 
@@ -83,26 +87,28 @@ def stir() -> Callable[[nn.Module], None]:
     def of(model: nn.Module, seed: int = 5) -> None:
         generator = torch.Generator().manual_seed(seed)
         with torch.no_grad():
-            for name, each in model.named_parameters():
+            for name, parameter in model.named_parameters():
                 if ".adapter." in name:
-                    each += 0.3 * torch.randn(each.shape, generator=generator, dtype=each.dtype)
+                    parameter += 0.3 * torch.randn(
+                        parameter.shape, generator=generator, dtype=parameter.dtype
+                    )
 
     return of
 
 
 class Run:
-    """The training loop in miniature: AdamW over the part's groups, the part's hooks around it."""
+    """The training loop in miniature: AdamW over the component's groups, its hooks around it."""
 
-    def __init__(self, model: nn.Module, part: LowRank, total: int) -> None:
-        self.model, self.part, self.total, self.step = model, part, total, 0
+    def __init__(self, model: nn.Module, component: LowRank, total: int) -> None:
+        self.model, self.component, self.total, self.step = model, component, total, 0
         self.optimizer = torch.optim.AdamW(
             [
                 {
-                    "params": [each for _, each in group.parameters],
+                    "params": [parameter for _, parameter in group.parameters],
                     "lr": group.learning_rate,
                     "weight_decay": 0.01 if group.use_weight_decay else 0.0,
                 }
-                for group in part.param_groups(model)
+                for group in component.param_groups(model)
             ]
         )
         self.generator = torch.Generator()
@@ -114,11 +120,11 @@ class Run:
             ids = torch.randint(0, 64, (4, 7), generator=self.generator)
             labels = torch.randint(0, 3, (4,), generator=self.generator)
             loss = self.model(ids, labels=labels).loss
-            penalty = self.part.extra_loss()
+            penalty = self.component.extra_loss()
             (loss if penalty is None else loss + penalty).backward()
-            self.part.before_step(self.step, self.total)
+            self.component.before_step(self.step, self.total)
             self.optimizer.step()
-            self.part.after_step(self.step, self.total, self.optimizer)
+            self.component.after_step(self.step, self.total, self.optimizer)
             self.optimizer.zero_grad()
         return self
 

@@ -11,7 +11,7 @@ from bertft.methods.low_rank.fold import low_rank_layers
 
 
 def updates(model):
-    return [each for layer in low_rank_layers(model).values() for _, each in layer.updates()]
+    return [update for layer in low_rank_layers(model).values() for _, update in layer.updates()]
 
 
 @pytest.mark.parametrize(
@@ -26,36 +26,36 @@ def updates(model):
         ({"kind": "svd_lora", "alpha": 12.0, "adapt": False, "initial_rank": 5}, 5, 12 / 5),
     ],
 )
-def test_rank_and_scale(bert, part, changes, rank, scale):
+def test_rank_and_scale(bert, build_component, changes, rank, scale):
     model = bert()
-    part(**changes).attach(model)
+    build_component(**changes).attach(model)
     assert {update.rank for update in updates(model)} == {rank}
     assert {update.A.shape for update in updates(model)} == {(rank, 24)}
     assert all(update.scale == pytest.approx(scale) for update in updates(model))
 
 
-def test_starts(bert, part):
+def test_starts(bert, build_component):
     model = bert()
-    part(targets=["ffn_in"]).attach(model)
+    build_component(targets=["ffn_in"]).attach(model)
     for update in updates(model):
         bound = 1 / 24**0.5  # Kaiming-uniform with a = √5
         assert 0.8 * bound < update.A.abs().max() <= bound and (update.B == 0).all()
     model = bert()
-    part(kind="svd_lora", targets=["ffn_in"]).attach(model)
+    build_component(kind="svd_lora", targets=["ffn_in"]).attach(model)
     identity = torch.eye(6, dtype=torch.float64)
     for update in updates(model):
         torch.testing.assert_close(update.A @ update.A.T, identity, rtol=0, atol=1e-12)
         torch.testing.assert_close(update.B.T @ update.B, identity, rtol=0, atol=1e-12)
         assert (update.E == 0).all()
     model = bert()
-    part(kind="svd_lora", start="gaussian").attach(model)
-    values = torch.cat([each.A.flatten() for each in updates(model)])
+    build_component(kind="svd_lora", start="gaussian").attach(model)
+    values = torch.cat([update.A.flatten() for update in updates(model)])
     assert values.std().item() == pytest.approx(0.02, rel=0.1)
 
 
-def test_a_principal_start_is_the_best_approximation(bert, part):
+def test_a_principal_start_is_the_best_approximation(bert, build_component):
     model = bert()
-    part(start="principal", rank=3).attach(model)
+    build_component(start="principal", rank=3).attach(model)
     layer = model.get_submodule("bert.encoder.layer.0.attention.self.query")
     update = layer.adapter["query"]
     assert set(dict(layer.named_buffers())) == {"adapter.query.A0", "adapter.query.B0"}
@@ -79,10 +79,10 @@ def test_a_principal_start_is_the_best_approximation(bert, part):
         ({"targets": "pooler.dense"}, "method.low_rank.targets: 'pooler.dense' matches no"),
     ],
 )
-def test_what_cannot_be(bert, part, changes, message):
+def test_what_cannot_be(bert, build_component, changes, message):
     model = bert()
     with pytest.raises(UsageError) as caught:
-        part(**changes).attach(model)
+        build_component(**changes).attach(model)
     assert message in str(caught.value)
     assert not low_rank_layers(model), "refused before anything changed"
 
@@ -113,9 +113,9 @@ def test_what_cannot_be(bert, part, changes, message):
         ),
     ],
 )
-def test_groups(bert, part, changes, expected):
+def test_groups(bert, build_component, changes, expected):
     model = bert()
-    made = part(**changes)
+    made = build_component(**changes)
     made.attach(model)
     named = dict(model.named_parameters())
     groups = {group.name: group for group in made.param_groups(model)}
@@ -123,9 +123,9 @@ def test_groups(bert, part, changes, expected):
     for name, (letters, rate, decay) in expected.items():
         group = groups.pop(name)
         assert (group.learning_rate, group.use_weight_decay) == (rate, decay)
-        assert {each.rpartition(".")[2] for each, _ in group.parameters} == set(letters)
-        assert all(named[each] is parameter for each, parameter in group.parameters)
-        seen += [each for each, _ in group.parameters]
+        assert {name.rpartition(".")[2] for name, _ in group.parameters} == set(letters)
+        assert all(named[name] is parameter for name, parameter in group.parameters)
+        seen += [name for name, _ in group.parameters]
     assert not groups
     assert sorted(seen) == sorted(name for name in named if ".adapter." in name)
 
@@ -137,7 +137,7 @@ def bert_base() -> BertModel:
 
 
 @pytest.mark.parametrize(
-    ("changes", "trainable", "kept", "exported"),
+    ("changes", "trainable", "saved", "exported"),
     [
         ({}, 294_912, 294_912, 294_912),
         ({"targets": ["all_linear"]}, 1_327_104, 1_327_104, 1_327_104),
@@ -148,19 +148,21 @@ def bert_base() -> BertModel:
         ({"kind": "svd_lora", "adapt": False}, 295_104, 295_104, 294_912),
     ],
 )
-def test_counts_of_bert_base(bert_base, part, changes, trainable, kept, exported):
-    made = part(**{"rank": 8, **changes})
+def test_counts_of_bert_base(bert_base, build_component, changes, trainable, saved, exported):
+    made = build_component(**{"rank": 8, **changes})
     made.attach(bert_base)
-    own = [each.numel() for name, each in bert_base.named_parameters() if ".adapter." in name]
-    assert sum(own) == trainable
+    counts = [
+        parameter.numel() for name, parameter in bert_base.named_parameters() if ".adapter." in name
+    ]
+    assert sum(counts) == trainable
     assert made.parameter_counts(bert_base) == {
-        "trainable": trainable, "kept": kept, "exported": exported
+        "trainable": trainable, "kept": saved, "exported": exported
     }  # fmt: skip
 
 
-def test_counts_follow_the_triplets_that_are_left(bert, part):
+def test_counts_follow_the_triplets_that_are_left(bert, build_component):
     model = bert()
-    made = part(kind="svd_lora", targets=["query", "ffn_in"])
+    made = build_component(kind="svd_lora", targets=["query", "ffn_in"])
     made.attach(model)
     assert made.parameter_counts(model)["kept"] == 2 * 4 * (49 + 65), "what the budget will keep"
     with torch.no_grad():
@@ -170,34 +172,34 @@ def test_counts_follow_the_triplets_that_are_left(bert, part):
     assert made.parameter_counts(model)["exported"] == 64 + 3 * 48
 
 
-def test_layers_that_share_a_module_share_its_update(part):
+def test_layers_that_share_a_module_share_its_update(build_component):
     torch.manual_seed(0)
     config = AlbertConfig(
         hidden_size=24, embedding_size=8, num_hidden_layers=3, num_attention_heads=2,
         intermediate_size=40, vocab_size=64,
     )  # fmt: skip
     model = AlbertModel(config)
-    made = part(targets=["query", "ffn_out"])
+    made = build_component(targets=["query", "ffn_out"])
     made.attach(model)
     assert made.parameter_counts(model)["trainable"] == 4 * (24 + 24) + 4 * (24 + 40)
 
 
-def test_a_linear_layer_in_two_places_is_replaced_in_both(bert, part):
+def test_a_linear_layer_in_two_places_is_replaced_in_both(bert, build_component):
     model = bert()
     first, second = (layer.attention.self for layer in model.bert.encoder.layer)
     second.query = first.query
-    part(targets=["query"]).attach(model)
+    build_component(targets=["query"]).attach(model)
     assert second.query is first.query and second.query in low_rank_layers(model).values()
 
 
-def test_losses_and_measures(bert, part):
+def test_losses_and_measures(bert, build_component):
     model = bert()
-    lora = part()
+    lora = build_component()
     lora.attach(model)
     assert lora.extra_loss() is None and lora.metrics() == {} and lora.is_eligible(1, 10)
     assert lora.state_dict() == {}
     model = bert()
-    svd = part(kind="svd_lora", start="gaussian", l1=0.5)
+    svd = build_component(kind="svd_lora", start="gaussian", l1=0.5)
     svd.attach(model)
     assert svd.metrics() == {"budget": 24.0, "mean_rank": 6.0}
     loss = svd.extra_loss()
@@ -205,4 +207,4 @@ def test_losses_and_measures(bert, part):
     assert svd.metrics() == {"budget": 24.0, "mean_rank": 6.0}
     assert readings.keys() == {"orthogonality", "l1"} and lora.device_metrics() == {}
     assert loss.item() == pytest.approx(0.1 * readings["orthogonality"].item())
-    assert part(kind="svd_lora", orthogonality=0.0).extra_loss() is None
+    assert build_component(kind="svd_lora", orthogonality=0.0).extra_loss() is None

@@ -22,16 +22,16 @@ KINDS = [
 def pruned(model) -> None:
     """Every second triplet, and all of one layer."""
     with torch.no_grad():
-        for name, each in model.named_parameters():
+        for name, parameter in model.named_parameters():
             if name.endswith(".E"):
-                each[::2] = 0.0
+                parameter[::2] = 0.0
                 if "layer.1.attention.self.query" in name:
-                    each.zero_()
+                    parameter.zero_()
 
 
-def trained(bert, part, stir, changes, dtype=torch.float64):
+def trained(bert, build_component, stir, changes, dtype=torch.float64):
     model = bert(dtype=dtype)
-    made = part(targets=["query", "value", "ffn_out"], dropout=0.2, **changes)
+    made = build_component(targets=["query", "value", "ffn_out"], dropout=0.2, **changes)
     made.attach(model)
     stir(model)
     pruned(model)
@@ -40,8 +40,8 @@ def trained(bert, part, stir, changes, dtype=torch.float64):
 
 @pytest.mark.parametrize("changes", KINDS)
 @pytest.mark.parametrize(("dtype", "error"), [(torch.float64, 1e-12), (torch.float32, 1e-5)])
-def test_folded_equals_adapted(bert, part, stir, logits, changes, dtype, error):
-    model, made = trained(bert, part, stir, changes, dtype)
+def test_folded_equals_adapted(bert, build_component, stir, logits, changes, dtype, error):
+    model, made = trained(bert, build_component, stir, changes, dtype)
     plain = bert(dtype=dtype)
     before, start = logits(model), logits(plain)
     weight = model.get_submodule("bert.encoder.layer.0.attention.self.value").weight
@@ -58,15 +58,15 @@ def test_folded_equals_adapted(bert, part, stir, logits, changes, dtype, error):
     assert made.fold(model) == 0
 
 
-def test_a_copy_can_be_folded(bert, part, stir, logits):
-    model, made = trained(bert, part, stir, {})
+def test_a_copy_can_be_folded(bert, build_component, stir, logits):
+    model, made = trained(bert, build_component, stir, {})
     before = logits(model)
     made.fold(copy.deepcopy(model))
     assert torch.equal(logits(model), before)
 
 
-def test_half_precision_is_refused_before_anything_changes(bert, part, stir, logits):
-    model, made = trained(bert, part, stir, {}, torch.float32)
+def test_half_precision_is_refused_before_anything_changes(bert, build_component, stir, logits):
+    model, made = trained(bert, build_component, stir, {}, torch.float32)
     before = copy.deepcopy(model.state_dict())
     layer = model.get_submodule("bert.encoder.layer.1.attention.self.value")
     layer.weight.data = layer.weight.data.bfloat16()
@@ -81,8 +81,8 @@ def test_half_precision_is_refused_before_anything_changes(bert, part, stir, log
 
 
 @pytest.mark.parametrize("changes", KINDS)
-def test_factors_are_the_update(bert, part, stir, changes):
-    model, made = trained(bert, part, stir, changes)
+def test_factors_are_the_update(bert, build_component, stir, changes):
+    model, made = trained(bert, build_component, stir, changes)
     factors, magnitudes = scaled_factors_by_layer(model), dora_magnitudes(model)
     gone = "bert.encoder.layer.1.attention.self.query"
     assert len(factors) == (5 if "kind" in changes else 6)
@@ -104,16 +104,18 @@ def test_factors_are_the_update(bert, part, stir, changes):
     assert (len(magnitudes) == 6) == ("use_dora" in changes)
 
 
-def test_kept_and_exported_are_what_factors_hold(bert, part, stir):
-    model, made = trained(bert, part, stir, {"kind": "svd_lora"})
-    parts = [each for layer in scaled_factors_by_layer(model).values() for each in layer]
-    numbers = sum(down.numel() + up.numel() for _, down, up in parts)
+def test_kept_and_exported_are_what_factors_hold(bert, build_component, stir):
+    model, made = trained(bert, build_component, stir, {"kind": "svd_lora"})
+    factors_of_updates = [
+        factors for layer in scaled_factors_by_layer(model).values() for factors in layer
+    ]
+    numbers = sum(down.numel() + up.numel() for _, down, up in factors_of_updates)
     counts = made.parameter_counts(model)
     assert counts["exported"] == numbers
-    assert counts["kept"] == numbers + sum(len(down) for _, down, _ in parts)
+    assert counts["kept"] == numbers + sum(len(down) for _, down, _ in factors_of_updates)
 
 
-def test_slices_of_a_fused_matrix(part, stir):
+def test_slices_of_a_fused_matrix(build_component, stir):
     from transformers import ModernBertConfig, ModernBertModel
 
     torch.manual_seed(0)
@@ -123,7 +125,7 @@ def test_slices_of_a_fused_matrix(part, stir):
         sep_token_id=2,
     )  # fmt: skip
     model = ModernBertModel(config).double().eval()
-    made = part(targets=["query", "value"])
+    made = build_component(targets=["query", "value"])
     made.attach(model)
     stir(model)
     ids = torch.arange(3, 12)[None]

@@ -34,18 +34,18 @@ TOWARDS_PEFT = {"A": "lora_A.default.weight", "B": "lora_B.default.weight",
         ),
     ],
 )
-def test_equals_peft(bert, part, logits, gradients, stir, ours, theirs, targets):
+def test_equals_peft(bert, build_component, logits, gradients, stir, ours, theirs, targets):
     model = bert()
-    part(targets=targets, **ours).attach(model)
+    build_component(targets=targets, **ours).attach(model)
     stir(model)
     names = sorted(low_rank_layers(model))
     reference = get_peft_model(
         bert(), LoraConfig(**{"r": 4, "lora_alpha": 16, "target_modules": names, **theirs})
     ).eval()
-    own = dict(model.named_parameters())
+    parameters = dict(model.named_parameters())
     mapped = {}
     with torch.no_grad():
-        for name, parameter in own.items():
+        for name, parameter in parameters.items():
             path, _, letter = name.rpartition(".")
             if ".adapter." in name:
                 layer = path.rpartition(".adapter.")[0]
@@ -72,12 +72,12 @@ def test_equals_peft(bert, part, logits, gradients, stir, ours, theirs, targets)
     ],
 )
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
-def test_nothing_changes_at_the_start(bert, part, logits, gradients, changes, dtype):
+def test_nothing_changes_at_the_start(bert, build_component, logits, gradients, changes, dtype):
     """Exactly: the first evaluation of a run is the base's."""
     base, model = bert(dtype=torch.float32), bert(dtype=torch.float32)
     if dtype == torch.float64:
         base, model = base.double(), model.double()
-    part(targets=["all_linear"], dropout=0.3, **changes).attach(model)
+    build_component(targets=["all_linear"], dropout=0.3, **changes).attach(model)
     if dtype == torch.bfloat16:
         base.to(dtype)
         for name, parameter in model.named_parameters():
@@ -93,10 +93,10 @@ def test_nothing_changes_at_the_start(bert, part, logits, gradients, changes, dt
     assert any(name.endswith((".B", ".E")) for name in moving)
 
 
-def test_the_base_keeps_its_names_and_tensors(bert, part):
+def test_the_base_keeps_its_names_and_tensors(bert, build_component):
     before, model = bert(), bert()
     parameters = dict(model.named_parameters())
-    part(targets=["all_linear"]).attach(model)
+    build_component(targets=["all_linear"]).attach(model)
     state, names = before.state_dict(), [name for name, _ in model.named_parameters()]
     assert {name for name in model.state_dict() if ".adapter." not in name} == set(state)
     assert [name for name in names if ".adapter." not in name] == list(parameters)
@@ -109,18 +109,18 @@ def test_the_base_keeps_its_names_and_tensors(bert, part):
 
 
 @pytest.mark.parametrize("kind", ["lora", "svd_lora"])
-def test_parameters_stay_in_fp32_and_the_product_follows_its_input(part, bert, kind):
+def test_parameters_stay_in_fp32_and_the_product_follows_its_input(build_component, bert, kind):
     model = bert(dtype=torch.bfloat16)
-    part(kind=kind).attach(model)
+    build_component(kind=kind).attach(model)
     layer = model.get_submodule("bert.encoder.layer.0.attention.self.query")
     assert {parameter.dtype for parameter in layer.adapter.parameters()} == {torch.float32}
     assert layer(torch.randn(2, 24, dtype=torch.bfloat16)).dtype == torch.bfloat16
 
 
 @pytest.mark.parametrize("changes", [{}, {"use_dora": True}, {"kind": "svd_lora"}])
-def test_autocast(bert, part, stir, changes):
+def test_autocast(bert, build_component, stir, changes):
     model = bert(dtype=torch.float32)
-    part(dropout=0.1, **changes).attach(model)
+    build_component(dropout=0.1, **changes).attach(model)
     stir(model)
     layer = model.get_submodule("bert.encoder.layer.0.attention.self.query")
     x = torch.randn(2, 3, 24)
@@ -145,9 +145,9 @@ def modernbert() -> ModernBertForSequenceClassification:
 
 
 @pytest.mark.parametrize("changes", [{}, {"kind": "svd_lora"}, {"use_dora": True}])
-def test_slices_of_a_fused_matrix(part, stir, changes):
+def test_slices_of_a_fused_matrix(build_component, stir, changes):
     model = modernbert()
-    part(targets=["query", "value"], **changes).attach(model)
+    build_component(targets=["query", "value"], **changes).attach(model)
     stir(model)
     path = "model.layers.1.attn.Wqkv"
     layer = model.get_submodule(path)
@@ -155,9 +155,9 @@ def test_slices_of_a_fused_matrix(part, stir, changes):
     query, key, value = layer.weight.split(24)
     adapters = {}
     for role in ("query", "value"):
-        each = layer.adapter[role]
-        middle = each.E if "kind" in changes else torch.ones(len(each.A)).double()
-        adapters[role] = each.scale * each.B @ torch.diag(middle) @ each.A
+        update = layer.adapter[role]
+        middle = update.E if "kind" in changes else torch.ones(len(update.A)).double()
+        adapters[role] = update.scale * update.B @ torch.diag(middle) @ update.A
     rows = [query + adapters["query"], key, value + adapters["value"]]
     if "use_dora" in changes:
         for folder, role in ((0, "query"), (2, "value")):
@@ -240,9 +240,9 @@ def test_one_dimension_and_no_rows():
     assert layer(x.new_empty(2, 0, 10)).shape == (2, 0, 6)
 
 
-def test_a_copy_is_a_model_of_its_own(bert, part, logits, stir):
+def test_a_copy_is_a_model_of_its_own(bert, build_component, logits, stir):
     model = bert()
-    part().attach(model)
+    build_component().attach(model)
     twin = copy.deepcopy(model)
     stir(model)
     assert torch.equal(logits(twin), logits(bert()))

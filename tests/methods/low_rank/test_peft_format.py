@@ -48,10 +48,10 @@ def logits(model):
         return model(input_ids=IDS, attention_mask=torch.ones_like(IDS)).logits
 
 
-def stirred(part, kind, changes):
+def stirred(build_component, kind, changes):
     """A model with updates that are not 0; of svd_lora one is pruned to rank 1, one away."""
     model = model_of(kind)
-    part(targets=["query", "value", "ffn_out"], **changes).attach(model)
+    build_component(targets=["query", "value", "ffn_out"], **changes).attach(model)
     torch.manual_seed(5)
     with torch.no_grad():
         updates = [
@@ -59,7 +59,7 @@ def stirred(part, kind, changes):
         ]
         for _, triplet in updates:
             triplet.add_(0.2 * torch.randn_like(triplet))
-        triplets = [each for name, each in updates if name.endswith(".E")]
+        triplets = [parameter for name, parameter in updates if name.endswith(".E")]
         for triplet, left in zip(triplets, (0, 1), strict=False):
             triplet[left:] = 0.0
     return model.eval()
@@ -67,11 +67,13 @@ def stirred(part, kind, changes):
 
 @pytest.mark.parametrize("changes", KINDS.values(), ids=KINDS)
 @pytest.mark.parametrize("kind", OWN)
-def test_peft_gives_the_same_logits(part, kind, changes):
-    ours = stirred(part, kind, changes)
+def test_peft_gives_the_same_logits(build_component, kind, changes):
+    ours = stirred(build_component, kind, changes)
     tensors = peft_tensors(ours)
     settings = peft_config(tensors)
-    config = peft.LoraConfig(**{key: each for key, each in settings.items() if key != "peft_type"})
+    config = peft.LoraConfig(
+        **{key: value for key, value in settings.items() if key != "peft_type"}
+    )
     theirs = peft.get_peft_model(model_of(kind), config)
     outcome = peft.set_peft_model_state_dict(theirs, tensors)
     assert not outcome.unexpected_keys
@@ -82,8 +84,8 @@ def test_peft_gives_the_same_logits(part, kind, changes):
 
 
 @pytest.mark.parametrize("kind", OWN)
-def test_triplets_pruned_away_are_left_out(part, kind):
-    tensors = peft_tensors(stirred(part, kind, KINDS["svd_lora"]))
+def test_triplets_pruned_away_are_left_out(build_component, kind):
+    tensors = peft_tensors(stirred(build_component, kind, KINDS["svd_lora"]))
     settings = peft_config(tensors)
     # Of ModernBERT's fused matrix, query's triplets are gone and one of value's is left.
     assert len(settings["target_modules"]) == (4 if kind == "modernbert" else 5)

@@ -38,7 +38,7 @@ def updates(dtype: torch.dtype, start: str = "gaussian") -> list[SVDLoRA]:
 
 def test_terms_and_weights():
     made = updates(torch.float64)
-    factors = [each for update in made for each in (update.A, update.B.t())]
+    factors = [factor for update in made for factor in (update.A, update.B.t())]
     plain = orthogonality_loss(factors).item()
     penalty = AdaLoRAPenalty(made, orthogonality=0.1, l1=0.01)
     value = penalty()

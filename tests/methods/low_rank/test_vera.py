@@ -20,12 +20,12 @@ VERA = {"kind": "vera", "rank": 16, **LAYERS}
 
 
 def updates(model) -> list[VeRA]:
-    return [each for layer in low_rank_layers(model).values() for _, each in layer.updates()]
+    return [update for layer in low_rank_layers(model).values() for _, update in layer.updates()]
 
 
 def peft_model(base, adapter, **changes):
     settings, tensors = adapter
-    named = {key: each for key, each in settings.items() if key != "peft_type"}
+    named = {key: value for key, value in settings.items() if key != "peft_type"}
     config = peft.VeraConfig(**{**named, "inference_mode": False, **changes})
     theirs = peft.get_peft_model(copy.deepcopy(base), config).double().eval()
     if tensors:
@@ -42,17 +42,17 @@ def rounded_to_fp32(model) -> None:
             parameter.data = parameter.data.float().double()
 
 
-def test_the_first_step_begins_from_the_base(bert, part, logits):
+def test_the_first_step_begins_from_the_base(bert, build_component, logits):
     model = bert()
     before = logits(model)
-    part(**VERA).attach(model)
+    build_component(**VERA).attach(model)
     assert torch.equal(logits(model), before)
     assert all((update.d == 0.1).all() and (update.b == 0).all() for update in updates(model))
 
 
-def test_forward_and_gradients_are_those_of_peft(bert, part, stir, logits, gradients):
+def test_forward_and_gradients_are_those_of_peft(bert, build_component, stir, logits, gradients):
     base, model = bert(), bert()
-    made = part(**VERA)
+    made = build_component(**VERA)
     made.attach(model)
     stir(model)
     rounded_to_fp32(model)
@@ -64,17 +64,17 @@ def test_forward_and_gradients_are_those_of_peft(bert, part, stir, logits, gradi
         path, _, vector = name.removeprefix("base_model.model.").partition(".vera_lambda_")
         if vector:
             letter = vector[0]
-            own = [each for key, each in ours.items() if key.startswith(f"{path}.adapter.")
+            matches = [value for key, value in ours.items() if key.startswith(f"{path}.adapter.")
                    and key.endswith(f".{letter}")]  # fmt: skip
-            assert (own[0] - gradient).abs().max() < 1e-10
+            assert (matches[0] - gradient).abs().max() < 1e-10
             compared += 1
     assert compared == 16
 
 
-def test_a_seed_gives_the_matrices_that_it_gives_in_peft(bert, part):
+def test_a_seed_gives_the_matrices_that_it_gives_in_peft(bert, build_component):
     """Of the greatest shape, 40 × 40, though no layer is that large."""
     base, model = bert(), bert()
-    made = part(**VERA, projection_seed=7)
+    made = build_component(**VERA, projection_seed=7)
     made.attach(model)
     settings, tensors = made.peft_adapter(model)
     theirs = peft_model(base, (settings, {}))
@@ -84,15 +84,15 @@ def test_a_seed_gives_the_matrices_that_it_gives_in_peft(bert, part):
         assert torch.equal(ours.double(), getattr(theirs.base_model, f"vera_{name}")["default"])
     other = bert()
     state = torch.get_rng_state()
-    part(**VERA, projection_seed=8).attach(other)
+    build_component(**VERA, projection_seed=8).attach(other)
     assert torch.equal(torch.get_rng_state(), state), "no other draw depends on it"
     (shared,) = updates(other)[0]._shared
     assert not torch.equal(shared.A.float(), tensors["base_model.vera_A"])
 
 
-def test_gradients_against_a_plain_reference(bert, part, stir):
+def test_gradients_against_a_plain_reference(bert, build_component, stir):
     model = bert()
-    part(**VERA, d_initial=0.5).attach(model)
+    build_component(**VERA, d_initial=0.5).attach(model)
     stir(model)
     layer = model.bert.encoder.layer[1].attention.self.value
     update = layer.adapter["value"]
@@ -113,9 +113,9 @@ def test_gradients_against_a_plain_reference(bert, part, stir):
         torch.testing.assert_close(x.grad, weights @ (layer.weight + delta), rtol=1e-10, atol=1e-12)
 
 
-def test_folded_equals_adapted(bert, part, stir, logits):
+def test_folded_equals_adapted(bert, build_component, stir, logits):
     base, model = bert(), bert()
-    made = part(**VERA)
+    made = build_component(**VERA)
     made.attach(model)
     stir(model)
     before = logits(model)
@@ -124,17 +124,19 @@ def test_folded_equals_adapted(bert, part, stir, logits):
     assert model.state_dict().keys() == base.state_dict().keys()
 
 
-def test_the_matrices_are_saved_once_and_shared(bert, part, stir, logits):
+def test_the_matrices_are_saved_once_and_shared(bert, build_component, stir, logits):
     model = bert()
-    part(**VERA, projection_seed=5).attach(model)
+    build_component(**VERA, projection_seed=5).attach(model)
     stir(model)
-    saved = {name: each.clone() for name, each in trained_tensors(model).items()}
+    saved = {name: tensor.clone() for name, tensor in trained_tensors(model).items()}
     assert sum(name.endswith((".A", ".B")) for name in saved) == 2
     for moved in (copy.deepcopy(model), copy.deepcopy(model).to(torch.float32)):
         first, *others = updates(moved)
-        assert all(each._shared[0] is first.projection for each in others)
+        assert all(update._shared[0] is first.projection for update in others)
     again = bert()
-    part(**VERA, projection_seed=6).attach(again)  # other matrices, until they are loaded
+    build_component(**VERA, projection_seed=6).attach(
+        again
+    )  # other matrices, until they are loaded
     wanted = trained_tensors(again)
     assert wanted.keys() == saved.keys()
     with torch.no_grad():
@@ -143,9 +145,9 @@ def test_the_matrices_are_saved_once_and_shared(bert, part, stir, logits):
     assert torch.equal(logits(again), logits(model))
 
 
-def test_what_trains_and_its_counts(bert, part):
+def test_what_trains_and_its_counts(bert, build_component):
     model = bert()
-    made = part(**VERA, learning_rate=0.5)
+    made = build_component(**VERA, learning_rate=0.5)
     made.attach(model)
     (group,) = made.param_groups(model)
     assert (group.name, group.use_weight_decay, group.learning_rate) == (
@@ -154,21 +156,21 @@ def test_what_trains_and_its_counts(bert, part):
         0.5,
     )
     count = 2 * (4 * 16 + 24 + 24 + 40 + 24)
-    assert sum(each.numel() for _, each in group.parameters) == count
+    assert sum(parameter.numel() for _, parameter in group.parameters) == count
     shared = 2 * 16 * 40
     assert made.parameter_counts(model) == {
         "trainable": count,
         "kept": count,
         "exported": count + shared,
     }
-    titles = [each.title for each in made.report_items(model, {})]
+    titles = [item.title for item in made.report_items(model, {})]
     assert titles == ["Singular values, Σ σ", "Effective rank"]
 
 
-def test_a_rank_above_the_width_is_useful(bert, part):
-    part(kind="vera", rank=200).attach(bert())
+def test_a_rank_above_the_width_is_useful(bert, build_component):
+    build_component(kind="vera", rank=200).attach(bert())
     with pytest.raises(UsageError, match="rank 6,145 is too high") as caught:
-        part(kind="vera", rank=6145).attach(bert())
+        build_component(kind="vera", rank=6145).attach(bert())
     assert caught.value.where == "method.rank" and caught.value.hint == "Set it to at most 6,144"
 
 
@@ -182,9 +184,11 @@ def test_what_peft_trained_gives_the_same_logits_here(bert, logits, saved):
     theirs = peft.get_peft_model(copy.deepcopy(base), config).double().eval()
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
-        for name, each in theirs.named_parameters():
+        for name, parameter in theirs.named_parameters():
             if "vera_lambda" in name:
-                each += 0.2 * torch.randn(each.shape, generator=generator, dtype=each.dtype)
+                parameter += 0.2 * torch.randn(
+                    parameter.shape, generator=generator, dtype=parameter.dtype
+                )
     content = {**dataclasses.asdict(config), "peft_type": "VERA"}
     tensors = peft.get_peft_model_state_dict(theirs)
     assert ("base_model.vera_A" in tensors) is saved
@@ -221,14 +225,14 @@ GOOD = {f"{PATH}b": torch.zeros(24), f"{PATH}d": torch.zeros(4)}
     ],
 )  # fmt: skip
 def test_what_does_not_fit_is_refused(bert, settings, changes, words):
-    tensors = {name: each for name, each in {**GOOD, **changes}.items() if each is not None}
+    tensors = {name: tensor for name, tensor in {**GOOD, **changes}.items() if tensor is not None}
     with pytest.raises(DataError, match=words):
         from_peft(settings, tensors).attach(bert())
 
 
-def test_a_weight_in_half_precision_is_not_folded(bert, part):
+def test_a_weight_in_half_precision_is_not_folded(bert, build_component):
     model = bert(dtype=torch.bfloat16)
-    made = part(**VERA)
+    made = build_component(**VERA)
     made.attach(model)
     assert all(update.b.dtype == torch.float32 for update in updates(model))
     with pytest.raises(BertftError, match="bfloat16, in which a fold would lose"):
