@@ -101,9 +101,9 @@ class PrefixTuning(MethodComponent):
         self._gradient_checked = False
 
     def attach(self, model: PreTrainedModel) -> None:
-        """UsageError for an encoder that does not use transformers' attention interface."""
+        """UsageError for an encoder whose attention is not ours (``supports_layouts``)."""
         family = encoder_family(model)
-        if not family.uses_attention_interface:
+        if not family.supports_layouts:
             raise UsageError(
                 f"a prefix is not supported in the attention of a {family.model_type} model",
                 where="method.prefix",

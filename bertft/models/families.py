@@ -1,6 +1,8 @@
 """Properties of an encoder's architecture: its layers, and whether attention can be replaced.
 
-DeBERTa-v2, MPNet and RemBERT have attention of their own: they run padded, without a prefix.
+DeBERTa-v2 and MPNet have attention of their own, which ``bertft.models.attention.relative``
+computes. RemBERT and other architectures outside transformers' attention interface run padded,
+without a prefix.
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ class EncoderFamily:
         layers: Attention calls per forward pass (ALBERT calls one module several times).
         kv_width: Width of the keys and values of a layer, heads · head size.
         uses_attention_interface: Whether it calls transformers' ``AttentionInterface``.
+        has_relative_attention: Whether it is DeBERTa-v2 or MPNet.
         runs_rows_alone: Whether padding or neighbours change outputs, so that each row runs alone.
     """
 
@@ -34,7 +37,13 @@ class EncoderFamily:
     layers: int
     kv_width: int
     uses_attention_interface: bool
+    has_relative_attention: bool = False
     runs_rows_alone: bool = False
+
+    @property
+    def supports_layouts(self) -> bool:
+        """Whether its attention is ours: sequences without padding, prefixes, prompts."""
+        return self.uses_attention_interface or self.has_relative_attention
 
 
 # Convolutions and n-grams mix padding into a text, some attention has no mask or averages over the
@@ -43,6 +52,7 @@ _PADDING_SENSITIVE = frozenset(
     {"canine", "convbert", "fnet", "mobilebert", "nystromformer", "xlnet", "yoso"}
 )
 # EuroBERT's head averages over all tokens of a row, so that a row must hold one sequence.
+_RELATIVE = frozenset({"deberta-v2", "mpnet"})
 _PADDED_ONLY = frozenset({"eurobert"})
 
 
@@ -52,9 +62,11 @@ def encoder_family(model: PreTrainedModel) -> EncoderFamily:
     return EncoderFamily(
         config.model_type,
         int(config.num_hidden_layers),
-        int(config.hidden_size),
+        int(config.num_attention_heads * getattr(config, "attention_head_size", 0))
+        or int(config.hidden_size),
         bool(model._can_set_attn_implementation())
         and config.model_type not in _PADDING_SENSITIVE | _PADDED_ONLY,
+        config.model_type in _RELATIVE,
         config.model_type in _PADDING_SENSITIVE,
     )
 

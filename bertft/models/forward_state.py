@@ -12,6 +12,9 @@ N counts the tokens of ``Batch.input_ids``, in that order: prefixes and soft pro
 
 from __future__ import annotations
 
+import contextlib
+import threading
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,7 +22,16 @@ from torch import Tensor
 
 from bertft.models.sequence_layout import SequenceLayout, content_tokens
 
-__all__ = ["ActivationRecorder", "AttentionInputs", "ForwardState", "HeadStates"]
+__all__ = [
+    "ActivationRecorder",
+    "AttentionInputs",
+    "ForwardState",
+    "HeadStates",
+    "current_forward_state",
+    "use_forward_state",
+]
+
+_current = threading.local()
 
 
 @dataclass
@@ -48,6 +60,26 @@ class ForwardState:
     attention_calls: int = 0
     masks: dict[object, Tensor | None] = field(default_factory=dict)
     groups: dict[object, Any] = field(default_factory=dict)
+
+
+@contextlib.contextmanager
+def use_forward_state(state: ForwardState) -> Iterator[None]:
+    """Make ``state`` the current one of this thread, for modules that get no extra arguments.
+
+    Layers do not read it: gradient checkpointing computes them again after the pass.
+    """
+    previous = current_forward_state()
+    _current.state = state
+    try:
+        yield
+    finally:
+        _current.state = previous
+
+
+def current_forward_state() -> ForwardState | None:
+    """The state of the pass that this thread computes."""
+    state: ForwardState | None = getattr(_current, "state", None)
+    return state
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,12 @@ from bertft.errors import BertftError, UsageError
 from bertft.models.attention import ATTENTION_NAME, register_attention
 from bertft.models.compilation import compile_layers, eager
 from bertft.models.families import encoder_family, encoder_layers
-from bertft.models.forward_state import ActivationRecorder, ForwardState
+from bertft.models.forward_state import (
+    ActivationRecorder,
+    ForwardState,
+    current_forward_state,
+    use_forward_state,
+)
 from bertft.models.fused import install_fused_layers
 from bertft.models.sequence_layout import (
     SequenceLayout,
@@ -47,8 +52,8 @@ class EncoderRunner:
     """``runner(batch)`` → logits.
 
     A prefix (``model.prefix``) or soft prompt (``model.prompt``) of the model is used if present.
-    Encoders outside transformers' attention interface always run padded, and one row at a time if
-    padding changes their outputs.
+    Encoders whose attention is not ours (``supports_layouts``) always run padded, and one row at a
+    time if padding changes their outputs.
 
     Args:
         model: A transformers model with a task head.
@@ -67,8 +72,8 @@ class EncoderRunner:
     ) -> None:
         self.model, self.level = model, level
         self.family = encoder_family(model)
-        if layout == "auto" or not self.family.uses_attention_interface:
-            layout = "unpadded" if self.family.uses_attention_interface else "padded"
+        if layout == "auto" or not self.family.supports_layouts:
+            layout = "unpadded" if self.family.supports_layouts else "padded"
         if layout not in LAYOUTS:
             raise ValueError(f"unknown layout {layout!r}")
         self.layout = layout
@@ -90,11 +95,14 @@ class EncoderRunner:
         if self.family.uses_attention_interface:
             register_attention()
             model.set_attn_implementation(ATTENTION_NAME)
+        if self.family.has_relative_attention:
+            from bertft.models.attention.relative import install_relative_attention
+
+            install_relative_attention(model)
+        if self.family.supports_layouts:
             _number_layers(model)
-            self.base.register_forward_hook(self._prepare_head_input, with_kwargs=True)
-        self._selects_tokens = self.family.uses_attention_interface and _enable_token_selection(
-            model
-        )
+            self.base.register_forward_hook(self._prepare_head_input)
+        self._selects_tokens = self.family.supports_layouts and _enable_token_selection(model)
         if fused_layers and self.family.uses_attention_interface:
             install_fused_layers(model)
 
@@ -124,8 +132,10 @@ class EncoderRunner:
     def _forward(self, batch: Batch, recorder: ActivationRecorder | None) -> Tensor:
         if self.family.runs_rows_alone:
             return self._forward_row_by_row(batch, recorder)
-        if not self.family.uses_attention_interface:
+        if not self.family.supports_layouts:
             return self._forward_padded(batch, recorder)
+        if recorder is not None and recorder.attention_layers:
+            self._check_attention_is_recorded()
         prefix = _find_submodule(self.model, "prefix")
         prompt = _find_submodule(self.model, "prompt")
         prefix_states = prefix() if prefix is not None else None  # [layers, 2, L, heads·d]
@@ -144,7 +154,9 @@ class EncoderRunner:
             state.selected_indices = self._indices_for_head(state)
         position_shift = prefix.length if prefix is not None and prefix.shift_positions else 0
         inputs = self._model_inputs(batch, layout, prompt_vectors, position_shift)
-        logits = extract_logits(self._call_model(inputs, state, {"forward_state": state}))
+        with use_forward_state(state):
+            output = self._call_model(inputs, state, {"forward_state": state})
+        logits = extract_logits(output)
         if not self._attention_checked:
             self._check_attention_calls(state)
         return self._select_logits(logits, batch)
@@ -190,6 +202,8 @@ class EncoderRunner:
         token_inputs["position_ids"] = self._position_ids(
             batch, layout, prompt_vectors is not None, position_shift
         )
+        if self.family.has_relative_attention:  # without it, transformers searches for padding
+            token_inputs["attention_mask"] = torch.ones_like(token_inputs["position_ids"])
         # Slots without a token hold 0 everywhere: attention masks them and nothing reads them after
         # it, so the id of the pad token does not matter.
         return {name: scatter_tokens(value, layout) for name, value in token_inputs.items()}
@@ -228,15 +242,13 @@ class EncoderRunner:
         repeated_prompt = prompt_vectors.to(word_embeddings.dtype).repeat(len(layout.lengths), 1)
         return embeddings.index_copy(0, layout.prompt_indices(), repeated_prompt)
 
-    def _prepare_head_input(
-        self, base: nn.Module, _: Any, kwargs: dict[str, Any], output: Any
-    ) -> Any:
+    def _prepare_head_input(self, base: nn.Module, _: Any, output: Any) -> Any:
         """Hook: turn the base's output into the head's input.
 
         That is [B, 1, H] for a sequence-level head, [1, N, H] of the batch's tokens for a
         token-level head, or [1, K, H] if the batch selects K tokens.
         """
-        state: ForwardState | None = kwargs.get("forward_state")
+        state = current_forward_state()
         if state is None:
             return output
         layout = state.layout
@@ -341,11 +353,7 @@ class EncoderRunner:
     def _forward_padded(self, batch: Batch, recorder: ActivationRecorder | None) -> Tensor:
         """For encoders outside the interface: padded, with the model's own attention."""
         if recorder is not None and recorder.attention_layers:
-            raise UsageError(
-                f"the attention of a {self.family.model_type} model cannot be recorded",
-                where="method.distill",
-                hint="Set attention_weight and relation_weight to 0; hidden_weight is supported",
-            )
+            self._check_attention_is_recorded()
         layout = SequenceLayout(batch.lengths.tolist(), "padded", batch.input_ids.device)
         padding_id = self.model.config.pad_token_id or 0
         inputs = {"input_ids": scatter_tokens(batch.input_ids, layout, padding_id)}
@@ -359,6 +367,14 @@ class EncoderRunner:
             return logits
         logits = logits.flatten(0, 1)[layout.token_indices()]
         return logits if batch.selected_tokens is None else logits[batch.selected_tokens]
+
+    def _check_attention_is_recorded(self) -> None:
+        if not self.family.uses_attention_interface:
+            raise UsageError(
+                f"the attention of a {self.family.model_type} model cannot be recorded",
+                where="method.distill",
+                hint="Set attention_weight and relation_weight to 0; hidden_weight is supported",
+            )
 
     def _check_attention_calls(self, state: ForwardState) -> None:
         expected = self.family.layers
@@ -430,6 +446,9 @@ def _enable_token_selection(model: PreTrainedModel) -> bool:
         return False
     if getattr(top_layer, "chunk_size_feed_forward", 0) > 1:  # must divide the number of tokens
         return False
+    has_convolution = bool(getattr(model.config, "conv_kernel_size", 0))
+    if has_convolution and model.config.num_hidden_layers == 1:  # it reads all tokens of layer 1
+        return False
     selector = _TokenSelector()
     attention: Any = getattr(top_layer, "attention", None)
     output: Any = getattr(attention, "output", None)
@@ -462,7 +481,7 @@ class _TokenSelector:
 
     def enter_layer(self, _: nn.Module, __: Any, kwargs: Mapping[str, Any]) -> None:
         # A weak reference: if memory runs out before it is used, the pass must be released.
-        state = kwargs.get("forward_state")
+        state = next((value for value in kwargs.values() if isinstance(value, ForwardState)), None)
         self._thread_state.forward_state = None if state is None else weakref.ref(state)
 
     def select_both_inputs(self, _: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:

@@ -24,7 +24,7 @@ ARCHITECTURES = {
         "++model.architecture.hidden_dim=128",
     ),
     "modernbert": ("model.architecture.model_type=modernbert",),
-    "deberta-v2": ("model.architecture.model_type=deberta-v2",),  # outside the interface: padded
+    "deberta-v2": ("model.architecture.model_type=deberta-v2",),
 }
 METHODS = {
     "head": (),
@@ -76,8 +76,6 @@ def combination(number: int) -> tuple[str, ...]:
         chosen.append(order[position])
     architecture, method, task, layout, kill = chosen
     turn = list(METHODS).index(method) + number // len(METHODS)
-    if method.endswith("prefix") and architecture == "deberta-v2":  # refused: it has no interface
-        architecture = "bert"
     if method == "bitfit" and architecture == "modernbert":  # refused: it has no biases
         architecture = "bert"
     if method == "distill":  # its teacher is a classifier of whole sequences

@@ -19,6 +19,7 @@ def test_families(encoder, kind):
     family = encoder_family(encoder(kind))
     assert (family.model_type, family.layers, family.kv_width) == (kind, 3, 24)
     assert family.uses_attention_interface is (kind not in OUTSIDE)
+    assert family.supports_layouts is (kind != "rembert")
 
 
 @pytest.mark.parametrize("kind", APART)

@@ -15,9 +15,10 @@ from bertft.models.runner import EncoderRunner
 from bertft.models.sequence_layout import SequenceLayout, rounded_slot_count
 
 INTERFACE = [
-    "bert", "roberta", "xlm-roberta", "camembert", "distilbert", "electra", "albert", "modernbert"
+    "bert", "roberta", "xlm-roberta", "camembert", "distilbert", "electra", "albert", "modernbert",
+    "deberta-v2", "mpnet"
 ]  # fmt: skip
-OUTSIDE = ["deberta-v2", "mpnet", "rembert"]
+OUTSIDE = ["rembert"]
 LENGTHS = [3, 9, 9, 17, 30]
 LAYOUTS = ["unpadded", "rounded", "packed", "rounded packed", "padded"]
 
