@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+from transformers.activations import ACT2FN
 from transformers.models.deberta_v2 import modeling_deberta_v2 as deberta
 from transformers.models.mpnet import modeling_mpnet as mpnet
 
@@ -111,8 +112,9 @@ def attend_with_distances(
     parts = [tensor[0].split(sizes + surplus) for tensor in (query, key, value)]
     outputs = []
     for chunk, *tokens in zip(chunks, *(part[: len(chunks)] for part in parts), strict=True):
-        rows = (pad_chunk(chunk_tokens, chunk, layout) for chunk_tokens in tokens)
-        output = _attend_rows(*rows, tables, _visible_keys(state, chunk), prefix, dropout)
+        rows = [pad_chunk(chunk_tokens, chunk, layout) for chunk_tokens in tokens]
+        visible_keys = _visible_keys(state, chunk)
+        output = _attend_rows(rows[0], rows[1], rows[2], tables, visible_keys, prefix, dropout)
         outputs.append(unpad_chunk(output, chunk, layout))
     outputs.extend(outputs[0].new_zeros(count, *outputs[0].shape[1:]) for count in surplus)
     return torch.cat(outputs).unsqueeze(0).flatten(2)
@@ -240,11 +242,11 @@ def _distances(length: int, device: torch.device) -> Tensor:
     return torch.arange(1 - length, length, device=device)
 
 
-def _layer_prefix(state: ForwardState, layer: int, heads: int) -> Tensor | None:
-    """[2, P, heads, d] of a layer."""
+def _layer_prefix(state: ForwardState, attention: Any, heads: int) -> Tensor | None:
+    """[2, P, heads, d] of the layer of ``attention``, which ``EncoderRunner`` numbers."""
     if state.prefix is None:
         return None
-    return state.prefix[layer].unflatten(-1, (heads, -1))
+    return state.prefix[attention.layer_idx].unflatten(-1, (heads, -1))
 
 
 class _DebertaEncoder(deberta.DebertaV2Encoder):
@@ -300,7 +302,7 @@ class _DebertaAttention(deberta.DisentangledSelfAttention):
             value,
             tables,
             state,
-            _layer_prefix(state, self.layer_idx, heads),
+            _layer_prefix(state, self, heads),
             self.dropout.p if self.training else 0.0,
         )
         return output, None
@@ -367,14 +369,14 @@ class _DebertaConvolution(deberta.ConvLayer):
             return super().forward(hidden_states, residual_states, input_mask)
         layout = state.layout
         tokens = hidden_states.flatten(0, 1)[layout.token_indices()]
-        margin = self.conv.padding[0]
+        margin = (self.conv.kernel_size[0] - 1) // 2
         sequence_numbers = layout.sequence_ids().flatten()[layout.token_indices()]
         slots = torch.arange(len(tokens), device=tokens.device) + margin * (sequence_numbers + 1)
         spaced = tokens.new_zeros(
             len(tokens) + margin * (len(layout.lengths) + 1), tokens.shape[1]
         ).index_copy(0, slots, tokens)
         convolved = self.conv(spaced.T.unsqueeze(0))[0].T[slots]
-        activation: Callable[[Tensor], Tensor] = deberta.ACT2FN[self.conv_act]
+        activation: Callable[[Tensor], Tensor] = ACT2FN[self.conv_act]
         output = activation(self.dropout(scatter_tokens(convolved, layout)))
         return self.LayerNorm(residual_states + output).to(residual_states)
 
@@ -425,7 +427,7 @@ class _MpnetAttention(mpnet.MPNetSelfAttention):
             value,
             position_bias.tables,
             state,
-            _layer_prefix(state, self.layer_idx, heads),
+            _layer_prefix(state, self, heads),
             self.dropout.p if self.training else 0.0,
         )
         return (self.o(attention),)
