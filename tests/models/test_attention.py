@@ -84,7 +84,7 @@ def test_equals_torchs_own_row_by_row(lengths, before, window, layout):
     results = []
     torch.manual_seed(2)
     weights = torch.randn(sum(lengths), HEADS, WIDTH, dtype=torch.float64)
-    for run in (lambda *each: attended(*each[:2], layout, *each[2:]), reference):
+    for run in (lambda *args: attended(*args[:2], layout, *args[2:]), reference):
         tokens = inputs(lengths)
         prefix = prefix_of(before) if before else None
         output = run(tokens, lengths, prefix, window)
@@ -121,17 +121,17 @@ def test_what_stands_in_empty_cells_does_not_matter(before, window, layout):
 def test_a_sequence_that_is_nan_keeps_it_to_itself(layout, window, bad):
     """Also in the gradients, and where rows of unlike lengths share a call."""
     starts = [sum(LENGTHS[:number]) for number in range(len(LENGTHS))]
-    own = torch.zeros(sum(LENGTHS), dtype=torch.bool)
-    own[starts[bad] : starts[bad] + LENGTHS[bad]] = True
+    in_bad_sequence = torch.zeros(sum(LENGTHS), dtype=torch.bool)
+    in_bad_sequence[starts[bad] : starts[bad] + LENGTHS[bad]] = True
     results = []
     for value in (0.0, float("nan")):
         tokens = inputs(LENGTHS).detach()
-        tokens[:, own] += value
+        tokens[:, in_bad_sequence] += value
         tokens.requires_grad_()
         output = attended(tokens, LENGTHS, layout, window=window)
-        gradient = torch.autograd.grad(output[~own].square().sum(), tokens)[0]
-        results.append((output[~own], gradient[:, ~own]))
-        assert output[own].isnan().any() == (value != value)
+        gradient = torch.autograd.grad(output[~in_bad_sequence].square().sum(), tokens)[0]
+        results.append((output[~in_bad_sequence], gradient[:, ~in_bad_sequence]))
+        assert output[in_bad_sequence].isnan().any() == (value != value)
     for one, other in zip(*results, strict=True):
         assert other.isfinite().all() and torch.equal(one, other)
 
@@ -148,7 +148,7 @@ def test_rows_beyond_the_window_of_a_shorter_one_leave_its_gradients_finite(layo
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_dropout_acts_on_the_weights_and_keeps_their_mean(layout):
     state = forward_state([4, 6], layout)
-    q, k, v = (laid_out(each, state.layout).transpose(1, 2) for each in inputs([4, 6]).detach())
+    q, k, v = (laid_out(tensor, state.layout).transpose(1, 2) for tensor in inputs([4, 6]).detach())
 
     def output(dropout):
         outputs = attention_forward(Layer(), q, k, v, dropout=dropout, forward_state=state)[0]
@@ -174,7 +174,7 @@ def test_shared_modules_are_counted_by_their_calls():
 
 
 def test_without_a_forward_state_it_refuses():
-    q, k, v = (each[None].transpose(1, 2) for each in inputs([4]))
+    q, k, v = (tensor[None].transpose(1, 2) for tensor in inputs([4]))
     with pytest.raises(BertftError, match="call it with EncoderRunner"):
         attention_forward(Layer(), q, k, v)
 

@@ -52,8 +52,8 @@ def compare(ours, reference, tensors):
     torch.testing.assert_close(ours, reference, rtol=1e-12, atol=1e-13)
     actual = torch.autograd.grad(ours, tensors, grad)
     expected = torch.autograd.grad(reference, tensors, grad)
-    for each, other in zip(actual, expected, strict=True):
-        torch.testing.assert_close(each, other, rtol=1e-11, atol=1e-13)
+    for gradient, other in zip(actual, expected, strict=True):
+        torch.testing.assert_close(gradient, other, rtol=1e-11, atol=1e-13)
 
 
 @pytest.mark.parametrize("shape", [None, (5, 1, 1, 9), (5, 1, 7, 9), (1, 1, 7, 9)])
@@ -92,22 +92,22 @@ def test_dropout_keeps_its_share(block):
 
 @pytest.mark.parametrize("which", [0, 1, 2])
 def test_only_what_is_asked_for_has_a_gradient(block, which):
-    tensors = [each.detach().requires_grad_(at == which) for at, each in enumerate(inputs())]
+    tensors = [tensor.detach().requires_grad_(at == which) for at, tensor in enumerate(inputs())]
     ours = blockwise_attention(*tensors, None, 0.0, SCALE)
     compare(ours, plain(*tensors, None, 1.0), tensors[which])
     # Nothing is computed for the others either.
     context = blockwise_attention(*tensors, None, 0.0, SCALE).grad_fn
     assert context is not None
     grads = blockwise._BlockwiseAttention.backward(context, torch.ones_like(ours))
-    assert [each is not None for each in grads[:3]] == [at == which for at in range(3)]
+    assert [gradient is not None for gradient in grads[:3]] == [at == which for at in range(3)]
 
 
 @pytest.mark.parametrize("kinds", [("float32", "float32", "bfloat16"), ("float32",) * 3])
 def test_autocast(kinds):
     """Some encoders turn queries and keys in fp32 beside values in bf16."""
     tensors = [
-        each.detach().to(getattr(torch, kind)).requires_grad_()
-        for each, kind in zip(inputs(torch.float32), kinds, strict=True)
+        tensor.detach().to(getattr(torch, kind)).requires_grad_()
+        for tensor, kind in zip(inputs(torch.float32), kinds, strict=True)
     ]
     with torch.autocast("cpu", torch.bfloat16):
         ours = blockwise_attention(*tensors, None, 0.0, SCALE)
@@ -121,7 +121,7 @@ def test_autocast(kinds):
 def test_everything_dropped_is_nothing(monkeypatch):
     """A rate of 1, which blocks do not know."""
     monkeypatch.setattr(blockwise, "BLOCKWISE_MIN_PAIRS", 1)
-    query, key, value = (each.detach() for each in inputs())
+    query, key, value = (tensor.detach() for tensor in inputs())
     call = AttentionInputs(query, key, value, None, 1.0, SCALE, None)
     assert not sdpa(query, key, value, None, call).any()
 
@@ -167,7 +167,7 @@ def test_a_whole_encoder_learns_the_same_through_it(encoder, batch, monkeypatch,
 
 
 def test_bf16_and_inference(block):
-    tensors = [each.detach().bfloat16() for each in inputs(torch.float32)]
+    tensors = [tensor.detach().bfloat16() for tensor in inputs(torch.float32)]
     with torch.inference_mode():
         ours = blockwise_attention(*tensors, None, 0.0, SCALE)
     expected = plain(*(tensor.double() for tensor in tensors), None, 1.0)

@@ -43,7 +43,7 @@ def passes(runner, model, batch, kind):
         logits = runner(batch(lengths, types))
         logits.square().sum().backward()
         named = model.named_parameters()
-        grads = {name: each.grad for name, each in named if each.grad is not None}
+        grads = {name: parameter.grad for name, parameter in named if parameter.grad is not None}
         model.zero_grad(set_to_none=True)
         yield logits.detach(), grads
 
@@ -53,8 +53,8 @@ def adapted(encoder, kind, method, **settings):
     torch.manual_seed(3)
     if "lora" in method:
         kind = "svd_lora" if "svd_lora" in method else "lora"
-        part = low_rank.LowRankConfig(kind=kind, dropout=0.0)
-        build_low_rank(part, SimpleNamespace(rank=4, initial_rank=6), None).attach(model)
+        config = low_rank.LowRankConfig(kind=kind, dropout=0.0)
+        build_low_rank(config, SimpleNamespace(rank=4, initial_rank=6), None).attach(model)
     if "prefix" in method:
         build_prefix(prefix.PrefixConfig(length=3), None, None).attach(model)
     return model

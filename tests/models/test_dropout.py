@@ -59,7 +59,7 @@ def test_a_product_of_what_stays(p, trains):
     x.requires_grad_("x" in trains.split())
     weight.requires_grad_("weight" in trains)
     grad, results = torch.randn(7, 3, dtype=torch.float64), []
-    learnt = [each for each in (x, weight) if each.requires_grad]
+    learnt = [tensor for tensor in (x, weight) if tensor.requires_grad]
     for product in (
         lambda: torch.nn.functional.linear(dropout(x, p), weight),
         lambda: (lambda h, factor: h * factor)(*dropout_linear(x, weight, p)),
@@ -72,7 +72,10 @@ def test_a_product_of_what_stays(p, trains):
     assert results[0][0].abs().max() > 0
     context = dropout_linear(x, weight, p)[0].grad_fn  # and nothing is computed for the other
     grads = _MaskedDropoutLinear.backward(context, grad)
-    assert [each is not None for each in grads[:2]] == [x.requires_grad, weight.requires_grad]
+    assert [gradient is not None for gradient in grads[:2]] == [
+        x.requires_grad,
+        weight.requires_grad,
+    ]
 
 
 def waiting(function):
@@ -116,15 +119,17 @@ def test_nothing_and_everything(p):
 
 
 def test_it_takes_the_place_of_plain_dropout_alone():
-    class Own(nn.Dropout):
+    class CustomDropout(nn.Dropout):
         pass
 
-    model = nn.Sequential(nn.Linear(2, 2), nn.Sequential(nn.Dropout(0.3)), Own(0.1), nn.Dropout(0))
+    model = nn.Sequential(
+        nn.Linear(2, 2), nn.Sequential(nn.Dropout(0.3)), CustomDropout(0.1), nn.Dropout(0)
+    )
     model.eval()
     replace_dropout(model)
-    inner, own, none = model[1][0], model[2], model[3]
+    inner, custom, none = model[1][0], model[2], model[3]
     assert type(inner) is Dropout and inner.p == 0.3 and not inner.training
-    assert type(own) is Own and type(none) is Dropout
+    assert type(custom) is CustomDropout and type(none) is Dropout
     x = torch.randn(4, 2)
     assert torch.equal(model[1](x), x)
     model.train()

@@ -33,13 +33,13 @@ def backward(model, seed, scale=1.0):
 
 def pair(**changes):
     model = Model(**changes).double()
-    kept = copy.deepcopy(model)
-    keep_embedding_gradients(kept)
-    return model, kept
+    optimized = copy.deepcopy(model)
+    keep_embedding_gradients(optimized)
+    return model, optimized
 
 
-def assert_same(model, kept):
-    for parameter, expected in zip(kept.parameters(), model.parameters(), strict=True):
+def assert_same(model, optimized):
+    for parameter, expected in zip(optimized.parameters(), model.parameters(), strict=True):
         torch.testing.assert_close(parameter.grad, expected.grad, rtol=1e-12, atol=1e-12)
 
 
@@ -59,14 +59,14 @@ def test_gradients_of_steps_and_accumulation(tied):
 
 
 def test_the_memory_is_kept_and_only_there():
-    model, kept = pair()
-    backward(kept, 0)
-    grad, address = kept.words.weight.grad, kept.words.weight.grad.data_ptr()
-    kept.zero_grad(set_to_none=True)
-    backward(kept, 3)
-    assert kept.words.weight.grad is grad and grad.data_ptr() == address
+    model, optimized = pair()
+    backward(optimized, 0)
+    grad, address = optimized.words.weight.grad, optimized.words.weight.grad.data_ptr()
+    optimized.zero_grad(set_to_none=True)
+    backward(optimized, 3)
+    assert optimized.words.weight.grad is grad and grad.data_ptr() == address
     backward(model, 3)
-    assert_same(model, kept)
+    assert_same(model, optimized)
     assert type(pair(tied=True)[1].words) is nn.Embedding, "a tied gradient is dense"
     model.words.weight.requires_grad_(False)
     keep_embedding_gradients(model)
@@ -74,14 +74,14 @@ def test_the_memory_is_kept_and_only_there():
 
 
 def test_only_the_rows_of_the_previous_step_are_cleared():
-    _, kept = pair()
+    _, optimized = pair()
     for seed, marked_row in ((0, 45), (1, 46), (0, 47)):  # rows without a token
-        backward(kept, seed)
-        kept.words.weight.grad.mul_(0.5)  # as clipping does
-        kept.words.weight.grad[marked_row] = 7.0
-        kept.zero_grad(set_to_none=True)
-    backward(kept, 1)
-    assert (kept.words.weight.grad[45:48] > 0).all(), "clearing all rows takes milliseconds"
+        backward(optimized, seed)
+        optimized.words.weight.grad.mul_(0.5)  # as clipping does
+        optimized.words.weight.grad[marked_row] = 7.0
+        optimized.zero_grad(set_to_none=True)
+    backward(optimized, 1)
+    assert (optimized.words.weight.grad[45:48] > 0).all(), "clearing all rows takes milliseconds"
 
 
 def test_a_dense_term_in_the_same_graph():
@@ -101,28 +101,28 @@ def test_a_dense_term_in_the_same_graph():
 
 def test_a_step_that_was_not_finite_leaves_nothing():
     """As after a skipped step, or a pass that ran out of memory."""
-    model, kept = pair()
-    backward(kept, 1, scale=float("nan"))
-    assert kept.words.weight.grad.isnan().any()
-    kept.zero_grad(set_to_none=True)
-    for each in (model, kept):
-        backward(each, 2)
-    assert_same(model, kept)
+    model, optimized = pair()
+    backward(optimized, 1, scale=float("nan"))
+    assert optimized.words.weight.grad.isnan().any()
+    optimized.zero_grad(set_to_none=True)
+    for network in (model, optimized):
+        backward(network, 2)
+    assert_same(model, optimized)
 
 
 def test_gradients_that_are_set_to_zero_or_replaced():
-    model, kept = pair()
-    for each in (model, kept):
-        backward(each, 0)
-        each.zero_grad(set_to_none=False)
-        backward(each, 1)
-        each.words.weight.grad = torch.ones_like(each.words.weight)
-        backward(each, 2)
-    assert_same(model, kept)
-    for each in (model, kept):
-        each.zero_grad(set_to_none=True)
-        backward(each, 3)
-    assert_same(model, kept)
+    model, optimized = pair()
+    for network in (model, optimized):
+        backward(network, 0)
+        network.zero_grad(set_to_none=False)
+        backward(network, 1)
+        network.words.weight.grad = torch.ones_like(network.words.weight)
+        backward(network, 2)
+    assert_same(model, optimized)
+    for network in (model, optimized):
+        network.zero_grad(set_to_none=True)
+        backward(network, 3)
+    assert_same(model, optimized)
 
 
 def test_a_dense_term_of_the_loss():
@@ -144,15 +144,15 @@ def test_a_dense_term_of_the_loss():
 
 
 def test_loaded_weights_and_copies():
-    model, kept = pair()
-    backward(kept, 0)
-    kept.zero_grad(set_to_none=True)
-    kept.load_state_dict(model.state_dict())
-    copied = copy.deepcopy(kept)
-    for each in (model, kept, copied):
-        backward(each, 4)
-    assert_same(model, kept)
+    model, optimized = pair()
+    backward(optimized, 0)
+    optimized.zero_grad(set_to_none=True)
+    optimized.load_state_dict(model.state_dict())
+    copied = copy.deepcopy(optimized)
+    for network in (model, optimized, copied):
+        backward(network, 4)
+    assert_same(model, optimized)
     assert_same(model, copied)
-    assert copied.words.weight.grad is not kept.words.weight.grad
+    assert copied.words.weight.grad is not optimized.words.weight.grad
     with torch.no_grad():
-        assert torch.equal(kept(torch.tensor([[2, 1]])), model(torch.tensor([[2, 1]])))
+        assert torch.equal(optimized(torch.tensor([[2, 1]])), model(torch.tensor([[2, 1]])))

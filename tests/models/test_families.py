@@ -30,8 +30,8 @@ def test_layers(encoder, kind, head):
     names = [name for name, _ in model.named_parameters()]
     prefix = next(name for name, module in model.named_modules() if module is layers)
     for number, layer in enumerate(layers):
-        own = [name for name, _ in layer.named_parameters()]
-        assert {f"{prefix}.{number}.{name}" for name in own} <= set(names)
+        parameter_names = [name for name, _ in layer.named_parameters()]
+        assert {f"{prefix}.{number}.{name}" for name in parameter_names} <= set(names)
     assert len(layers) == 3
 
 

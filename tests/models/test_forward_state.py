@@ -49,7 +49,7 @@ def test_states_and_attention(encoder, batch, kind, layout):
         assert heads.query.shape == (sum(LENGTHS), 2, 12)
         at = 0
         for length, expected in zip(LENGTHS, maps[layer], strict=True):
-            q, k = (each[at : at + length].transpose(0, 1) for each in (heads.query, heads.key))
+            q, k = (tensor[at : at + length].transpose(0, 1) for tensor in (heads.query, heads.key))
             scores = heads.scale * q @ k.transpose(1, 2)
             if heads.window is not None:
                 steps = torch.arange(length)
@@ -64,12 +64,12 @@ def test_states_and_attention(encoder, batch, kind, layout):
 def test_the_places_of_a_prefix_are_left_out(encoder, batch, kind, layout):
     settings = MethodConfig(name="test", prefix=prefix.PrefixConfig(kind=kind, length=3))
     made, traces = batch(LENGTHS), []
-    for each in ("padded", layout):
+    for layout_name in ("padded", layout):
         model = encoder("bert")
         torch.manual_seed(1)
         attach_components(build_components(settings), model)
         traces.append(ActivationRecorder(frozenset({1}), record_hidden=True))
-        EncoderRunner(model.eval(), "sequence", each)(made, traces[-1])
+        EncoderRunner(model.eval(), "sequence", layout_name)(made, traces[-1])
     wanted, trace = traces
     assert all(state.shape == (sum(LENGTHS), 24) for state in trace.hidden_states)
     for one, other in zip(trace.hidden_states, wanted.hidden_states, strict=True):

@@ -70,7 +70,9 @@ def results(model, rows, layout, level, fused):
     logits = runner(rows)
     loss = (logits * torch.linspace(-1, 1, logits.numel()).view_as(logits).to(logits)).sum()
     loss.backward()
-    calls = [getattr(each.forward, "fused_calls", 0) for each in encoder_layers(model)]
+    calls = [
+        getattr(encoder_layer.forward, "fused_calls", 0) for encoder_layer in encoder_layers(model)
+    ]
     assert calls == [int(fused)] * 3
     grads = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
     return logits.detach(), grads

@@ -34,18 +34,18 @@ def logits(model):
         return [round(logit, 10) for logit in model.eval().double()(IDS).logits[0].tolist()]
 
 
-def aligned(folder, own, names):
+def aligned(folder, output_names, names):
     settings = ModelConfig(name="base", path=str(folder))
     config, source = load_config(
         settings, None, classification_head_config(names, "single_label_classification")
     )
     torch.manual_seed(1)
     loaded = load_model(settings, config, source, AUTO)
-    return loaded.model, align_head(loaded, own, names)
+    return loaded.model, align_head(loaded, output_names, names)
 
 
 @pytest.mark.parametrize(
-    ("own", "names", "note"),
+    ("output_names", "names", "note"),
     [
         (["pos", "neg"], ["pos", "neg"], "for the same classes: pos, neg"),
         (["pos", "neg"], ["neg", "pos"], "in another order (pos, neg): its outputs are reordered"),
@@ -53,9 +53,9 @@ def aligned(folder, own, names):
         (["LABEL_0", "LABEL_1"], ["1", "0"], "reordered"),
     ],
 )
-def test_outputs_are_found_by_name(tmp_path, own, names, note):
-    before = dict(zip(own, logits(saved(tmp_path, own)), strict=True))
-    model, result = aligned(tmp_path, own, names)
+def test_outputs_are_found_by_name(tmp_path, output_names, names, note):
+    before = dict(zip(output_names, logits(saved(tmp_path, output_names)), strict=True))
+    model, result = aligned(tmp_path, output_names, names)
     assert note in result
     after = dict(zip(names, logits(model), strict=True))
     expected = {name.removeprefix("LABEL_"): value for name, value in before.items()}
@@ -63,10 +63,10 @@ def test_outputs_are_found_by_name(tmp_path, own, names, note):
     assert [model.config.id2label[number] for number in range(len(names))] == names
 
 
-@pytest.mark.parametrize("own", [["LABEL_0", "LABEL_1"], ["0", "1"], ["0.0", "1e0"]])
-def test_outputs_are_found_by_number(tmp_path, own):
-    before = logits(saved(tmp_path, own))
-    model, result = aligned(tmp_path, own, ["1.0", "0.0"])
+@pytest.mark.parametrize("output_names", [["LABEL_0", "LABEL_1"], ["0", "1"], ["0.0", "1e0"]])
+def test_outputs_are_found_by_number(tmp_path, output_names):
+    before = logits(saved(tmp_path, output_names))
+    model, result = aligned(tmp_path, output_names, ["1.0", "0.0"])
     assert "reordered" in result and logits(model) == pytest.approx(before[::-1], abs=1e-5)
     assert reorder_outputs(model, ["1.0", "0.0"], ["0", "1"])
     assert logits(model) == pytest.approx(before, abs=1e-5)
@@ -74,7 +74,7 @@ def test_outputs_are_found_by_number(tmp_path, own):
 
 
 @pytest.mark.parametrize(
-    ("own", "names", "note"),
+    ("output_names", "names", "note"),
     [
         (
             ["pos", "neg"],
@@ -85,14 +85,14 @@ def test_outputs_are_found_by_number(tmp_path, own):
         (["a", "b", "c"], ["a", "b"], "for 3 other outputs: its output layer is new"),
     ],
 )
-def test_a_head_for_other_classes_is_new(tmp_path, own, names, note):
-    before = saved(tmp_path, own).classifier.weight
-    model, result = aligned(tmp_path, own, names)
+def test_a_head_for_other_classes_is_new(tmp_path, output_names, names, note):
+    before = saved(tmp_path, output_names).classifier.weight
+    model, result = aligned(tmp_path, output_names, names)
     assert note in result
     weight = model.classifier.weight.detach()
     assert weight.std() < 0.7 and not torch.isin(weight, before).any()
     assert model.classifier.bias.tolist() == [0.0] * len(names)
-    again, _ = aligned(tmp_path, own, names)
+    again, _ = aligned(tmp_path, output_names, names)
     torch.testing.assert_close(again.classifier.weight, model.classifier.weight, rtol=0, atol=0)
 
 

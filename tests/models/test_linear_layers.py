@@ -85,7 +85,7 @@ def test_roles_of_an_architecture(kind):
         several = ends.split("|")
         # ALBERT's layers are one module.
         assert len(targets) == len(several) * (1 if kind == "albert" else 2)
-        assert {each.role for each in targets} == {role}
+        assert {target.role for target in targets} == {role}
         for number, target in enumerate(targets):
             end = several[number % len(several)]
             assert re.sub(r"\.\d+\.", ".#.", target.path).endswith(end)
@@ -142,7 +142,7 @@ def test_a_name_ends_at_a_dot():
     actual = [target.path for target in find_targets(model, ["layer.1.output.dense"])]
     assert actual == ["bert.encoder.layer.1.output.dense"]
     actual = find_targets(model, ["bert.encoder.layer.11.attention.self.query"])
-    assert [(each.path, each.role) for each in actual] == [
+    assert [(target.path, target.role) for target in actual] == [
         ("bert.encoder.layer.11.attention.self.query", "query")
     ]
     assert len(find_targets(model, ["layer.2.attention.self.key", "key"])) == 12

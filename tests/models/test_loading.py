@@ -301,7 +301,7 @@ def test_weights_of_any_precision(changed, dtype):
     folder = changed("bert")
     file = folder / "model.safetensors"
     buffer = {"embeddings.position_ids": torch.arange(64)[None]}  # which older versions saved
-    tensors = {name: each.to(dtype) for name, each in load_file(file).items()}
+    tensors = {name: tensor.to(dtype) for name, tensor in load_file(file).items()}
     save_file({**tensors, **buffer}, file, metadata={"format": "pt"})
     assert {parameter.dtype for parameter in loaded(folder).model.parameters()} == {torch.float32}
 
@@ -493,7 +493,7 @@ def test_no_dropout_means_none_in_any_architecture(encoder, batch, kind, head):
 def test_each_dropout_is_set_alone(encoder, kind, which):
     config = encoder(kind, dropout=0.5).config
     load_model(settings(weights="random", **{which: 0.25}), config, None, AUTO)
-    rates = {name: each for name, each in vars(config).items() if "dropout" in name}
+    rates = {name: rate for name, rate in vars(config).items() if "dropout" in name}
     attention = {"attention_probs_dropout_prob", "attention_dropout"} & set(rates)
     assert len(attention) == 1
     for name in attention:

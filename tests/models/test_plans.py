@@ -17,9 +17,9 @@ from bertft.models.sequence_layout import (
 
 def price(lengths, cuts, prefix):
     bounds = [0, *cuts, len(lengths)]
-    parts = [lengths[a:b] for a, b in itertools.pairwise(bounds)]
-    pairs = sum(len(part) * max(part) * (max(part) + prefix) for part in parts)
-    return _CALL_COST_IN_PAIRS * len(parts) + pairs
+    chunks = [lengths[a:b] for a, b in itertools.pairwise(bounds)]
+    pairs = sum(len(chunk) * max(chunk) * (max(chunk) + prefix) for chunk in chunks)
+    return _CALL_COST_IN_PAIRS * len(chunks) + pairs
 
 
 def cheapest(lengths, prefix):
@@ -77,9 +77,9 @@ def test_runs_cover_the_batch_in_order(count, launched):
             run.first_sequence,
             run.token_start,
         )
-        part = lengths[run.first_sequence : run.end_sequence]
-        assert (run.token_start, run.token_end - run.token_start) == (at, sum(part))
-        assert (run.max_length, run.equal_lengths) == (max(part), len(set(part)) == 1)
+        chunk = lengths[run.first_sequence : run.end_sequence]
+        assert (run.token_start, run.token_end - run.token_start) == (at, sum(chunk))
+        assert (run.max_length, run.equal_lengths) == (max(chunk), len(set(chunk)) == 1)
         at = run.token_end
 
 

@@ -36,26 +36,26 @@ LENGTHS = [3, 9, 9, 17, 30]
 def adapted(model, name):
     head = [key for key, _ in model.named_parameters() if not key.startswith("bert.encoder")]
     new = [key for key in head if "embeddings" not in key]  # the pooler among them
-    parts = build_components(MethodConfig(name=name, **METHODS[name]))
-    attach_components(parts, model, new)
+    components = build_components(MethodConfig(name=name, **METHODS[name]))
+    attach_components(components, model, new)
     with torch.no_grad():  # away from B = 0
         for key, parameter in model.named_parameters():
             if ".adapter." in key:
                 parameter += 0.1 * torch.randn_like(parameter)
-    return parts
+    return components
 
 
 @pytest.fixture
 def prepared(encoder):
-    """``prepared(name, "bf16")`` → (model, precision, parts)."""
+    """``prepared(name, "bf16")`` → (model, precision, components)."""
 
     def build(name, precision="bf16", dtype=torch.float32):
         model = encoder("bert", initializer_range=0.1).to(dtype)
         torch.manual_seed(4)
-        parts = adapted(model, name)
+        components = adapted(model, name)
         chosen = Precision(precision, CPU)
-        chosen.place_model(model, any(part.trains_base for part in parts))
-        return model, chosen, parts
+        chosen.place_model(model, any(component.trains_base for component in components))
+        return model, chosen, components
 
     return build
 
@@ -65,18 +65,20 @@ def test_bf16_gives_nearly_the_logits_of_fp32_and_gradients_in_fp32(prepared, ba
     rows = batch(LENGTHS)
     results = []
     for precision in ("fp32", "bf16"):
-        model, chosen, parts = prepared(name, precision)
+        model, chosen, components = prepared(name, precision)
         runner = EncoderRunner(model, "sequence")
         with chosen.autocast():
             logits = runner(rows)
         loss = torch.nn.functional.cross_entropy(logits.float(), rows.labels["labels"])
         loss.backward()
         trained = [
-            pair for group in collect_param_groups(parts, model) for pair in group.parameters
+            pair for group in collect_param_groups(components, model) for pair in group.parameters
         ]
-        assert {each.dtype for _, each in trained} == {torch.float32}
-        assert {each.grad.dtype for _, each in trained} == {torch.float32}
-        results.append((logits.detach().float(), {key: each.grad for key, each in trained}))
+        assert {parameter.dtype for _, parameter in trained} == {torch.float32}
+        assert {parameter.grad.dtype for _, parameter in trained} == {torch.float32}
+        results.append(
+            (logits.detach().float(), {key: parameter.grad for key, parameter in trained})
+        )
     (exact, gradients), (rounded, approximate) = results
     error = (rounded - exact).abs().max() / exact.abs().max()
     assert 0 < error < 0.03
@@ -103,9 +105,9 @@ def test_a_frozen_base_is_cast_once(prepared, name):
 def test_a_base_that_trains_keeps_fp32_masters_under_autocast(prepared, name):
     model, chosen, _ = prepared(name)
     linear = {
-        f"{key}.weight" for key, each in model.named_modules() if isinstance(each, nn.Linear)
+        f"{key}.weight" for key, module in model.named_modules() if isinstance(module, nn.Linear)
     }  # fmt: skip
-    cast = {key for key, each in model.named_parameters() if each.dtype == torch.bfloat16}
+    cast = {key for key, parameter in model.named_parameters() if parameter.dtype == torch.bfloat16}
     assert cast == {key for key in linear if not model.get_parameter(key).requires_grad}
     assert bool(cast) is (name != "full")
     with chosen.autocast():
@@ -144,9 +146,9 @@ def test_other_heads_in_bf16(encoder, batch, kind):
         inside = f"{model.base_model_prefix}."
         new = [key for key, _ in model.named_parameters() if not key.startswith(inside)]
         method = MethodConfig(name="lora", **METHODS["lora"])
-        parts = build_components(method)
+        components = build_components(method)
         torch.manual_seed(4)
-        attach_components(parts, model, new)
+        attach_components(components, model, new)
         chosen = Precision(precision, CPU)
         chosen.place_model(model, False)
         logits = EncoderRunner(model, "sequence")(batch(LENGTHS, types=False))

@@ -188,7 +188,7 @@ def test_in_half_precision_few_shapes_occur(encoder, batch):
         for module in model.modules():
             if isinstance(module, torch.nn.Linear):
                 module.register_forward_pre_hook(
-                    lambda _, inputs, found=head_shapes: found.add(inputs[0].shape[:-1].numel())
+                    lambda _, inputs, shapes=head_shapes: shapes.add(inputs[0].shape[:-1].numel())
                 )
         runner = EncoderRunner(model, "token", fused_layers=False)
         with torch.no_grad():

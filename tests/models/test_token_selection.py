@@ -1,4 +1,4 @@
-"""What the top layer computes: for the tokens that are asked about, and the same as for all."""
+"""What the top layer computes: for the selected tokens only, with the same result as for all."""
 
 from __future__ import annotations
 
@@ -61,7 +61,9 @@ def test_logits_and_gradients_are_those_of_all_tokens(encoder, batch, kind, layo
         assert (seen[0] < sum(LENGTHS)) is narrows
         logits.square().sum().backward()
         grads = {
-            name: each.grad for name, each in model.named_parameters() if each.grad is not None
+            name: parameter.grad
+            for name, parameter in model.named_parameters()
+            if parameter.grad is not None
         }
         results.append((logits.detach(), grads))
     (logits, grads), (expected, reference) = results
@@ -119,7 +121,7 @@ def test_a_pass_in_between_is_not_taken_for_the_one_recomputed(encoder, batch, k
             with torch.no_grad():
                 runner(second)
         logits.square().sum().backward()
-        actual.append({name: each.grad for name, each in model.named_parameters()})
+        actual.append({name: parameter.grad for name, parameter in model.named_parameters()})
     for name, grad in actual[0].items():
         torch.testing.assert_close(actual[1][name], grad)
 

@@ -33,7 +33,7 @@ def cased():
 
 def unigram():
     pieces = ["<s>", "<pad>", "</s>", "<unk>", "▁The", "▁the", "▁film", "s", "▁USA", "<mask>"]
-    tokenizer = tokenizers.Tokenizer(models.Unigram([(each, -1.0) for each in pieces], unk_id=3))
+    tokenizer = tokenizers.Tokenizer(models.Unigram([(piece, -1.0) for piece in pieces], unk_id=3))
     tokenizer.normalizer = normalizers.Lowercase()
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
     tokenizer.add_special_tokens(["<s>", "<pad>", "</s>", "<unk>", "<mask>"])
