@@ -59,7 +59,7 @@ DEVICE = torch.device("absent", 0)
 def _autocast() -> list[Library]:
     """torch.autocast on the device: products in bf16, norms and losses in fp32, as on CUDA."""
     key = "AutocastPrivateUse1"
-    others, own = Library("_", "IMPL", key), Library("aten", "IMPL", key)
+    others, casts = Library("_", "IMPL", key), Library("aten", "IMPL", key)
     others.fallback(fallthrough_kernel)
 
     def cast(name: str, dtype: torch.dtype) -> None:
@@ -75,13 +75,13 @@ def _autocast() -> list[Library]:
             with torch._C._ExcludeDispatchKeyGuard(without):
                 return operation(*tree_map(moved, args), **tree_map(moved, kwargs))
 
-        own.impl(name, casting)
+        casts.impl(name, casting)
 
     for name in ("linear", "matmul", "mm", "bmm", "addmm", "scaled_dot_product_attention"):
         cast(name, torch.bfloat16)
     for name in ("layer_norm", "softmax.int", "log_softmax.int", "cross_entropy_loss"):
         cast(name, torch.float32)
-    return [others, own]
+    return [others, casts]
 
 
 _LIBRARIES = _autocast()  # they serve as long as somebody holds them
@@ -111,7 +111,7 @@ class Watch(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        given = [each for each in tree_iter((args, kwargs)) if isinstance(each, Tensor)]
+        given = [value for value in tree_iter((args, kwargs)) if isinstance(value, Tensor)]
         there = any(map(lies_there, given))
         requested = kwargs.get("device")
         if not there and (requested is None or torch.device(requested).type != DEVICE.type):
@@ -173,14 +173,14 @@ def _moved(module: nn.Module, *args: Any, **kwargs: Any) -> nn.Module:
                 tensor.size(), tensor.stride(), dtype=tensor.dtype, device=DEVICE
             )
 
-    for each in module.modules():
-        for name, buffer in each._buffers.items():
-            each._buffers[name] = None if buffer is None else empty(buffer)
-        for name, old in each._parameters.items():
+    for submodule in module.modules():
+        for name, buffer in submodule._buffers.items():
+            submodule._buffers[name] = None if buffer is None else empty(buffer)
+        for name, old in submodule._parameters.items():
             if old is not None and not lies_there(old):
                 if id(old) not in made:
                     made[id(old)] = nn.Parameter(empty(old), old.requires_grad), old
-                each._parameters[name] = made[id(old)][0]
+                submodule._parameters[name] = made[id(old)][0]
     return module
 
 

@@ -63,7 +63,7 @@ def steps(words: list[str], watch: Watch) -> None:
 
 
 def faults(words: list[str], watch: Watch) -> None:
-    """What must be found out, one by one."""
+    """Faults that must be detected, one by one."""
     with watch:
         there = torch.zeros(4, 4).to(DEVICE, non_blocking=True)
         scaled_dot_product_attention(there[None], there[None], there[None]).sum().tolist()

@@ -131,12 +131,12 @@ class Everything(MethodComponent):
 
 @pytest.fixture
 def stepper(task: Callable[[str], Any]) -> Callable[..., TrainStep]:
-    """``stepper(task="classification", part=..., precision=..., clip=..., poisoned=...)``."""
+    """``stepper(task="classification", component=..., precision=..., clip=..., poisoned=...)``."""
 
     def build(
         name: str | Any = "classification",
         *,
-        part: MethodComponent | None = None,
+        component: MethodComponent | None = None,
         precision: Precision | None = None,
         clip: float | None = None,
         layers: int = 2,
@@ -160,12 +160,12 @@ def stepper(task: Callable[[str], Any]) -> Callable[..., TrainStep]:
         if poisoned:
             with torch.no_grad():
                 model.get_input_embeddings().weight[POISON] = float("nan")
-        part = part or Everything()
-        part.attach(model)
+        component = component or Everything()
+        component.attach(model)
         precision = precision or Precision("fp32", torch.device("cpu"))
-        optimizer = build_optimizer(list(part.param_groups(model)), TrainerConfig())
+        optimizer = build_optimizer(list(component.param_groups(model)), TrainerConfig())
         runner = EncoderRunner(model, chosen.level, layout)
-        return TrainStep(runner, chosen, [part], optimizer, precision, clip)
+        return TrainStep(runner, chosen, [component], optimizer, precision, clip)
 
     return build
 

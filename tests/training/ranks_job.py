@@ -1,4 +1,4 @@
-"""Two processes over gloo beside one: prints a line of JSON, what each case came to.
+"""Two processes over gloo and one alone: prints a line of JSON, what each case came to.
 
     ranks_job.py <port>
 
@@ -94,17 +94,19 @@ def stepper(name: str, kind: str, ranks: DistributedContext, dropout: float = 0.
         auto = AutoModelForTokenClassification
     model = auto.from_config(config).to(getattr(torch, kind))
     model.register_parameter("idle", torch.nn.Parameter(torch.ones(3)))
-    part = Everything(weight=0.1)
-    part.attach(model)
-    part.extra_loss = lambda: 0.05 * sum(p.square().sum() for n, p in part.named if n != "idle")
-    part.before_step = lambda step, total: None
-    optimizer = adamw.build_optimizer(list(part.param_groups(model)), TrainerConfig())
+    component = Everything(weight=0.1)
+    component.attach(model)
+    component.extra_loss = lambda: (
+        0.05 * sum(p.square().sum() for n, p in component.named if n != "idle")
+    )
+    component.before_step = lambda step, total: None
+    optimizer = adamw.build_optimizer(list(component.param_groups(model)), TrainerConfig())
     runner = EncoderRunner(model, task.level)
     precision = Precision("fp32", torch.device("cpu"))
-    return TrainStep(runner, task, [part], optimizer, precision, 1.0, ranks)
+    return TrainStep(runner, task, [component], optimizer, precision, 1.0, ranks)
 
 
-def found(ranks: DistributedContext) -> dict[str, Any]:
+def run_cases(ranks: DistributedContext) -> dict[str, Any]:
     """Everything that is compared, as a rank (or one process alone) has it."""
     content: dict[str, Any] = {}
     for name, kind, rows, micro in CASES:
@@ -146,7 +148,7 @@ def rank(number: int, port: str, file: Path) -> None:
         "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port,
     }  # fmt: skip
     ranks = DistributedContext.initialize()
-    content = found(ranks)
+    content = run_cases(ranks)
     torch.save(content, file)
     ranks.barrier()
     if number == 1:
@@ -172,23 +174,23 @@ def main(port: str) -> dict[str, Any]:
             children.append(child)
         for child in children:
             os.waitpid(child, 0)
-        alone = found(SINGLE_PROCESS)
+        alone = run_cases(SINGLE_PROCESS)
         both = [torch.load(file, weights_only=False) for file in files]
     result: dict[str, Any] = {"gone": both[0]["gone"], "cases": {}}
     for case in alone:
-        one, many = alone[case], [each[case] for each in both]
+        one, many = alone[case], [results[case] for results in both]
         if isinstance(one, dict) and "numbers" in one:
             result["cases"][case] = {
-                "shares": [each["rows"] for each in many],
-                "none": [each["none"] for each in (one, *many)],
+                "shares": [result["rows"] for result in many],
+                "none": [result["none"] for result in (one, *many)],
                 "equal": bool(torch.equal(many[0]["numbers"], many[1]["numbers"])),
                 "off": float((many[0]["numbers"] - one["numbers"]).abs().max()),
                 "norm": float(one["numbers"][3]),
             }  # fmt: skip
         elif case == "draw":
-            result["draw"] = [bool(torch.equal(each, one)) for each in many]
+            result["draw"] = [bool(torch.equal(tensor, one)) for tensor in many]
         elif isinstance(one, torch.Tensor):
-            result[case] = [bool(torch.equal(each, one)) for each in many]
+            result[case] = [bool(torch.equal(tensor, one)) for tensor in many]
         else:
             result[case] = [one, *many]
     return result

@@ -85,9 +85,9 @@ def results(teachers: Path) -> dict[str, dict]:
 def test_no_method_layout_or_task_mixes_devices_or_waits(results):
     """A step reads its losses and norm once; evaluation fetches all that it held at its end."""
     actual = {name: results[name] for name in CASES}
-    assert {name: each["error"] for name, each in actual.items() if each["error"]} == {}
-    assert {name: each["waits"] for name, each in actual.items() if each["waits"]} == {}
-    assert {each["reads"] for each in actual.values()} == {2 + 1}
+    assert {name: result["error"] for name, result in actual.items() if result["error"]} == {}
+    assert {name: result["waits"] for name, result in actual.items() if result["waits"]} == {}
+    assert {result["reads"] for result in actual.values()} == {2 + 1}
 
 
 def test_what_would_wait_is_found_out(results):

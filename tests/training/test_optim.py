@@ -77,19 +77,19 @@ def test_moments_come_back_bit_for_bit(dtype):
     for seed in range(3):
         step(optimizer, named, seed)
     saved = load(
-        save({name: each.contiguous() for name, each in optimizer_state(optimizer).items()})
+        save({name: tensor.contiguous() for name, tensor in optimizer_state(optimizer).items()})
     )
     assert set(saved) == {
         f"{key}/{name}" for key in ("step", "exp_avg", "exp_avg_sq") for name in named
         if name != "idle"
     }  # fmt: skip
-    twins = {name: nn.Parameter(each.detach().clone()) for name, each in named.items()}
+    twins = {name: nn.Parameter(parameter.detach().clone()) for name, parameter in named.items()}
     other = made(twins)
     load_optimizer_state(other, saved)
-    assert {key: each.dtype for key, each in optimizer_state(other).items()} == {
+    assert {key: tensor.dtype for key, tensor in optimizer_state(other).items()} == {
         key: each.dtype for key, each in optimizer_state(optimizer).items()
     }
-    assert all(torch.equal(each, saved[key]) for key, each in optimizer_state(other).items())
+    assert all(torch.equal(tensor, saved[key]) for key, tensor in optimizer_state(other).items())
     for seed in range(3, 6):
         step(optimizer, named, seed)
         step(other, twins, seed)

@@ -1,4 +1,4 @@
-"""Out of memory on an accelerator: smaller passes, the same step, told once and remembered."""
+"""Out of memory on an accelerator: smaller passes, the same step, reported once and remembered."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ def test_an_evaluation_goes_on_in_halves(stepper, table, rows, name):
     short = Small(made.runner, rows)
     actual = predict_logits(short, *rest)
     np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-6)
-    assert sorted(row for each in short.passes for row in each) == list(range(11))
+    assert sorted(row for indices in short.passes for row in indices) == list(range(11))
     assert max(map(len, short.passes)) <= rows < 11
 
 

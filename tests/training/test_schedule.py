@@ -36,7 +36,7 @@ def test_constant():
 @pytest.mark.parametrize("total", [1, 2, 3, 100])
 def test_every_update_has_a_rate_of_its_own(total, warmup, kind):
     actual = factors(total, warmup, kind)
-    assert all(0 < each <= 1 for each in actual) and max(actual) == 1
+    assert all(0 < factor <= 1 for factor in actual) and max(actual) == 1
     ramp = round(warmup * total)
     assert actual[:ramp] == sorted(actual[:ramp])
     assert actual[ramp:] == sorted(actual[ramp:], reverse=True)

@@ -44,45 +44,45 @@ def test_the_second_signal_ends_the_process(first, second):
 
 
 def test_handlers_are_put_back():
-    before = {each: signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)}
+    before = {signum: signal.getsignal(signum) for signum in (signal.SIGTERM, signal.SIGINT)}
     with StopRequest() as stop:
-        assert all(signal.getsignal(each) != handler for each, handler in before.items())
+        assert all(signal.getsignal(signum) != handler for signum, handler in before.items())
         signal.raise_signal(signal.SIGTERM)
         assert stop.signum == signal.SIGTERM
-    assert {each: signal.getsignal(each) for each in before} == before
+    assert {signum: signal.getsignal(signum) for signum in before} == before
 
 
 def test_another_thread_cannot_hear_and_does_not_fail():
-    heard = []
+    received = []
 
     def work():
         with StopRequest() as stop:
-            heard.append(stop.signum)
+            received.append(stop.signum)
 
     thread = threading.Thread(target=work)
     thread.start()
     thread.join()
-    assert heard == [None]
+    assert received == [None]
 
 
 @pytest.fixture
 def listened():
-    """SIGUSR1 and SIGUSR2 with a listener, as under submitit; what it heard."""
-    heard = []
-    before = {each: signal.signal(each, lambda signum, _: heard.append(signum))
-              for each in SCHEDULER_SIGNALS}  # fmt: skip
-    yield heard
-    for each, handler in before.items():
-        signal.signal(each, handler)
+    """SIGUSR1 and SIGUSR2 with a listener, as under submitit; the signals that it received."""
+    received = []
+    before = {number: signal.signal(number, lambda signum, _: received.append(signum))
+              for number in SCHEDULER_SIGNALS}  # fmt: skip
+    yield received
+    for signum, handler in before.items():
+        signal.signal(signum, handler)
 
 
 def stopped_by(first, second):
     """A loop that hears the first, and then, while it saves, the second."""
     with StopRequest() as stop:
         signal.raise_signal(first)
-        heard = stop.signum
+        signum = stop.signum
         signal.raise_signal(second)
-        raise StoppedBySignal(heard)
+        raise StoppedBySignal(signum)
 
 
 @pytest.mark.parametrize("signum", SCHEDULER_SIGNALS)
@@ -113,9 +113,9 @@ def test_a_queue_s_signal_counts_before_the_sigterm_that_comes_with_it(listened,
 
 
 def test_where_nobody_listens_they_stay_what_they_are():
-    assert all(signal.getsignal(each) == signal.SIG_DFL for each in SCHEDULER_SIGNALS)
+    assert all(signal.getsignal(signum) == signal.SIG_DFL for signum in SCHEDULER_SIGNALS)
     with StopRequest():
-        assert all(signal.getsignal(each) == signal.SIG_DFL for each in SCHEDULER_SIGNALS)
+        assert all(signal.getsignal(signum) == signal.SIG_DFL for signum in SCHEDULER_SIGNALS)
 
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])

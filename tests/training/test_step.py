@@ -18,8 +18,8 @@ LENGTHS = [3, 9, 5, 7, 4, 6, 8]
 
 def cut(rows, size):
     return [
-        collate(rows, part, ("labels",))
-        for part in split_into_micro_batches(np.arange(len(rows)), size)
+        collate(rows, indices, ("labels",))
+        for indices in split_into_micro_batches(np.arange(len(rows)), size)
     ]
 
 
@@ -34,7 +34,7 @@ def gradients(stepper, batches):
 def test_a_window_of_micro_batches_equals_one_batch(stepper, table, everything, name, size):
     """Ragged last ones included, and rows with no term at all (the first of tagging)."""
     rows = table(LENGTHS, name)
-    made = stepper(name, part=everything(weight=0.1))
+    made = stepper(name, component=everything(weight=0.1))
     loss, penalty, whole = gradients(made, cut(rows, 7))
     pieces = cut(rows, size)
     assert len(pieces) == -(-7 // size)
@@ -70,11 +70,13 @@ def test_the_loss_is_the_mean_over_terms_not_over_rows_or_micro_batches(stepper,
     [batch] = cut(rows, 7)
     labels = batch.labels["labels"]
     logits = made.runner(batch).detach()
-    each = torch.nn.functional.cross_entropy(logits, labels, ignore_index=-100, reduction="none")
+    token_losses = torch.nn.functional.cross_entropy(
+        logits, labels, ignore_index=-100, reduction="none"
+    )
     terms = int((labels != -100).sum())
     assert terms == sum(min(number, length) for number, length in enumerate(LENGTHS))
     loss, _, _ = gradients(made, cut(rows, 3))
-    assert float(loss) == pytest.approx(float(each.sum() / terms), rel=1e-12)
+    assert float(loss) == pytest.approx(float(token_losses.sum() / terms), rel=1e-12)
     naive = [float(gradients(made, [piece])[0]) for piece in cut(rows, 3)]
     assert abs(float(loss) - sum(naive) / len(naive)) > 1e-3
 
@@ -98,15 +100,15 @@ def test_the_gradient_is_that_of_transformers_own_mean_loss(stepper, table):
 
 @pytest.mark.parametrize("size", [7, 2])
 def test_penalties_are_added_once_a_step(stepper, table, everything, size):
-    rows, part = table(LENGTHS), everything(weight=0.5)
-    plain, penalised = stepper(), stepper(part=part)
-    loss, none, bare = gradients(plain, cut(rows, size))
+    rows, component = table(LENGTHS), everything(weight=0.5)
+    plain, penalised = stepper(), stepper(component=component)
+    loss, none, plain_gradients = gradients(plain, cut(rows, size))
     assert none is None
     same_loss, penalty, actual = gradients(penalised, cut(rows, size))
-    assert torch.equal(same_loss, loss) and part.calls == ["loss"]
+    assert torch.equal(same_loss, loss) and component.calls == ["loss"]
     squares = sum(parameter.detach().square().sum() for parameter in penalised.parameters)
     torch.testing.assert_close(penalty, 0.25 * squares)
-    for one, other, parameter in zip(actual, bare, penalised.parameters, strict=True):
+    for one, other, parameter in zip(actual, plain_gradients, penalised.parameters, strict=True):
         torch.testing.assert_close(one, other + 0.5 * parameter, rtol=0, atol=1e-12)
     outcome = penalised(cut(rows, size), 1, 10)
     assert outcome.loss == pytest.approx(float(loss), rel=1e-12)
@@ -115,29 +117,29 @@ def test_penalties_are_added_once_a_step(stepper, table, everything, size):
 
 @pytest.mark.parametrize("clip", [None, 1e-3, 0.1, 1e3])
 def test_clipping_is_torchs(stepper, table, everything, clip):
-    rows, part = table(LENGTHS), everything()
+    rows, component = table(LENGTHS), everything()
     reference = stepper()
     _, _, expected = gradients(reference, cut(rows, 3))
-    norm = torch.linalg.vector_norm(torch.cat([each.flatten() for each in expected]))
+    norm = torch.linalg.vector_norm(torch.cat([gradient.flatten() for gradient in expected]))
     if clip is not None:
         torch.nn.utils.clip_grad_norm_(reference.parameters, clip)
-    made = stepper(part=part, clip=clip)
+    made = stepper(component=component, clip=clip)
     outcome = made(cut(rows, 3), 1, 10)
     assert outcome.gradient_norm == pytest.approx(float(norm), rel=1e-12), "before clipping"
     order = {id(parameter): number for number, parameter in enumerate(made.parameters)}
-    for (_, parameter), gradient in zip(part.named, part.seen, strict=True):
+    for (_, parameter), gradient in zip(component.named, component.seen, strict=True):
         wanted = reference.parameters[order[id(parameter)]].grad
         torch.testing.assert_close(gradient, wanted, rtol=1e-12, atol=0)
 
 
 def test_a_step_is_adamws(stepper, table, everything):
     """θ ← θ − η·(m̂ / (√v̂ + ε) + λθ): at the first step m̂ = g and v̂ = g²."""
-    rows, part = table(LENGTHS), everything(rate=0.01)
-    made = stepper(part=part)
-    before = [parameter.detach().clone() for _, parameter in part.named]
+    rows, component = table(LENGTHS), everything(rate=0.01)
+    made = stepper(component=component)
+    before = [parameter.detach().clone() for _, parameter in component.named]
     outcome = made(cut(rows, 3), 1, 10)
-    assert outcome.applied and part.calls == ["loss", "before", "after"]
-    for (_, parameter), old, gradient in zip(part.named, before, part.seen, strict=True):
+    assert outcome.applied and component.calls == ["loss", "before", "after"]
+    for (_, parameter), old, gradient in zip(component.named, before, component.seen, strict=True):
         decay = 0.01 if parameter.dim() > 1 else 0.0
         wanted = old - 0.01 * (gradient / (gradient.abs() + 1e-8) + decay * old)
         torch.testing.assert_close(parameter.detach(), wanted, rtol=0, atol=1e-12)
@@ -164,14 +166,14 @@ def unharmed(made, before):
 
 @pytest.mark.parametrize("size", [7, 3])
 def test_a_loss_that_is_not_finite_moves_nothing(stepper, table, everything, size):
-    part = everything()
-    made = stepper(part=part, poisoned=True, clip=1.0)
+    component = everything()
+    made = stepper(component=component, poisoned=True, clip=1.0)
     assert made(cut(table(LENGTHS), size), 1, 10).applied
-    before, calls = everything_of(made), len(part.calls)
+    before, calls = everything_of(made), len(component.calls)
     assert len(before) == 4 * len(made.parameters)
     outcome = made(cut(table(LENGTHS, poisoned=[4]), size), 2, 10)
     assert not outcome.applied and not outcome.loss_scale_reduced and np.isnan(outcome.loss)
-    assert part.calls[calls:] == ["loss"], "neither before_step nor after_step"
+    assert component.calls[calls:] == ["loss"], "neither before_step nor after_step"
     unharmed(made, before)
 
 
@@ -213,8 +215,8 @@ def scaled() -> Precision:
 
 
 def test_a_scaled_step_equals_a_plain_one(stepper, table, everything, scaled):
-    plain = stepper(part=everything(weight=0.1), clip=0.5)
-    other = stepper(part=everything(weight=0.1), clip=0.5, precision=scaled)
+    plain = stepper(component=everything(weight=0.1), clip=0.5)
+    other = stepper(component=everything(weight=0.1), clip=0.5, precision=scaled)
     assert other.scaler.get_scale() == 65536
     for step in (1, 2, 3):
         expected = plain(cut(table(LENGTHS), 3), step, 10)
@@ -251,25 +253,25 @@ class Reads(TorchDispatchMode):
 
     def __init__(self):
         super().__init__()
-        self.found: list[str] = []
+        self.stacks: list[str] = []
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         if func is torch.ops.aten._local_scalar_dense.default:
-            self.found.append(traceback.format_stack()[-3])
+            self.stacks.append(traceback.format_stack()[-3])
         return func(*args, **(kwargs or {}))
 
 
 @pytest.mark.parametrize("layout", ["unpadded", "packed", "padded"])
 def test_no_number_is_read_by_itself(stepper, table, everything, layout):
     """On an accelerator each would be waited for; losses and norm come in one piece."""
-    made = stepper(part=everything(weight=0.1), layout=layout, clip=1.0, dropout=0.1)
+    made = stepper(component=everything(weight=0.1), layout=layout, clip=1.0, dropout=0.1)
     batches = cut(table(LENGTHS), 3)
     made(batches, 1, 10)
     with Reads() as reads:
         outcome = made(batches, 2, 10)
-        assert reads.found == []
+        assert reads.stacks == []
         float(torch.ones(1))
-    assert len(reads.found) == 1 and outcome.applied
+    assert len(reads.stacks) == 1 and outcome.applied
 
 
 def test_what_a_part_has_read_comes_with_the_loss(stepper, table, everything):
@@ -277,7 +279,7 @@ def test_what_a_part_has_read_comes_with_the_loss(stepper, table, everything):
         def device_metrics(self):
             return {"weight_sum": torch.stack([p.detach().sum() for _, p in self.named]).sum()}
 
-    made = stepper(part=Telling(weight=0.1))
+    made = stepper(component=Telling(weight=0.1))
     before = float(made.components[0].device_metrics()["weight_sum"])
     outcome = made(cut(table(LENGTHS), 3), 1, 10)
     assert outcome.device_metrics == {"weight_sum": pytest.approx(before)} and outcome.losses == {}
@@ -307,15 +309,15 @@ def test_components_of_plugins_may_change_gradients(stepper, table, everything, 
                     parameter.grad.add_(1.0)
 
     Noise.__module__ = package
-    part = Noise()
-    train_step = stepper(part=part)
+    component = Noise()
+    train_step = stepper(component=component)
     batches = cut(table(LENGTHS), 8)
     unused = torch.ones(60, dtype=torch.bool)
     unused[batches[0].input_ids] = False
-    name = next(name for name, _ in part.named if name.endswith("word_embeddings.weight"))
+    name = next(name for name, _ in component.named if name.endswith("word_embeddings.weight"))
     for step in (1, 2):
         train_step(batches, step, 2)
-        grad = dict(zip((name for name, _ in part.named), part.seen, strict=True))[name]
+        grad = dict(zip((name for name, _ in component.named), component.seen, strict=True))[name]
         assert unused.any() and not grad[unused].any()
     embedding = train_step.runner.model.get_input_embeddings()
     assert (type(embedding) is torch.nn.Embedding) == (package == "bertft_example")

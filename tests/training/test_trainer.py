@@ -160,10 +160,10 @@ def test_patience_that_ends_between_checkpoints_keeps_the_last_model(small, driv
 
 
 def test_only_a_model_that_is_ready_can_be_the_best(small, drive, everything):
-    part = everything()
-    part.ready_from = 3
+    component = everything()
+    component.ready_from = 3
     made = drive(
-        small([0.9, 0.8, 0.4, 0.5, 0.5], part=part), total=5, evaluate_every=1, patience=2
+        small([0.9, 0.8, 0.4, 0.5, 0.5], component=component), total=5, evaluate_every=1, patience=2
     ).run()  # fmt: skip
     assert [event.eligible for event in made.of(Evaluated)] == [False, False, True, True, True]
     assert [event.best for event in made.of(Evaluated)] == [False, False, True, True, False]
@@ -186,10 +186,10 @@ def test_a_run_without_a_finite_evaluation_has_no_end(small, drive):
 
 
 def test_nor_does_it_matter_that_no_evaluation_counts(small, drive, everything):
-    """Steps that were withheld may keep a part from ever being ready."""
-    part = everything()
-    part.ready_from = 9
-    made = drive(small([float("nan")], part=part), total=1, evaluate_every=1)
+    """Steps that were withheld may keep a component from ever being ready."""
+    component = everything()
+    component.ready_from = 9
+    made = drive(small([float("nan")], component=component), total=1, evaluate_every=1)
     with pytest.raises(NonFiniteError, match="no evaluation had a finite"):
         made.run()
 
@@ -372,7 +372,7 @@ def test_rows_that_are_not_finite_are_named_and_nothing_of_them_is_applied(small
     skipped = made.of(StepSkipped)
     assert len(skipped) == 2 and len(made.of(StepCompleted)) == 4
     for event in skipped:
-        window = next(each for each in stepper.task.windows if 2 in each)
+        window = next(indices for indices in stepper.task.windows if 2 in indices)
         stepper.task.windows.remove(window)
         numbers = [10, 20, 30, 30, 40, 50, 60, 70, 80, 90]
         assert event.rows == tuple(sorted({numbers[feature] for feature in window}))

@@ -78,7 +78,7 @@ def an_evaluation() -> Callable[..., Evaluated]:
 
 
 class Clock:
-    """Seconds that pass when told to."""
+    """A clock that advances only when a test advances it."""
 
     now = 0.0
 

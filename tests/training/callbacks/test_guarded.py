@@ -7,17 +7,17 @@ from bertft.training.events import Finished
 
 
 def test_the_first_error_is_told_and_the_listener_hears_no_more():
-    heard, content = [], []
+    steps, content = [], []
 
     def drawing(event):
-        heard.append(event.step)
+        steps.append(event.step)
         if event.step == 2:
             raise OSError("no terminal")
 
     hear = suppress_errors(drawing, "the display", content.append)
     for step in (1, 2, 3):
         hear(Finished(step, "done"))
-    assert heard == [1, 2]
+    assert steps == [1, 2]
     assert content == [
         "the display failed at step 2 and is disabled; training continues (OSError: no terminal)"
     ]

@@ -103,17 +103,17 @@ def test_killed_and_resumed_equals_uninterrupted(tmp_path, events, log_every, at
     write(tmp_path / "whole", events(), log_every)
     whole = (tmp_path / "whole/metrics.jsonl").read_bytes()
 
-    part = tmp_path / "part"
+    resumed = tmp_path / "resumed"
     cut = [event for event in events(pace=0.3) if event.step <= at + 4]  # killed 4 steps later
-    (metrics, timings), state = write(part, cut, log_every)[at]
-    with open(part / "metrics.jsonl", "ab") as file:
+    (metrics, timings), state = write(resumed, cut, log_every)[at]
+    with open(resumed / "metrics.jsonl", "ab") as file:
         file.write(b'{"event": "st')  # and in the middle of a line
-    MetricsFile.truncate(part / "metrics.jsonl", metrics)
-    MetricsFile.truncate(part / "timings.jsonl", timings)
-    write(part, events(after=at), log_every, state)
+    MetricsFile.truncate(resumed / "metrics.jsonl", metrics)
+    MetricsFile.truncate(resumed / "timings.jsonl", timings)
+    write(resumed, events(after=at), log_every, state)
 
-    assert (part / "metrics.jsonl").read_bytes() == whole
-    kinds = [(line["event"], line["step"]) for line in read(part, "timings")]
+    assert (resumed / "metrics.jsonl").read_bytes() == whole
+    kinds = [(line["event"], line["step"]) for line in read(resumed, "timings")]
     assert kinds.count(("resumed", at)) == 1
     assert len([step for kind, step in kinds if kind == "step"]) == len(
         {step for kind, step in kinds if kind == "step"}
@@ -125,16 +125,16 @@ def test_interrupted_and_resumed_equals_uninterrupted(tmp_path, events):
     write(tmp_path / "whole", events())
     whole = (tmp_path / "whole/metrics.jsonl").read_bytes()
 
-    part = tmp_path / "part"
+    resumed = tmp_path / "resumed"
     stop = [event for event in events() if event.step <= 13]
-    stop += [Checkpointed(13, part / "step-13"), Interrupted(13, signal.SIGTERM)]
-    (metrics, timings), state = write(part, stop)[13]
-    assert whole.startswith((part / "metrics.jsonl").read_bytes())
-    assert read(part, "timings")[-1]["signal"] == "SIGTERM"
-    MetricsFile.truncate(part / "metrics.jsonl", metrics)
-    MetricsFile.truncate(part / "timings.jsonl", timings)
-    write(part, events(after=13), state=state)
-    assert (part / "metrics.jsonl").read_bytes() == whole
+    stop += [Checkpointed(13, resumed / "step-13"), Interrupted(13, signal.SIGTERM)]
+    (metrics, timings), state = write(resumed, stop)[13]
+    assert whole.startswith((resumed / "metrics.jsonl").read_bytes())
+    assert read(resumed, "timings")[-1]["signal"] == "SIGTERM"
+    MetricsFile.truncate(resumed / "metrics.jsonl", metrics)
+    MetricsFile.truncate(resumed / "timings.jsonl", timings)
+    write(resumed, events(after=13), state=state)
+    assert (resumed / "metrics.jsonl").read_bytes() == whole
 
 
 def test_a_run_that_stops_early_writes_its_last_steps(tmp_path, events):

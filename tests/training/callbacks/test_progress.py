@@ -172,15 +172,17 @@ PROGRAM = """
     with ProgressView(every=0.0) as view:
         for event in run():
             view(event)
-            {each}
+            {statement}
     print("finished", file=sys.stdout)
 """
 
 
-def program(tmp_path, each="pass"):
+def program(tmp_path, statement="pass"):
     path = tmp_path / "program.py"
     tests = os.path.dirname(os.path.abspath(__file__))
-    path.write_text(textwrap.dedent(PROGRAM).format(tests=tests, each=each), encoding="utf-8")
+    path.write_text(
+        textwrap.dedent(PROGRAM).format(tests=tests, statement=statement), encoding="utf-8"
+    )
     return [sys.executable, str(path)]
 
 

@@ -58,12 +58,12 @@ def test_a_run_builds_the_trackers_of_its_setting(tmp_path):
 
 
 def test_steps_come_every_so_many_and_evaluations_all(events, tmp_path):
-    heard = noted(tmp_path)
+    tracker = noted(tmp_path)
     for event in events():
-        heard(event)
-    heard.close()
-    heard.close()
-    (start, *content, end) = heard.received
+        tracker(event)
+    tracker.close()
+    tracker.close()
+    (start, *content, end) = tracker.received
     assert start == ("open", 0) and end == ("end", True)
     steps = [step for step, values in content if "train/loss" in values]
     assert steps == [5, 10, 15, 20, 25]
@@ -80,19 +80,19 @@ def test_steps_come_every_so_many_and_evaluations_all(events, tmp_path):
 
 
 def test_what_is_not_finite_is_left_out(a_step, tmp_path):
-    heard = noted(tmp_path, every=1)
-    heard(Started(0, 25, 10, 320))
-    heard(a_step(1, gradient_norm=float("inf"), loss=float("nan")))
-    values = heard.received[-1][1]
+    tracker = noted(tmp_path, every=1)
+    tracker(Started(0, 25, 10, 320))
+    tracker(a_step(1, gradient_norm=float("inf"), loss=float("nan")))
+    values = tracker.received[-1][1]
     assert "train/penalty" in values and not {"train/loss", "train/gradient_norm"} & set(values)
 
 
 def test_an_interrupted_run_is_not_finished(a_step, tmp_path):
-    heard = noted(tmp_path)
-    heard(Started(0, 25, 10, 320))
-    heard(Interrupted(3, 2))
-    heard.close()
-    assert heard.received[-1] == ("end", False)
+    tracker = noted(tmp_path)
+    tracker(Started(0, 25, 10, 320))
+    tracker(Interrupted(3, 2))
+    tracker.close()
+    assert tracker.received[-1] == ("end", False)
 
 
 def test_one_that_fails_in_the_middle_is_switched_off(events, tmp_path):
@@ -103,14 +103,14 @@ def test_one_that_fails_in_the_middle_is_switched_off(events, tmp_path):
             super().log_metrics(values, step)
 
     content = []
-    heard = Broken(tmp_path, tmp_path / "t", SETTINGS, 5)
-    hear = suppress_errors(heard, heard.name, content.append)
+    tracker = Broken(tmp_path, tmp_path / "t", SETTINGS, 5)
+    hear = suppress_errors(tracker, tracker.name, content.append)
     for event in events():
         hear(event)
-    heard.close()
+    tracker.close()
     (warning,) = content
     assert "failed at step 10 and is disabled; training continues" in warning
-    assert heard.received[-1] == ("end", False)
+    assert tracker.received[-1] == ("end", False)
 
 
 def test_a_folder_that_cannot_be_made_is_the_tracker_s_own_trouble(events, tmp_path):
@@ -188,7 +188,7 @@ def test_mlflow_in_files(events, tmp_path, monkeypatch):
     assert actual.info.status == "FINISHED"
     assert actual.data.params["data.train"] == "数据/训练.csv"
     assert actual.data.metrics["validation/accuracy"] == pytest.approx(0.75)
-    assert [each.step for each in client.get_metric_history(name, "train/loss")] == [
+    assert [point.step for point in client.get_metric_history(name, "train/loss")] == [
         5, 10, 15, 20, 25
     ]  # fmt: skip
 
@@ -211,11 +211,11 @@ def offline_runs(events, tmp_path, times=(0,)):
 
     folder = tmp_path / "tracking" / "wandb"
     for after in times:
-        heard = WandbTracker(tmp_path, folder, SETTINGS, 5)
+        tracker = WandbTracker(tmp_path, folder, SETTINGS, 5)
         for event in events(after=after):
-            heard(event)
-        heard.close()
-    return sorted((folder / "wandb").glob("offline-run-*")), heard.load_run_id()
+            tracker(event)
+        tracker.close()
+    return sorted((folder / "wandb").glob("offline-run-*")), tracker.load_run_id()
 
 
 @pytest.mark.trackers
@@ -223,7 +223,7 @@ def test_wandb_offline(stranger, events, tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_MODE", "offline")
     remaining, name = offline_runs(events, tmp_path, (0, 16))
     assert len(remaining) == 2
-    assert {each.name.rpartition("-")[2] for each in remaining} == {name}
+    assert {folder.name.rpartition("-")[2] for folder in remaining} == {name}
     summary = remaining[-1] / "files" / "wandb-summary.json"
     if summary.is_file():
         assert json.loads(summary.read_text())["validation/accuracy"] == pytest.approx(0.75)
