@@ -56,11 +56,16 @@ EXPECTED = [(row, piece) for row, text in enumerate(TEXTS) for piece in text.spl
 
 
 @pytest.mark.parametrize("chunk", [1, 2, 100])
-@pytest.mark.parametrize("kept", [True, False])
-def test_rows_are_counted_through_all_chunks(tmp_path, chunk, kept):
+@pytest.mark.parametrize("cached", [True, False])
+def test_rows_are_counted_through_all_chunks(tmp_path, chunk, cached):
     content: list[int] = []
     table = featurize(
-        rows(TEXTS), Encode(), [], tmp_path if kept else None, chunk=chunk, progress=content.append
+        rows(TEXTS),
+        Encode(),
+        [],
+        tmp_path if cached else None,
+        chunk=chunk,
+        progress=content.append,
     )
     assert contents(table) == EXPECTED
     assert sum(content) == len(TEXTS)

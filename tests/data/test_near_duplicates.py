@@ -36,9 +36,9 @@ def test_edited_copies_are_found_and_others_are_not():
             text = " ".join([*half, *sentence(rng, 10).split()])
         queries.append((text,))
     chunks = [references[:700], references[700:1400], references[1400:]]
-    found = find_near_duplicates(queries, chunks)
-    assert {query: number for query, (number, _) in found.items()} == expected
-    assert all(texts == references[number] for number, texts in found.values())
+    matches = find_near_duplicates(queries, chunks)
+    assert {query: number for query, (number, _) in matches.items()} == expected
+    assert all(texts == references[number] for number, texts in matches.values())
 
 
 def test_both_texts_of_a_pair_must_be_similar():
@@ -62,9 +62,9 @@ def test_texts_with_one_template_take_bounded_time():
     queries = [(template.format(number),) for number in range(3_000)]
     references = [(template.format(-number),) for number in range(3_000)]
     start = time.perf_counter()
-    found = find_near_duplicates(queries, [references])
+    matches = find_near_duplicates(queries, [references])
     assert time.perf_counter() - start < 30
-    assert len(found) > 100
+    assert len(matches) > 100
 
 
 def test_every_copy_of_one_text_is_found():

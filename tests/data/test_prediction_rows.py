@@ -47,18 +47,20 @@ def files(tmp_path):
 
 @pytest.mark.parametrize("name", ["a.jsonl", "a.csv", "a.parquet"])
 def test_kept_columns_follow_the_fields_of_every_format(files, name):
-    for keep, kept in (
+    for keep, expected_names in (
         (None, ()),
         ("date", ("date",)),
         (["date", "id", "date"], ("date", "id")),
         ("all", ("id", "text", "date")),
     ):
         rows = open_input_file(str(files / name), CONFIG, keep)
-        assert rows.kept == kept
+        assert rows.kept == expected_names
         [block] = blocks(rows)
         assert [row.values for row in block] == [[row["text"]] for row in ROWS]
         for row, expected in zip(block, ROWS, strict=True):
-            assert [str(value) for value in row.kept] == [str(expected[key]) for key in kept]
+            assert [str(value) for value in row.kept] == [
+                str(expected[key]) for key in expected_names
+            ]
 
 
 def test_a_column_that_is_not_there_is_an_error_with_the_closest(files):
@@ -234,7 +236,7 @@ def test_a_separator_of_several_characters_is_read_as_in_a_file(tmp_path):
 
 
 def test_a_column_of_standard_input_is_found_without_reading_it():
-    for content, name, found in (
+    for content, name, expected in (
         (b'{"review": "a"}\n', "review", True),
         (b'{"review": "a"}\n', "text", False),
         (b"id,review\n1,a\n", "review", True),
@@ -242,7 +244,7 @@ def test_a_column_of_standard_input_is_found_without_reading_it():
         (b"", "", False),
     ):
         stream = io.BytesIO(content)
-        assert has_column(stream, name, CONFIG) == found and stream.tell() == 0
+        assert has_column(stream, name, CONFIG) == expected and stream.tell() == 0
     reader, writer = os.pipe()
     with os.fdopen(reader, "rb") as stream, os.fdopen(writer, "wb") as sink:
         assert not has_column(stream, "review", CONFIG), "nothing has arrived: no waiting"

@@ -102,12 +102,12 @@ def test_rows_to_predict_need_no_answers(tmp_path):
         del question["answers"]
     rows = load_unlabelled(str(write(tmp_path / "a.json", content)), config("x"))
     assert rows.columns == ["id", "question", "context", "line"] and len(rows) == 3
-    bare = write(tmp_path / "a.jsonl", '{"question": "Who?", "context": "Ada."}')
-    assert load_unlabelled(str(bare), config("x")).column("id") == [None]
+    unlabelled = write(tmp_path / "a.jsonl", '{"question": "Who?", "context": "Ada."}')
+    assert load_unlabelled(str(unlabelled), config("x")).column("id") == [None]
     with pytest.raises(DataError, match=r"column 'context' not found"):
         load_unlabelled(str(write(tmp_path / "b.jsonl", '{"question": "Who?"}')), config("x"))
     with pytest.raises(UsageError, match=r"data\.text.*\[question,context\]"):
-        load_unlabelled(str(bare), config("x", text="question"))
+        load_unlabelled(str(unlabelled), config("x", text="question"))
 
 
 def test_a_test_split_without_answers(tmp_path):

@@ -39,8 +39,8 @@ def test_rows_without_a_problem_have_no_finding(tmp_path):
 
 
 def test_a_class_that_validation_does_not_have(tmp_path):
-    found = findings(tmp_path, GOOD + BAD, OTHER[:1])
-    (finding,) = found.values()
+    by_key = findings(tmp_path, GOOD + BAD, OTHER[:1])
+    (finding,) = by_key.values()
     assert finding.kind == "missing_classes_validation"
     assert (finding.count, finding.total, finding.example) == (1, 2, "'bad'")
 
@@ -72,8 +72,8 @@ def test_label_lists_contradict_in_any_order(tmp_path):
     validation = [("we came by train", "a|b|c")]
     settings = {"task": "multi_label"}
     assert findings(tmp_path, [*rows, (GOOD[0][0], "b|a")], validation, **settings) == {}
-    found = findings(tmp_path, [*rows, (GOOD[0][0], "a")], validation, **settings)
-    assert found["contradictory_duplicates"].count == 2
+    by_key = findings(tmp_path, [*rows, (GOOD[0][0], "a")], validation, **settings)
+    assert by_key["contradictory_duplicates"].count == 2
 
 
 def test_validation_texts_that_are_in_train(tmp_path):
@@ -111,11 +111,11 @@ def test_truncated_texts(tmp_path, cut):
             "row": np.arange(count),
         }
 
-    found = findings(tmp_path, GOOD + BAD, OTHER, encode)
+    by_key = findings(tmp_path, GOOD + BAD, OTHER, encode)
     if not cut:
-        assert found == {}
+        assert by_key == {}
         return
-    finding = found["truncated_texts_train"]
+    finding = by_key["truncated_texts_train"]
     assert (finding.count, finding.total) == (1, 20)
     assert "(5.0%) are longer than 4 tokens; 3.6% of all tokens are cut" in finding.message
     assert "train.csv:3 with 7" in finding.example and "data.max_length" in finding.advice
@@ -126,6 +126,6 @@ def test_tokens_outside_the_vocabulary(tmp_path, fraction, count):
     findings(tmp_path, GOOD + BAD, OTHER)  # writes the files
     files = {name: str(tmp_path / f"{name}.csv") for name in ("train", "validation")}
     splits = load_splits(DataConfig(name="x", **files))
-    found = find_row_findings(splits, {}, 4, fraction)
-    assert [finding.kind for finding in found] == ["unknown_tokens"] * count
-    assert not count or found[0].message.startswith("40.0% of the tokens in train")
+    actual = find_row_findings(splits, {}, 4, fraction)
+    assert [finding.kind for finding in actual] == ["unknown_tokens"] * count
+    assert not count or actual[0].message.startswith("40.0% of the tokens in train")

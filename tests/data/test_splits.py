@@ -225,10 +225,10 @@ def test_an_unlabelled_test_split_is_reported(tmp_path, label, description):
 def test_the_error_for_missing_labels_suggests_predict(tmp_path):
     (tmp_path / "train.csv").write_text("text,label\na,0\nb,1\nc,1\n")
     (tmp_path / "bare.csv").write_text("text\nd\n")
-    train, bare = str(tmp_path / "train.csv"), str(tmp_path / "bare.csv")
+    train, unlabelled = str(tmp_path / "train.csv"), str(tmp_path / "bare.csv")
     with pytest.raises(DataError, match=r"leave out data\.test and use bertft predict"):
-        load_splits(DataConfig(name="files", train=train, validation=train, test=bare))
+        load_splits(DataConfig(name="files", train=train, validation=train, test=unlabelled))
     with pytest.raises(DataError, match=r"without data\.validation, a part of train is held out"):
-        load_splits(DataConfig(name="files", train=train, validation=bare))
+        load_splits(DataConfig(name="files", train=train, validation=unlabelled))
     with pytest.raises(DataError, match=r"Set data\.label=<column>$"):
-        load_splits(DataConfig(name="files", train=bare))
+        load_splits(DataConfig(name="files", train=unlabelled))

@@ -121,7 +121,7 @@ def test_no_room_beside_the_special_tokens(roberta_tokenizer):
 
 
 @pytest.mark.parametrize(
-    ("first", "second", "budget", "kept"),
+    ("first", "second", "budget", "expected"),
     [
         (3, 4, 7, (3, 4)),
         (3, 40, 13, (3, 10)),
@@ -132,8 +132,8 @@ def test_no_room_beside_the_special_tokens(roberta_tokenizer):
         (6, 9, 12, (6, 6)),
     ],
 )
-def test_keep_longest_first(first, second, budget, kept):
-    assert keep_longest_first(first, second, budget) == kept
+def test_keep_longest_first(first, second, budget, expected):
+    assert keep_longest_first(first, second, budget) == expected
 
 
 def test_check_max_length():

@@ -191,11 +191,13 @@ def test_splits_are_converted_to_the_scheme_of_train(read):
     assert rows_of(splits.validation) == rows_of(splits.train)
     assert rows_of(splits.train)[0][1] == ["B-PER", "E-PER", "O"]
     assert splits.class_names[:5] == ["O", "B-LOC", "I-LOC", "E-LOC", "S-LOC"]
-    bare = as_json_lines([(words, [tag[2:] or "O" for tag in tags]) for words, tags in SENTENCES])
+    without_prefixes = as_json_lines(
+        [(words, [tag[2:] or "O" for tag in tags]) for words, tags in SENTENCES]
+    )
     with pytest.raises(DataError, match=r"dev\.jsonl: the tags have no prefix \('LOC', 'PER'\)"):
-        read(as_json_lines(SENTENCES), "a.jsonl", bare)
+        read(as_json_lines(SENTENCES), "a.jsonl", without_prefixes)
     with pytest.raises(DataError, match=r"dev\.jsonl: the tags have a prefix"):
-        read(bare, "a.jsonl", as_json_lines(SENTENCES))
+        read(without_prefixes, "a.jsonl", as_json_lines(SENTENCES))
 
 
 def test_a_column_that_has_no_tags(read):

@@ -28,7 +28,7 @@ from bertft.tasks.token_classification.tag_schemes import (
 )
 
 
-def found(sentences):
+def detect(sentences):
     return detect_scheme(count_tag_pairs(sentence.split() for sentence in sentences), "a.conll")
 
 
@@ -61,7 +61,7 @@ def found(sentences):
     ],
 )
 def test_the_scheme_is_detected(sentences, scheme):
-    result = found(sentences)
+    result = detect(sentences)
     assert (result.scheme, result.unknown_tags) == (scheme, {})
 
 
@@ -82,20 +82,20 @@ def test_the_scheme_is_detected(sentences, scheme):
     ],
 )
 def test_the_notation_is_detected(tags, notation, scheme):
-    result = found([tags])
+    result = detect([tags])
     assert (str(result.notation), result.scheme) == (notation, scheme)
 
 
 def test_tags_that_do_not_fit_are_named():
     """A few are bad rows; where it is unclear which are meant, nothing is read."""
-    result = found(["B-A I-A O X-A", "B-A E-A B-A"])
+    result = detect(["B-A I-A O X-A", "B-A E-A B-A"])
     assert result.scheme == "bio" and result.unknown_tags == {"X-A": 1, "E-A": 1}
     with pytest.raises(DataError, match=r"'B-A' \(1 ×\) could be bio .*, but not 'PER' \(3 ×\)"):
-        found(["PER PER O PER B-A"])
+        detect(["PER PER O PER B-A"])
     with pytest.raises(DataError, match=r"but not '_' \(4 ×\)"):
-        found(["B-A _ _ _ _ I-A"])
+        detect(["B-A _ _ _ _ I-A"])
     with pytest.raises(DataError, match=r"one of them is '0' \(2 ×\)"):
-        found(["PER 0 0 LOC"])
+        detect(["PER 0 0 LOC"])
 
 
 def slips(sentences, count):
@@ -118,7 +118,7 @@ def test_entities_with_a_wrong_first_tag_are_counted_and_kept():
     strict = make_tag_converter(pairs, "bio", None, None, "a.conll")
     with pytest.raises(RowError, match="is invalid after 'O'"):
         strict.convert(["O", "I-A", "I-A"])
-    assert found(slips(["O I-A I-A"], 10)).invalid_starts == 0
+    assert detect(slips(["O I-A I-A"], 10)).invalid_starts == 0
 
 
 def test_the_slips_of_iob1():
@@ -191,9 +191,9 @@ def test_tags_round_trip_in_every_scheme(scheme, notation):
     check()
 
 
-@pytest.mark.parametrize("kept", KEPT)
+@pytest.mark.parametrize("target_scheme", KEPT)
 @pytest.mark.parametrize("scheme", STRICT)
-def test_a_scheme_is_converted_to_the_same_entities(scheme, kept):
+def test_a_scheme_is_converted_to_the_same_entities(scheme, target_scheme):
     tags = ["O", *tags_of_type("A", scheme), *tags_of_type("B", scheme)]
 
     @settings(max_examples=40, deadline=None)
@@ -203,14 +203,14 @@ def test_a_scheme_is_converted_to_the_same_entities(scheme, kept):
             return
         theirs = seqeval.Entities([sentence], STRICT[scheme]).entities[0]
         expected = [(entity.tag, entity.start, entity.end - 1) for entity in theirs]
-        made = make_tag_converter(count_tag_pairs([sentence]), scheme, kept, None, "a").convert(
-            sentence
-        )
-        assert find_invalid_tag(made, kept) is None
-        if kept in STRICT:
-            again = seqeval.Entities([made], STRICT[kept]).entities[0]
+        made = make_tag_converter(
+            count_tag_pairs([sentence]), scheme, target_scheme, None, "a"
+        ).convert(sentence)
+        assert find_invalid_tag(made, target_scheme) is None
+        if target_scheme in STRICT:
+            again = seqeval.Entities([made], STRICT[target_scheme]).entities[0]
             assert [(entity.tag, entity.start, entity.end - 1) for entity in again] == expected
-        assert extract_entities([parse_tag(tag, kept) for tag in made]) == expected
+        assert extract_entities([parse_tag(tag, target_scheme) for tag in made]) == expected
 
     check()
 
