@@ -38,8 +38,8 @@ def pieces(tokens):
 
 
 def same_gradients(one, other, *inputs):
-    for each in inputs:
-        mine, theirs = (torch.autograd.grad(x, each, retain_graph=True)[0] for x in (one, other))
+    for tensor in inputs:
+        mine, theirs = (torch.autograd.grad(x, tensor, retain_graph=True)[0] for x in (one, other))
         assert mine.abs().max() > 0
         torch.testing.assert_close(mine, theirs, rtol=1e-10, atol=1e-12)
 
@@ -84,7 +84,7 @@ def test_relation_between_models_of_other_widths_and_heads(sequences):
     loss = relation_loss(student, teacher, 3, sequences)
     wanted = 0.0
     for name in ("query", "key", "value"):
-        mine, theirs = (getattr(each, name).flatten(1) for each in (student, teacher))
+        mine, theirs = (getattr(states, name).flatten(1) for states in (student, teacher))
         for s, t in zip(pieces(mine), pieces(theirs), strict=True):
             for head in range(3):
                 x, y = s[:, 4 * head : 4 * head + 4], t[:, 8 * head : 8 * head + 8].detach()

@@ -85,28 +85,30 @@ def model(kind, width=12, layers=2, seed=0, heads=2):
 def stepper(kind=Classification, taught=None, teacher_width=16, layout="auto", **settings):
     """A student of width 12 and a teacher of four layers; ``taught``: its logits, or it is live."""
     task, student = kind(DataConfig(name="t"), NAMES), model(kind)
-    part = build(DistillConfig(teacher="t", **settings), None, None)
+    component = build(DistillConfig(teacher="t", **settings), None, None)
     new = NewModules([name for name, _ in student.named_parameters()], 1e-2)
     new.attach(student)
     if taught is not None:
-        part.bind_teacher(CachedTeacher(taught), student)
+        component.bind_teacher(CachedTeacher(taught), student)
     else:
         teacher = model(kind, teacher_width, layers=4, seed=1)
-        part.bind_teacher(
+        component.bind_teacher(
             OnlineTeacher(EncoderRunner(teacher, task.level, "padded"), None, FP32),
             student,
             teacher,
         )
-    optimizer = adamw.build_optimizer(collect_param_groups([new, part], student), TrainerConfig())
+    optimizer = adamw.build_optimizer(
+        collect_param_groups([new, component], student), TrainerConfig()
+    )
     runner = EncoderRunner(student, task.level, layout)
     precision = Precision("fp32", torch.device("cpu"))
-    return TrainStep(runner, task, [new, part], optimizer, precision, None)
+    return TrainStep(runner, task, [new, component], optimizer, precision, None)
 
 
 def cut(rows, size):
     return [
-        collate(rows, part, ("labels",))
-        for part in split_into_micro_batches(np.arange(len(rows)), size)
+        collate(rows, indices, ("labels",))
+        for indices in split_into_micro_batches(np.arange(len(rows)), size)
     ]
 
 
@@ -126,7 +128,7 @@ def test_a_window_of_micro_batches_equals_one_batch(kind, size, layout):
     loss, whole, losses = gradients(made, cut(rows, 7))
     assert set(losses) == {"hard", "soft", "hidden", "attention", "relation"}
     weights = made.objective.weights
-    assert loss == pytest.approx(sum(weights[name] * each for name, each in losses.items()))
+    assert loss == pytest.approx(sum(weights[name] * value for name, value in losses.items()))
     assert weights["hard"] == pytest.approx(0.4)
     found_loss, actual, found_losses = gradients(made, cut(rows, size))
     assert found_loss == pytest.approx(loss, rel=1e-12)
@@ -147,7 +149,9 @@ def test_rows_without_labels_learn_from_the_teacher_alone(size):
     )
     made = stepper(taught=CachedLogits(taught, None, {}), weight=0.25, temperature=3.0)
     order = np.array([5, 0, 6, 3, 4, 2, 1])
-    batches = [collate(joined, part, ("labels",)) for part in split_into_micro_batches(order, size)]
+    batches = [
+        collate(joined, indices, ("labels",)) for indices in split_into_micro_batches(order, size)
+    ]
     loss, _, losses = gradients(made, batches)
     with torch.no_grad():
         batch = collate(joined, np.arange(7), ())
@@ -170,7 +174,8 @@ def test_the_loss_of_the_labels_can_be_shaped(size):
     )
     made = stepper(taught=CachedLogits(taught, None, {}), weight=0.25)
     batches = [
-        collate(joined, part, ("labels",)) for part in split_into_micro_batches(np.arange(7), size)
+        collate(joined, indices, ("labels",))
+        for indices in split_into_micro_batches(np.arange(7), size)
     ]
     _, _, plain = gradients(made, batches)
     made.task.configure_loss(LossConfig([3.0, 0.5, 1.0], 0.1, 2.0), first)
@@ -201,16 +206,18 @@ def test_answers_that_are_remembered_teach_as_the_live_teacher_does():
 def test_projections_train_are_kept_and_are_none_where_widths_match():
     rows = table(LENGTHS)
     made = stepper(**EVERYTHING)
-    part = made.components[1]
-    assert [tuple(projection.weight.shape) for projection in part.projections] == [(16, 12)] * 3
-    assert part.parameter_counts(None) == {"trainable": 3 * 16 * 12, "kept": 0, "exported": 0}
-    before = {name: each.clone() for name, each in part.state_dict().items()}
+    component = made.components[1]
+    assert [tuple(projection.weight.shape) for projection in component.projections] == [
+        (16, 12)
+    ] * 3
+    assert component.parameter_counts(None) == {"trainable": 3 * 16 * 12, "kept": 0, "exported": 0}
+    before = {name: tensor.clone() for name, tensor in component.state_dict().items()}
     assert len(before) == 3 and made(cut(rows, 3), 1, 10).applied
-    after = part.state_dict()
-    assert all(not after[name].equal(each) for name, each in before.items())
+    after = component.state_dict()
+    assert all(not after[name].equal(tensor) for name, tensor in before.items())
     again = stepper(**EVERYTHING).components[1]
     again.load_state_dict(after)
-    assert all(again.state_dict()[name].equal(each) for name, each in after.items())
+    assert all(again.state_dict()[name].equal(tensor) for name, tensor in after.items())
     assert "exp_avg/distill.0.weight" in adamw.optimizer_state(made.optimizer)
     same = stepper(teacher_width=12, **EVERYTHING).components[1]
     assert same.state_dict() == {} and len(same.projections) == 0
@@ -238,17 +245,17 @@ def test_a_teacher_is_frozen_and_keeps_its_own_dropout_off():
 def test_inner_states_that_cannot_be_compared(settings, where):
     student = model(Classification)
     teacher = model(Classification, 16, layers=4, heads=4)
-    part = build(DistillConfig(teacher="t", **settings), None, None)
+    component = build(DistillConfig(teacher="t", **settings), None, None)
     live = OnlineTeacher(EncoderRunner(teacher, "sequence"), None, FP32)
     with pytest.raises(UsageError) as caught:
-        part.bind_teacher(live, student, teacher)
+        component.bind_teacher(live, student, teacher)
     assert caught.value.where == where
 
 
 def test_without_a_teacher_the_tasks_own_loss_is_all():
-    part = build(DistillConfig(weight=0.0), None, None)
+    component = build(DistillConfig(weight=0.0), None, None)
     assert (
-        not needs_teacher(part.settings)
-        and part.objective(None) is None
-        and part.state_dict() == {}
+        not needs_teacher(component.settings)
+        and component.objective(None) is None
+        and component.state_dict() == {}
     )

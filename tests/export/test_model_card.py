@@ -301,7 +301,9 @@ def test_the_code_applies_the_threshold(folder, capsys, task, above, library):
     shift = -1e-3 if above else 1e-3  # just below or just above the probability
     threshold = float(p[1]) + shift
     if task == "multi_label":
-        threshold = {name: float(each) + shift for name, each in zip(labels, p, strict=True)}
+        threshold = {
+            name: float(probability) + shift for name, probability in zip(labels, p, strict=True)
+        }
     text = card(
         name="merged", task=task, labels=labels, max_length=32,
         calibration={**FITTED, "threshold": threshold},

@@ -67,7 +67,7 @@ def test_the_logits_equal_those_of_torch(graph, shape):
         )
     )
     with torch.no_grad():
-        out = model(**{name: torch.from_numpy(each) for name, each in inputs.items()})
+        out = model(**{name: torch.from_numpy(array) for name, array in inputs.items()})
     for name, logits in outputs.items():
         expected = out[name].numpy()
         assert logits.dtype == np.float32 and logits.shape == expected.shape
@@ -80,11 +80,13 @@ def test_the_logits_equal_those_of_torch(graph, shape):
 def test_inputs_and_outputs_have_names_and_dynamic_sizes(graph):
     model, session = graph
     spans = "QuestionAnswering" in type(model).__name__
-    assert [each.name for each in session.get_inputs()] == NAMES
+    assert [graph_input.name for graph_input in session.get_inputs()] == NAMES
     assert [output.name for output in session.get_outputs()] == (
         ["start_logits", "end_logits"] if spans else ["logits"]
     )
-    assert all(isinstance(size, str) for each in session.get_inputs() for size in each.shape)
+    assert all(
+        isinstance(size, str) for graph_input in session.get_inputs() for size in graph_input.shape
+    )
 
 
 class Branching(transformers.RobertaForSequenceClassification):

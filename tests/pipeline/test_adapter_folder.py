@@ -97,9 +97,9 @@ def stir(model, only=""):
     """Move what trains, so that a reader that forgets some of it is off by much."""
     torch.manual_seed(5)
     with torch.no_grad():
-        for name, each in model.named_parameters():
-            if each.requires_grad and only in name:
-                each.add_(0.2 * torch.randn_like(each))
+        for name, parameter in model.named_parameters():
+            if parameter.requires_grad and only in name:
+                parameter.add_(0.2 * torch.randn_like(parameter))
     return model.eval()
 
 
@@ -112,7 +112,7 @@ def trained_by_peft(base, family, folder, kind="SEQ_CLS", **settings):
     torch.manual_seed(1)
     more = {} if kind == "QUESTION_ANS" else {"num_labels": 3}
     model = HEADS[kind].from_pretrained(base, **more)
-    # DistilBERT's head and BERT's pooler are new, and peft saves neither unless it is told.
+    # DistilBERT's head and BERT's pooler are new: peft saves them if modules_to_save names them.
     head = whole_head(family) if kind == "SEQ_CLS" else None
     usual = {"r": 4, "target_modules": [QUERY[family], VALUE[family]], "modules_to_save": head}
     config = peft.LoraConfig(task_type=kind, **{**usual, **settings})
@@ -156,9 +156,9 @@ def ours(saved):
     return score_rows(saved, some_rows(saved.info.task))[0]
 
 
-def asked(adapter, base=None, **said):
+def merge_config(adapter, base=None, **changes):
     base = base and str(base)
-    return MergeConfig(adapter=str(adapter), base=base, out="out", device="cpu", **said)
+    return MergeConfig(adapter=str(adapter), base=base, out="out", device="cpu", **changes)
 
 
 KINDS = {
@@ -181,7 +181,7 @@ BY_NAME = ("plain", "dora", "biases", "all linear")  # where families differ
 def test_what_peft_trained_gives_peft_s_logits(bases, tmp_path, family, kind):
     settings = KINDS[kind]
     theirs = trained_by_peft(bases / family, family, tmp_path / "adapter", **settings)
-    saved = open_from_settings(asked(tmp_path / "adapter", task=TASK), "fp32")
+    saved = open_from_settings(merge_config(tmp_path / "adapter", task=TASK), "fp32")
     actual = ours(saved)
     expected = logits_of(theirs, saved)
     assert actual.shape == expected.shape == (16, 3)
@@ -199,7 +199,7 @@ def test_ranks_and_scales_by_module(bases, tmp_path, family):
         "alpha_pattern": {VALUE[family]: 3, f"^.*1.*{QUERY[family]}": 20},
     }
     theirs = trained_by_peft(bases / family, family, tmp_path / "adapter", **settings)
-    saved = open_from_settings(asked(tmp_path / "adapter", task=TASK), "fp32")
+    saved = open_from_settings(merge_config(tmp_path / "adapter", task=TASK), "fp32")
     np.testing.assert_allclose(ours(saved), logits_of(theirs, saved), **SAME_IN_FP32)
 
 
@@ -208,7 +208,7 @@ def test_ranks_and_scales_by_module(bases, tmp_path, family):
 def test_other_heads(bases, tmp_path, family, kind):
     """peft gives a model for question answering no token types, whatever the tokenizer gives."""
     theirs = trained_by_peft(bases / family, family, tmp_path / "adapter", kind)
-    saved = open_from_settings(asked(tmp_path / "adapter"), "fp32")
+    saved = open_from_settings(merge_config(tmp_path / "adapter"), "fp32")
     plain = load_tokenizer(ModelConfig(name="base", path=str(bases / family)))
     actual = ours(saved)
     np.testing.assert_allclose(actual, logits_of(theirs, saved, plain), **SAME_IN_FP32)
@@ -230,7 +230,7 @@ def test_other_types_of_adapters_are_read(bases, tmp_path, config):
     theirs = stir(peft.get_peft_model(base, config))
     theirs.save_pretrained(tmp_path / "adapter")
     result = {"task": "multi_label", "labels": ["a", "b", "c"]}
-    saved = open_from_settings(asked(tmp_path / "adapter", **result), "fp32")
+    saved = open_from_settings(merge_config(tmp_path / "adapter", **result), "fp32")
     np.testing.assert_allclose(ours(saved), logits_of(theirs, saved), **SAME_IN_FP32)
 
 
@@ -262,33 +262,33 @@ def test_a_head_that_the_base_has_need_not_be_saved(bases, tmp_path):
     content = json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())
     content["base_model_name_or_path"] = str(tmp_path / "base")
     (tmp_path / "adapter" / "adapter_config.json").write_text(json.dumps(content))
-    saved = open_from_settings(asked(tmp_path / "adapter"), "fp32")
+    saved = open_from_settings(merge_config(tmp_path / "adapter"), "fp32")
     assert (saved.info.task, saved.info.labels) == ("multi_label", ["one", "two", "three"])
     np.testing.assert_allclose(ours(saved), logits_of(theirs, saved), **SAME_IN_FP32)
     (tmp_path / "base").rename(tmp_path / "moved")
     with pytest.raises(UsageError, match=r"there is no folder .*base"):
-        open_from_settings(asked(tmp_path / "adapter"), "fp32")
-    again = open_from_settings(asked(tmp_path / "adapter", tmp_path / "moved"), "fp32")
+        open_from_settings(merge_config(tmp_path / "adapter"), "fp32")
+    again = open_from_settings(merge_config(tmp_path / "adapter", tmp_path / "moved"), "fp32")
     np.testing.assert_array_equal(ours(again), ours(saved))
 
 
 def test_what_a_head_means_is_not_guessed(bases, tmp_path):
     theirs = trained_by_peft(bases / "bert", "bert", tmp_path / "adapter")
     for opened in (
-        lambda: open_from_settings(asked(tmp_path / "adapter"), "fp32"),
+        lambda: open_from_settings(merge_config(tmp_path / "adapter"), "fp32"),
         lambda: open_model(str(tmp_path / "adapter"), precision="fp32", device="cpu"),
     ):
         with pytest.raises(UsageError, match=r"whether the 3 outputs .*task=multi_label"):
             opened()
     result = {"task": "multi_label", "labels": ["a", "b", "c"]}
-    saved = open_from_settings(asked(tmp_path / "adapter", **result), "fp32")
+    saved = open_from_settings(merge_config(tmp_path / "adapter", **result), "fp32")
     assert (saved.info.task, saved.info.labels) == ("multi_label", ["a", "b", "c"])
     config = saved.task_model.model.config  # which merge writes
     assert config.problem_type == "multi_label_classification" and config.id2label[2] == "c"
     np.testing.assert_allclose(ours(saved), logits_of(theirs, saved), **SAME_IN_FP32)
     with pytest.raises(UsageError, match="has 2 names, but the model has 3 outputs"):
         open_from_settings(
-            asked(tmp_path / "adapter", task="multi_label", labels=["a", "b"]), "fp32"
+            merge_config(tmp_path / "adapter", task="multi_label", labels=["a", "b"]), "fp32"
         )
 
 
@@ -306,7 +306,7 @@ def test_a_stated_problem_type_is_respected(bases, tmp_path):
     with pytest.raises(
         UsageError, match=r"head of the model was trained for multi_label.*data.task=multi_label"
     ):
-        open_from_settings(asked(tmp_path / "adapter", tmp_path / "base"), "fp32", data)
+        open_from_settings(merge_config(tmp_path / "adapter", tmp_path / "base"), "fp32", data)
 
 
 def test_names_of_a_plain_folder_are_the_user_s(bases, tmp_path):
@@ -369,7 +369,9 @@ def trained_here(base, family, kind, changes):
         choose_precision("fp32", torch.device("cpu")),
     )  # fmt: skip
     stir(adapted.model)
-    triplets = [each for name, each in adapted.model.named_parameters() if name.endswith(".E")]
+    triplets = [
+        parameter for name, parameter in adapted.model.named_parameters() if name.endswith(".E")
+    ]
     with torch.no_grad():
         for triplet, left in zip(triplets, (0, 1), strict=False):
             triplet[left:] = 0.0
@@ -400,7 +402,7 @@ def test_what_is_written_gives_the_same_logits_in_peft_and_here(
         assert len(content["target_modules"]) == 3 and 1 in content["rank_pattern"].values()
     assert not [name for name, tensor in tensors.items() if 0 in tensor.shape]
 
-    again = open_from_settings(asked(tmp_path), "fp32")
+    again = open_from_settings(merge_config(tmp_path), "fp32")
     assert again.info == replace(saved.info, step=0)
     np.testing.assert_allclose(ours(again), expected, **SAME_IN_FP32)
     if kind == "QUESTION_ANS":
@@ -417,9 +419,9 @@ def adapter(bases, tmp_path):
     folder = tmp_path / "adapter"
     trained_by_peft(bases / "bert", "bert", folder, modules_to_save=["classifier", "pooler"])
 
-    def change(**told):
+    def change(**changes):
         content = json.loads((folder / "adapter_config.json").read_text())
-        (folder / "adapter_config.json").write_text(json.dumps({**content, **told}))
+        (folder / "adapter_config.json").write_text(json.dumps({**content, **changes}))
         return folder
 
     return change
@@ -445,7 +447,7 @@ def test_what_cannot_be_read_says_so_and_where(adapter, changes, words):
     folder = adapter(**changes)
     kind = UsageError if "folder" in words or "home" in words else DataError
     with pytest.raises(kind, match=words) as content:
-        open_from_settings(asked(folder, task=TASK), "fp32")
+        open_from_settings(merge_config(folder, task=TASK), "fp32")
     assert content.value.where == str(folder / "adapter_config.json")
 
 
@@ -453,14 +455,14 @@ def test_a_base_that_the_hub_would_have_to_give(adapter, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     folder = adapter(base_model_name_or_path="somebody/no-such-encoder")
     with pytest.raises(SystemResourceError, match="base of the adapter cannot be read") as content:
-        open_from_settings(asked(folder, task=TASK), "fp32")
+        open_from_settings(merge_config(folder, task=TASK), "fp32")
     assert "base=<folder or Hub id>" in content.value.hint
 
 
 def test_another_base_does_not_fit(adapter, bases, tmp_path):
     folder = adapter()
     with pytest.raises(DataError, match=r"the model has no \S+ of shape"):
-        open_from_settings(asked(folder, bases / "roberta", task=TASK), "fp32")
+        open_from_settings(merge_config(folder, bases / "roberta", task=TASK), "fp32")
     config = transformers.BertConfig(**{**SIZES, "hidden_size": 48})
     transformers.BertModel(config).save_pretrained(tmp_path / "wide")
     load_tokenizer(ModelConfig(name="b", path=str(bases / "bert"))).save_pretrained(
@@ -469,7 +471,7 @@ def test_another_base_does_not_fit(adapter, bases, tmp_path):
     with pytest.raises(
         DataError, match="the shapes of the saved head do not match the base"
     ) as content:
-        open_from_settings(asked(folder, tmp_path / "wide", task=TASK), "fp32")
+        open_from_settings(merge_config(folder, tmp_path / "wide", task=TASK), "fp32")
     assert content.value.where == str(folder)
 
 
@@ -477,19 +479,19 @@ def test_weights_in_pickle_are_not_read(adapter):
     folder = adapter()
     (folder / "adapter_model.safetensors").rename(folder / "adapter_model.bin")
     with pytest.raises(DataError, match=r"only adapter_model\.bin") as content:
-        open_from_settings(asked(folder, task=TASK), "fp32")
+        open_from_settings(merge_config(folder, task=TASK), "fp32")
     assert "pickled" in content.value.hint and content.value.where == str(folder)
 
 
 def test_a_head_that_nobody_has(bases, tmp_path):
-    """Older releases of peft save one of DistilBERT's two layers unless they are told."""
+    """Without modules_to_save, older releases of peft save one of DistilBERT's two layers."""
     folder = tmp_path / "adapter"
     trained_by_peft(bases / "distilbert", "distilbert", folder)
     remaining = load_file(folder / "adapter_model.safetensors")
-    remaining = {name: each for name, each in remaining.items() if "pre_classifier" not in name}
+    remaining = {name: tensor for name, tensor in remaining.items() if "pre_classifier" not in name}
     save_file(remaining, folder / "adapter_model.safetensors")
     with pytest.raises(DataError, match=r"weights for pre_classifier\.bias") as content:
-        open_from_settings(asked(folder, task=TASK), "fp32")
+        open_from_settings(merge_config(folder, task=TASK), "fp32")
     assert "modules_to_save" in content.value.hint
 
 
@@ -501,7 +503,7 @@ def test_an_embedding_that_was_enlarged(bases, tmp_path):
     config = peft.LoraConfig(task_type="SEQ_CLS", r=2, target_modules=["query"])
     peft.get_peft_model(model, config).save_pretrained(folder, save_embedding_layers=True)
     with pytest.raises(DataError, match="enlarged from 200 to 202 tokens") as content:
-        open_from_settings(asked(folder, task=TASK), "fp32")
+        open_from_settings(merge_config(folder, task=TASK), "fp32")
     assert "base.resize_token_embeddings(202)" in content.value.hint
     assert content.value.where == str(folder)
 
@@ -517,31 +519,31 @@ def test_an_update_of_an_embedding(bases, tmp_path):
     folder = tmp_path / "adapter"
     trained_by_peft(bases / "bert", "bert", folder, target_modules=["word_embeddings", "query"])
     with pytest.raises(DataError, match="embedding"):
-        open_from_settings(asked(folder, task=TASK), "fp32")
+        open_from_settings(merge_config(folder, task=TASK), "fp32")
 
 
 def test_a_folder_that_holds_no_adapter_or_holds_it_deeper(bases, tmp_path):
     with pytest.raises(UsageError, match=r"has no adapter_config\.json") as content:
-        open_from_settings(asked(bases / "bert"), "fp32")
+        open_from_settings(merge_config(bases / "bert"), "fp32")
     assert content.value.where == "adapter" and "run=" in content.value.hint
     trained_by_peft(bases / "bert", "bert", tmp_path / "all" / "named")
     with pytest.raises(UsageError, match="has no adapter") as content:
-        open_from_settings(asked(tmp_path / "all"), "fp32")
+        open_from_settings(merge_config(tmp_path / "all"), "fp32")
     assert f"adapter={tmp_path / 'all'}/named" in content.value.hint
     with pytest.raises(UsageError, match="there is no folder") as content:
-        open_from_settings(asked(tmp_path / "al"), "fp32")
+        open_from_settings(merge_config(tmp_path / "al"), "fp32")
     assert "Did you mean 'all'?" in content.value.hint
 
 
-@pytest.mark.parametrize("part", ["lora_A", "lora_B", "classifier"])
+@pytest.mark.parametrize("name_part", ["lora_A", "lora_B", "classifier"])
 @pytest.mark.parametrize("dtype", [torch.complex64, torch.int8])
-def test_tensors_that_are_no_floating_point_numbers(adapter, part, dtype):
+def test_tensors_that_are_no_floating_point_numbers(adapter, name_part, dtype):
     file = adapter() / "adapter_model.safetensors"
     tensors = load_file(file)
-    name = next(name for name in sorted(tensors) if part in name)
+    name = next(name for name in sorted(tensors) if name_part in name)
     save_file({**tensors, name: tensors[name].to(dtype)}, file)
     with pytest.raises(DataError, match=r"has dtype (complex64|int8), expected a floating-point"):
-        open_from_settings(asked(adapter()), "fp32")
+        open_from_settings(merge_config(adapter()), "fp32")
 
 
 def test_a_base_that_contradicts_itself(bases, tmp_path):
@@ -553,7 +555,7 @@ def test_a_base_that_contradicts_itself(bases, tmp_path):
     }
     trained_by_peft(bases / "bert", "bert", tmp_path / "adapter")
     file.write_text(json.dumps({**json.loads(file.read_text()), **names}))
-    command = asked(tmp_path / "adapter", tmp_path / "base", task="classification")
+    command = merge_config(tmp_path / "adapter", tmp_path / "base", task="classification")
     with pytest.raises(UsageError, match="but label2id gives this name to output 1"):
         open_from_settings(command, "fp32")
     names["id2label"] = {str(number): f"LABEL_{number}" for number in range(3)}
@@ -571,4 +573,4 @@ def test_bertft_json_of_another_form(bases, tmp_path, change):
     facts = json.loads((tmp_path / "bertft.json").read_text())
     (tmp_path / "bertft.json").write_text(json.dumps({**facts, **change}))
     with pytest.raises(DataError, match=r"invalid value for|has invalid content|unknown task"):
-        open_from_settings(asked(tmp_path), "fp32")
+        open_from_settings(merge_config(tmp_path), "fp32")

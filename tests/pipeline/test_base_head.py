@@ -83,10 +83,10 @@ MULTI, SINGLE = "multi_label_classification", "single_label_classification"
     ],
 )
 def test_a_head_for_another_task_is_new(base, architecture, names, problem, task, classes, other):
-    note, kept = aligned(base(architecture, names, problem_type=problem), task, classes)
+    note, reused = aligned(base(architecture, names, problem_type=problem), task, classes)
     assert (
         note == (f"the base has a head for {other}, not for {task}: its output layer is new")
-        and not kept
+        and not reused
     )
 
 
@@ -101,14 +101,14 @@ def test_a_head_for_another_task_is_new(base, architecture, names, problem, task
     ],
 )
 def test_a_head_for_the_same_task_is_kept(base, names, config, task, classes):
-    note, kept = aligned(base(SEQUENCE, names, **config), task, classes)
-    assert kept and "new" not in note
+    note, reused = aligned(base(SEQUENCE, names, **config), task, classes)
+    assert reused and "new" not in note
 
 
 def test_a_base_with_several_heads_has_none_for_the_task(base):
     folder = base(SEQUENCE, ["a", "b"], architectures=[SEQUENCE, TOKENS])
-    note, kept = aligned(folder, "classification", ["a", "b"])
-    assert f"has a head for {SEQUENCE}, {TOKENS}, not for classification" in note and not kept
+    note, reused = aligned(folder, "classification", ["a", "b"])
+    assert f"has a head for {SEQUENCE}, {TOKENS}, not for classification" in note and not reused
 
 
 @pytest.mark.parametrize(
@@ -123,12 +123,12 @@ def test_a_deeper_head_is_new(base, architecture, task, classes, layer):
     file = folder / "model.safetensors"
     deeper = {f"{layer}.norm.bias": torch.ones(24)}
     save_file({**load_file(file), **deeper}, file, metadata={"format": "pt"})
-    note, kept = aligned(folder, task, classes)
+    note, reused = aligned(folder, task, classes)
     assert (
         note
         == (
             "the head of the base has weights without a place in the model"
             f" ({layer}.norm.bias): its output layer is new"
         )
-        and not kept
+        and not reused
     )

@@ -104,14 +104,14 @@ def test_what_a_start_left_that_was_cut_off_is_replaced(run, tmp_path):
     base_model.check_base_folder(settings, run)
     remaining = base_model.commit_base(materialize(run), run)
     fresh = write_model(tmp_path / "fresh", value=1.0)
-    sums = [(each / "model.safetensors").read_bytes() for each in (run.base_dir, fresh)]
+    sums = [(folder / "model.safetensors").read_bytes() for folder in (run.base_dir, fresh)]
     assert remaining.load == str(run.base_dir) and sums[0] == sums[1]
 
 
 def test_a_folder_of_somebody_else_is_not(run, tmp_path):
     write_model(run.base_dir)
-    own = ModelConfig(name="tiny", weights="random")
-    for settings in (own, ModelConfig(name="x", path=str(begin(tmp_path / "other")))):
+    random_weights = ModelConfig(name="tiny", weights="random")
+    for settings in (random_weights, ModelConfig(name="x", path=str(begin(tmp_path / "other")))):
         with pytest.raises(UsageError, match="the base of the run would replace it"):
             base_model.check_base_folder(settings, run)
     base_model.check_base_folder(

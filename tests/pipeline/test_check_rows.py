@@ -15,13 +15,15 @@ def rows(count, **columns):
     return Rows(pa.table({**table, **columns}), BadRows("a.csv"))
 
 
-@pytest.mark.parametrize(("count", "kept"), [(1, 1), (63, 63), (64, 64), (65, 64), (1000, 64)])
-def test_as_many_as_there_are_at_most_64(tmp_path, count, kept):
+@pytest.mark.parametrize(
+    ("count", "expected_count"), [(1, 1), (63, 63), (64, 64), (65, 64), (1000, 64)]
+)
+def test_as_many_as_there_are_at_most_64(tmp_path, count, expected_count):
     write_check_rows(tmp_path / "rows.jsonl", rows(count))
     lines = read_check_rows(tmp_path / "rows.jsonl").column("line")
-    assert len(lines) == kept <= CHECK_ROW_COUNT
+    assert len(lines) == expected_count <= CHECK_ROW_COUNT
     assert lines == sorted(set(lines)) and lines[0] == 1
-    assert lines[-1] > count * (1 - 2 / kept)
+    assert lines[-1] > count * (1 - 2 / expected_count)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The machine's failures, told from our own."""
+"""System errors are distinguished from errors of bertft."""
 
 from __future__ import annotations
 

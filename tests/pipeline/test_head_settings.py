@@ -18,10 +18,10 @@ def test_a_command_does_not_rename_outputs_that_have_names(labels):
 
 
 @pytest.mark.parametrize(
-    ("own", "labels"), [(["neg", "pos"], ["neg", "pos"]), (["1.0", "2.0"], [1, 2])]
+    ("output_names", "labels"), [(["neg", "pos"], ["neg", "pos"]), (["1.0", "2.0"], [1, 2])]
 )
-def test_the_same_names_may_be_repeated(own, labels):
-    assert HeadSettings(labels=labels).class_names(own) == own
+def test_the_same_names_may_be_repeated(output_names, labels):
+    assert HeadSettings(labels=labels).class_names(output_names) == output_names
 
 
 def test_outputs_without_names_are_named():

@@ -18,7 +18,7 @@ from bertft.runs.run_folder import RunFolder
 FROZEN = Path(__file__).parents[1] / "frozen" / "0.1.0" / "run" / "manifest.json"
 
 
-def told(**files):
+def manifest_of(**files):
     return {"data": {"splits": {name: {"files": file} for name, file in files.items()}}}
 
 
@@ -26,7 +26,7 @@ def test_relative_files_are_found_where_the_run_read_them(tmp_path):
     train, other = tmp_path / "train.csv", tmp_path / "validation.csv"
     train.write_text("")
     data = DataConfig(name="files", train="train.csv", validation="validation.csv")
-    manifest = told(train=[str(train)], validation=[str(other)])
+    manifest = manifest_of(train=[str(train)], validation=[str(other)])
     actual = recorded_data(data, manifest)
     assert actual.train == str(train)
     assert actual.validation == "validation.csv", "it is not there any more: taken as it was given"
@@ -37,11 +37,11 @@ def test_what_has_no_place_of_its_own_stays_as_it_is(tmp_path):
     file = tmp_path / "a.csv"
     file.write_text("")
     absolute = DataConfig(name="files", train=str(tmp_path / "other.csv"))
-    assert recorded_data(absolute, told(train=[str(file)])) == absolute
+    assert recorded_data(absolute, manifest_of(train=[str(file)])) == absolute
     hub = DataConfig(name="sst2", source="hub", train="train", hub="a/b")
-    assert recorded_data(hub, told(train=[])) == hub
+    assert recorded_data(hub, manifest_of(train=[])) == hub
     cut = DataConfig(name="files", train=str(file))
-    assert recorded_data(cut, told(train=[str(file)], validation=[str(file)])) == cut
+    assert recorded_data(cut, manifest_of(train=[str(file)], validation=[str(file)])) == cut
 
 
 def test_what_changes_the_last_bits_is_told():
@@ -65,7 +65,7 @@ def test_a_home_that_is_not_on_this_machine_stays_as_it_is(tmp_path):
     file = tmp_path / "a.csv"
     file.write_text("")
     data = DataConfig(name="files", train="~nobody-has-this-name/a.csv")
-    assert recorded_data(data, told(train=[str(file)])) == data
+    assert recorded_data(data, manifest_of(train=[str(file)])) == data
     folder = "~nobody-has-this-name/data"
     assert recorded_path(folder, {"directory": str(tmp_path)}) == folder
 

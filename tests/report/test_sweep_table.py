@@ -18,7 +18,7 @@ def job(value=None, error=None, metric="accuracy", parameters=7, **settings):
             "train": {"seconds": 1.0, "peak_memory_bytes": None},
             "parameters": {"method": parameters},
         }
-    names = {key.replace("__", "."): str(each) for key, each in settings.items()}
+    names = {key.replace("__", "."): str(value) for key, value in settings.items()}
     return JobResult(Path("nowhere"), names, error, metrics)
 
 
@@ -76,7 +76,12 @@ def test_numbers_are_sorted_by_value(tmp_path):
         (folder / "job.json").write_text(
             json.dumps({"overrides": {"rank": rank}, "error": "x"}), encoding="utf-8"
         )
-    assert [each.settings["rank"] for each in read_jobs(tmp_path)] == ["2", "8", "16", "full"]
+    assert [job_result.settings["rank"] for job_result in read_jobs(tmp_path)] == [
+        "2",
+        "8",
+        "16",
+        "full",
+    ]
 
 
 def test_jobs_on_different_commits_of_a_hub_model_are_distinguished(tmp_path):
@@ -88,11 +93,11 @@ def test_jobs_on_different_commits_of_a_hub_model_are_distinguished(tmp_path):
         (folder / "job.json").write_text(json.dumps(content), encoding="utf-8")
         base = {"kind": "hub", "load": "org/model", "revision": revision}
         (folder / "manifest.json").write_text(json.dumps({"base": base}), encoding="utf-8")
-    actual = [each.settings.get("model.revision") for each in read_jobs(tmp_path)]
+    actual = [job_result.settings.get("model.revision") for job_result in read_jobs(tmp_path)]
     assert actual == ["a" * 8, "a" * 8, "b" * 8]
     for seed, manifest in enumerate(('{"base": []}', "{", json.dumps({"base": {"kind": "run"}}))):
         (tmp_path / f"s{seed}" / "manifest.json").write_text(manifest, encoding="utf-8")
-    assert all("model.revision" not in each.settings for each in read_jobs(tmp_path))
+    assert all("model.revision" not in job_result.settings for job_result in read_jobs(tmp_path))
 
 
 def test_files_can_contain_any_text(tmp_path):

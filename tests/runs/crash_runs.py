@@ -71,8 +71,8 @@ def raised(error: type[Exception], call):
     """What ``call()`` gives, or the ``error`` that it raises."""
     try:
         return call()
-    except error as told:
-        return told
+    except error as raised_error:
+        return raised_error
 
 
 def no_links(*_, **__):

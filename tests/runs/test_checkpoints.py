@@ -1,4 +1,4 @@
-"""What is kept, what is found, and what damage costs."""
+"""Which checkpoints are kept, which are found, and what damage costs."""
 
 from __future__ import annotations
 
@@ -270,7 +270,7 @@ def test_only_with_state_can_be_gone_on_from(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("which", "said"),
+    ("which", "message"),
     [
         ("21", "no checkpoint of step 21. The closest is 20. Available steps: 10, 20"),
         ("15", "no checkpoint of step 15. The closest is 20. Available steps: 10, 20"),
@@ -282,11 +282,11 @@ def test_only_with_state_can_be_gone_on_from(tmp_path):
         ("", "'' is not a checkpoint. One of: best, last, 10, 20"),
     ],
 )
-def test_what_is_not_there(checkpoints, which, said):
+def test_what_is_not_there(checkpoints, which, message):
     with pytest.raises(UsageError) as content:
         checkpoints.find_checkpoint(which)
     assert not isinstance(content.value, DataError)
-    assert said in str(content.value)
+    assert message in str(content.value)
 
 
 @pytest.mark.parametrize("which", ["best", "last", "5"])

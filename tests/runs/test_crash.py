@@ -171,13 +171,13 @@ def test_the_environment_names_the_point(tmp_path):
 
 
 def test_every_byte_is_on_the_disk_before_it_has_its_name(checkpoints, monkeypatch):
-    """A power cut cannot be had in a test; the order of what is asked of the disk can."""
+    """A power cut cannot be had in a test; the order of the system calls can."""
     points: list[str] = []
     synced: set[int] = set()
     monkeypatch.setattr(os, "fsync", lambda file: synced.add(os.fstat(file).st_ino))
     with failpoints.install_hook(points.append):
         path = checkpoints.save(30, writer(30), best=True)
-    assert {each.stat().st_ino for each in (path.parent, path, *path.rglob("*"))} <= synced
+    assert {file.stat().st_ino for file in (path.parent, path, *path.rglob("*"))} <= synced
     new = f".step-30.tmp-{os.getpid()}"
     named = points.index("rename step-30")
     files = ("adapter.bin", "tokenizer/", "vocab.txt", "labels.json", "state.json", "files.json")
@@ -195,4 +195,4 @@ def test_every_byte_is_on_the_disk_before_it_has_its_name(checkpoints, monkeypat
         "sync checkpoints/",
     ]
     assert rest[6] == "rename step-10 away"
-    assert all(each.startswith("remove ") for each in rest[7:])
+    assert all(point.startswith("remove ") for point in rest[7:])

@@ -1,4 +1,4 @@
-"""When a folder holds a run, and what is said where it does not."""
+"""When a folder holds a run, and the error where it does not."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_what_a_finished_run_rests_on_is_sealed_first(run):
     seen = []
     with install_hook(seen.append):
         run.write_result({"best": None})
-    assert [each.split()[-1] for each in seen if each.startswith("rename")] == [
+    assert [point.split()[-1] for point in seen if point.startswith("rename")] == [
         "manifest.json",
         "metrics.json",
     ], seen
@@ -62,8 +62,8 @@ def test_what_a_finished_run_rests_on_is_sealed_first(run):
 def test_names():
     folder = RunFolder("r")
     assert [
-        str(each)
-        for each in (
+        str(path)
+        for path in (
             folder.config_path,
             folder.manifest_path,
             folder.metrics_path,
@@ -138,7 +138,7 @@ def test_a_file_is_no_place_for_a_run(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("path", "said"),
+    ("path", "message"),
     [
         ("train/noon-lora-sst", "is not a folder. Did you mean {0}/train/noon-lora-sst2?"),
         ("train/zzz", "is not a folder. Runs in the same folder: noon-lora-sst2"),
@@ -155,12 +155,12 @@ def test_a_file_is_no_place_for_a_run(tmp_path):
         ("a/b/c/d", "is not a folder. A run folder contains config.yaml and manifest.json"),
     ],
 )
-def test_the_nearest_run_is_named(run, tmp_path, path, said):
+def test_the_nearest_run_is_named(run, tmp_path, path, message):
     with pytest.raises(UsageError) as content:
         RunFolder.open(tmp_path / path)
     assert not isinstance(content.value, DataError)
     assert content.value.where == str(tmp_path / path)
-    assert said.format(tmp_path) in str(content.value)
+    assert message.format(tmp_path) in str(content.value)
 
 
 def test_damage_is_named(run):

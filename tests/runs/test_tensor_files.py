@@ -289,7 +289,7 @@ def test_what_a_state_cannot_hold(value):
 
 
 @pytest.mark.parametrize(
-    ("flat", "structure", "said"),
+    ("flat", "structure", "message"),
     [
         ({}, {"a": {"$tensor": "a"}}, "has no tensor a"),
         ({"b": torch.ones(1)}, {}, "does not use the tensors b"),
@@ -304,8 +304,8 @@ def test_what_a_state_cannot_hold(value):
         ({}, {"$pickle": "gASVAA=="}, "unknown entry"),
     ],
 )
-def test_a_state_that_does_not_fit(flat, structure, said):
-    with pytest.raises(DataError, match=said):
+def test_a_state_that_does_not_fit(flat, structure, message):
+    with pytest.raises(DataError, match=message):
         unflatten_state(flat, structure)
 
 

@@ -29,7 +29,7 @@ def test_chunks_do_not_change_the_draws(monkeypatch):
     whole = np.concatenate(list(resample_weights(7, 50, seed=3)))
     monkeypatch.setattr("bertft.report.compare.bootstrap._MAX_CHUNK_WEIGHTS", 21)
     pieces = list(resample_weights(7, 50, seed=3))
-    assert [len(each) for each in pieces] == [3] * 16 + [2]
+    assert [len(piece) for piece in pieces] == [3] * 16 + [2]
     np.testing.assert_array_equal(np.concatenate(pieces), whole)
 
 

@@ -11,7 +11,7 @@ def rows(*settings):
         "best": {"metric": "accuracy", "value": 0.5, "step": 1},
         "train": {"seconds": 1.0}, "parameters": {"method": 1},
     }  # fmt: skip
-    return group_results([JobResult(Path("x"), each, None, metrics) for each in settings])
+    return group_results([JobResult(Path("x"), changes, None, metrics) for changes in settings])
 
 
 def test_method_and_rank_if_they_differ():

@@ -18,8 +18,8 @@ def old_list(monkeypatch):
         theme._characters.cache_clear()
         theme._add_new_fonts.cache_clear()
 
-    kept = [font for font in font_manager.fontManager.ttflist if font.name == "DejaVu Sans"]
-    monkeypatch.setattr(font_manager.fontManager, "ttflist", kept)
+    dejavu_fonts = [font for font in font_manager.fontManager.ttflist if font.name == "DejaVu Sans"]
+    monkeypatch.setattr(font_manager.fontManager, "ttflist", dejavu_fonts)
     clear()
     yield
     clear()
