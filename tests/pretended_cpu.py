@@ -22,6 +22,6 @@ def pretend() -> None:
     """Let this process see the CPU that BERTFT_TEST_CPU names."""
     kind = os.environ.get("BERTFT_TEST_CPU", "fp32")
     assert kind in ("fp32", "bf16", "real"), f"BERTFT_TEST_CPU={kind}"
-    own = precision.cpu_flags
+    real_flags = precision.cpu_flags
     if kind != "real":
-        precision.cpu_flags = lambda: own() - _BF16 | (_BF16 if kind == "bf16" else set())
+        precision.cpu_flags = lambda: real_flags() - _BF16 | (_BF16 if kind == "bf16" else set())

@@ -249,9 +249,9 @@ def test_predictions_of_rows_of_every_kind(run, tmp_path):
     assert list(model.predict_iter(iter(texts))) == usual
     assert model.predict(row for row in rows) == usual
     assert model.predict(pd.DataFrame(rows)) == usual
-    kept = [{"id": n, "input_label": "x", **answer} for n, answer in enumerate(usual)]
-    assert model.predict(rows, keep=["id", "label"]) == kept
-    assert model.predict(pd.DataFrame(rows), keep=["id", "label"]) == kept
+    expected = [{"id": n, "input_label": "x", **answer} for n, answer in enumerate(usual)]
+    assert model.predict(rows, keep=["id", "label"]) == expected
+    assert model.predict(pd.DataFrame(rows), keep=["id", "label"]) == expected
     assert list(model.predict(rows, keep="all")[0])[:3] == ["text", "id", "input_label"]
     with pytest.raises(DataError, match=r"keep: column .idd. not found.*did you mean .id."):
         model.predict(rows, keep=["idd"])

@@ -38,7 +38,7 @@ def test_links_lead_somewhere(page):
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_page_is_found(page):
     """A page that no other links to is not read."""
-    others = (each.read_text(encoding="utf-8") for each in PAGES if each != page)
+    others = (other.read_text(encoding="utf-8") for other in PAGES if other != page)
     assert page.name == "README.md" or any(f"{page.name})" in text for text in others)
 
 
@@ -75,9 +75,9 @@ def test_the_messages_in_troubleshooting_exist():
     cells = re.findall(r"^\| (`.*?) \|", page, re.MULTILINE)
     assert len(cells) > 25
     for message in re.findall(r"`([^`]+)`", " ".join(cells)):
-        for part in re.split(r"\.\.\.|'x'|=0\.01|−1| 2 ", message):
-            words = part.strip(" .:")
-            assert not words or any(words in each for each in strings), (message, words)
+        for fragment in re.split(r"\.\.\.|'x'|=0\.01|−1| 2 ", message):
+            words = fragment.strip(" .:")
+            assert not words or any(words in string for string in strings), (message, words)
 
 
 def test_the_slurm_file_is_one(tmp_path, monkeypatch):

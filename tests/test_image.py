@@ -76,7 +76,7 @@ def test_it_runs_as_a_plain_user_who_may_write_where_it_writes():
 
 
 def test_another_base_and_cpu_wheels_are_build_arguments():
-    arguments = dict(said.split("=", 1) for said in of("ARG"))
+    arguments = dict(line.split("=", 1) for line in of("ARG"))
     assert arguments["BASE"].startswith("python:3.11") and of("FROM") == ["${BASE}"]
     (torch,) = (result for result in of("RUN") if " torch==" in result)
     assert arguments["TORCH_INDEX"] == "" and torch.startswith('PIP_INDEX_URL="${TORCH_INDEX}" pip')
@@ -84,9 +84,14 @@ def test_another_base_and_cpu_wheels_are_build_arguments():
 
 def test_it_pins_what_the_package_needs():
     extras = PROJECT["optional-dependencies"]
-    needed = {canonicalize_name(each.name) for each in map(Requirement, PROJECT["dependencies"])}
+    needed = {
+        canonicalize_name(requirement.name)
+        for requirement in map(Requirement, PROJECT["dependencies"])
+    }
     texts = (*extras["sweep"], *extras["demo"], *PROJECT["dependencies"])
-    declared = {canonicalize_name(each.name): each for each in map(Requirement, texts)}
+    declared = {
+        canonicalize_name(requirement.name): requirement for requirement in map(Requirement, texts)
+    }
     pins = dict(re.findall(r"([\w-]+)==([\d.]+)", TEXT))
     assert needed <= set(pins)
     for name, pin in pins.items():
@@ -105,8 +110,8 @@ def installed(tmp_path_factory) -> Path:
         else:
             target.mkdir(exist_ok=True)
             shutil.copy(file, target)
-    (own,) = (result for result in of("RUN") if "/src" in result)
-    assert own.startswith("pip install --no-deps /src")
+    (command,) = (result for result in of("RUN") if "/src" in result)
+    assert command.startswith("pip install --no-deps /src")
     subprocess.run(
         [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index",
          "--no-build-isolation", "--target", folder / "site", folder / "src"],
@@ -119,7 +124,7 @@ def installed(tmp_path_factory) -> Path:
 def container(installed, tmp_path):
     """Run the entry point with the image's environment, its folders below ``tmp_path``."""
     (tmp_path / "work").mkdir()
-    own = {
+    variables = {
         name: f"{tmp_path}{value}" if value.startswith("/") else value
         for name, value in environment().items()
     }
@@ -129,7 +134,7 @@ def container(installed, tmp_path):
         return subprocess.run(
             [sys.executable, installed / "bin" / entry[0], *entry[1:], *words],
             cwd=tmp_path / "work", capture_output=True, text=True, timeout=300,
-            env={**os.environ, **own, "PYTHONPATH": str(installed), "HF_HUB_OFFLINE": "1"},
+            env={**os.environ, **variables, "PYTHONPATH": str(installed), "HF_HUB_OFFLINE": "1"},
         )  # fmt: skip
 
     return run

@@ -43,7 +43,9 @@ def requirements(*extras: str) -> dict[str, Requirement]:
     texts = [*PROJECT["dependencies"]]
     for extra in extras:
         texts += PROJECT["optional-dependencies"][extra]
-    return {canonicalize_name(each.name): each for each in map(Requirement, texts)}
+    return {
+        canonicalize_name(requirement.name): requirement for requirement in map(Requirement, texts)
+    }
 
 
 def stages() -> list[str]:
@@ -75,7 +77,7 @@ def test_what_is_imported_is_declared():
     extras = set(requirements("tracking", "export")) - set(requirements())
     names = set()
     for name in foreign:  # mlflow comes in two packages that both bring the module
-        givers = {canonicalize_name(each) for each in of.get(name, [name])}
+        givers = {canonicalize_name(name) for name in of.get(name, [name])}
         names.add(min(givers & {*requirements(), *extras} or givers))
     assert names - extras == set(requirements())
 

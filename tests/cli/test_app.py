@@ -68,7 +68,7 @@ def test_version(capsys, words):
 
 
 @pytest.mark.parametrize(
-    ("words", "part"),
+    ("words", "expected_text"),
     [
         (["trian"], "unknown command 'trian'. Did you mean 'train'?"),
         (["zzz"], "One of: train, eval, merge, export, predict, verify"),
@@ -78,10 +78,10 @@ def test_version(capsys, words):
         (["train", "-m", "seed=0,1", "--cfg", "job"], "-m: is not supported together with --cfg"),
     ],
 )
-def test_words_that_are_no_command(capsys, words, part):
+def test_words_that_are_no_command(capsys, words, expected_text):
     assert main(words) == 2
     out, err = capsys.readouterr()
-    assert part in err and out == ""
+    assert expected_text in err and out == ""
 
 
 @pytest.mark.parametrize(

@@ -52,7 +52,7 @@ class Reading:
             return (batch.input_ids[:, None] - 4.0).expand(-1, self.width)
         numbers = []
         for ids in batch.input_ids.split(batch.lengths.tolist()):
-            digits = [str(each - 4) for each in ids.tolist() if 4 <= each < 14]
+            digits = [str(token_id - 4) for token_id in ids.tolist() if 4 <= token_id < 14]
             numbers.append(float("".join(digits)))
         return torch.tensor(numbers)[:, None].expand(-1, self.width)
 
@@ -92,7 +92,7 @@ def test_every_row_has_its_own_answer(ask, monkeypatch, budget):
     monkeypatch.setattr(evaluate, "token_budget", lambda _: budget)
     for count in (1, 99, 100, 101, 102, 1_000):
         actual, result = ask("regression", [_row(number) for number in range(count)])
-        assert [each["score"] for each in actual] == list(range(count))
+        assert [answer["score"] for answer in actual] == list(range(count))
         assert f"stdin: {count:,} row{'s' * (count > 1)} read = {count:,} used" in result
 
 
@@ -101,7 +101,7 @@ def test_a_bad_row_has_an_error_at_its_place(ask):
     for bad in (0, 1, 98, 99, 100, 101, 255, 256, 299):
         rows[bad] = [{"text": ""}, {"text": 7}, [bad]][bad % 3]
     actual, result = ask("regression", rows, on_bad_row="skip")
-    assert [each["line"] for each in actual] == list(range(1, 301))
+    assert [answer["line"] for answer in actual] == list(range(1, 301))
     for number, answer in enumerate(actual):
         if "text" in rows[number] and rows[number] == _row(number):
             assert answer == {"line": number + 1, "score": number}
@@ -112,7 +112,7 @@ def test_a_bad_row_has_an_error_at_its_place(ask):
 
 def test_all_rows_may_be_bad(ask):
     actual, _ = ask("regression", [{"text": ""}] * 101, on_bad_row="skip")
-    assert [each["error"] for each in actual] == ["empty text"] * 101
+    assert [answer["error"] for answer in actual] == ["empty text"] * 101
 
 
 def test_questions_of_many_windows(ask):
@@ -125,13 +125,13 @@ def test_questions_of_many_windows(ask):
     rows[60]["context"], rows[61]["question"] = "", 7
     del rows[62]["id"], rows[62]["question"]
     actual, result = ask("question_answering", rows, on_bad_row="skip")
-    assert [each["line"] for each in actual] == list(range(1, 103))
+    assert [answer["line"] for answer in actual] == list(range(1, 103))
     assert "id" not in actual[62] and actual[62]["error"] == "empty question"
     # An answer of its own or an error in its place: each row is found by its id.
-    assert [int(each["id"]) for each in actual if "id" in each] == [
+    assert [int(answer["id"]) for answer in actual if "id" in answer] == [
         number for number in range(102) if number != 62
     ]
-    assert [each["line"] - 1 for each in actual if "error" in each] == [50, 60, 61, 62]
+    assert [answer["line"] - 1 for answer in actual if "error" in answer] == [50, 60, 61, 62]
     assert "the question is too long" in actual[50]["error"] and actual[50]["answer"] is None
     assert "1 × question longer than the window" in result
 

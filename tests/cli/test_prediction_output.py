@@ -69,10 +69,10 @@ def test_the_output_changes_only_when_it_is_complete(tmp_path, name):
     with pytest.raises(UsageError, match="another process is writing"):
         write(path)
     writer.discard()
-    assert [each.name for each in tmp_path.iterdir()] == [name] and path.read_text() == "old"
+    assert [file.name for file in tmp_path.iterdir()] == [name] and path.read_text() == "old"
     (tmp_path / f"{name}.partial").write_text("left by a killed process")
     assert write(path).count == 2
-    assert [each.name for each in tmp_path.iterdir()] == [name] and path.read_text("latin-1")[:3]
+    assert [file.name for file in tmp_path.iterdir()] == [name] and path.read_text("latin-1")[:3]
 
 
 @pytest.mark.parametrize("name", ["a.jsonl", "a.csv", "a.parquet"])
@@ -111,7 +111,7 @@ def test_numbers_that_json_does_not_have(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "parts"),
+    ("name", "fragments"),
     [
         ("a.parqet", ["unknown file extension .parqet", "Did you mean .parquet?", ".csv"]),
         ("a.xlsx", ["unknown file extension .xlsx", ".jsonl (JSON Lines), .csv or .parquet"]),
@@ -120,12 +120,12 @@ def test_numbers_that_json_does_not_have(tmp_path):
         (".", ["is a folder"]),
     ],
 )
-def test_an_output_that_cannot_be_written(tmp_path, monkeypatch, name, parts):
+def test_an_output_that_cannot_be_written(tmp_path, monkeypatch, name, fragments):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UsageError) as error:
         check_output_path(name, "-")
     assert str(error.value).startswith(f"output={name}: ")
-    assert all(part in str(error.value) for part in parts), error.value
+    assert all(fragment in str(error.value) for fragment in fragments), error.value
 
 
 def test_a_killed_process_leaves_only_the_partial_file(tmp_path):
@@ -139,8 +139,8 @@ def test_a_killed_process_leaves_only_the_partial_file(tmp_path):
     process.stdout.read(1)
     process.send_signal(signal.SIGKILL)
     process.communicate()
-    assert [each.name for each in tmp_path.iterdir()] == ["a.jsonl.partial"]
+    assert [file.name for file in tmp_path.iterdir()] == ["a.jsonl.partial"]
     lines = (tmp_path / "a.jsonl.partial").read_text().splitlines()
     assert [json.loads(line)["x"] for line in lines] == list(range(1000))
     write(path)
-    assert [each.name for each in tmp_path.iterdir()] == ["a.jsonl"]
+    assert [file.name for file in tmp_path.iterdir()] == ["a.jsonl"]

@@ -1,4 +1,4 @@
-"""Sweeps with a train command that takes no time: what runs, what is kept, what is told."""
+"""Sweeps with a train command that takes no time: what runs, what is saved, what is printed."""
 
 from __future__ import annotations
 

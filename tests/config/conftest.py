@@ -1,4 +1,4 @@
-"""Commands that only remember what they were asked."""
+"""Commands that only record the configuration that they are called with."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ def test_the_last_path_of_a_list_is_completed(tmp_path):
     (tmp_path / "second").mkdir()
     start = f"runs=[{tmp_path}/first,"
     actual = complete_line(f"bertft compare {start}{tmp_path}/se")
-    assert [each.rstrip("/") for each in actual] == [f"{start}{tmp_path}/second"]
+    assert [path.rstrip("/") for path in actual] == [f"{start}{tmp_path}/second"]
 
 
 def test_paths_are_completed(tmp_path):

@@ -60,8 +60,8 @@ def test_one_mistake(run_bertft, calls, word):
     result = run_bertft("train", word)
     assert result.status == 2, result.err
     assert result.err.startswith("error: ") and "Traceback" not in result.err
-    for part in ONE_BY_ONE[word]:
-        assert part in result.err
+    for expected_text in ONE_BY_ONE[word]:
+        assert expected_text in result.err
     assert result.out == "" and calls["train"] == []
 
 
@@ -145,14 +145,14 @@ def test_mistakes_in_a_file_are_named_with_its_line(run_bertft, recipe):
     )
     result = run_bertft("train", *words, "seed=x")
     assert result.status == 2
-    for part in (
+    for expected_text in (
         "own/experiment/mine.yaml:3: trainer.learing_rate: unknown setting",
         "mine.yaml:4: trainer.epochs: 'three' is not a number",
         "mine.yaml:5: trainer.max_steps: -1 is out of range",
         "mine.yaml:8: method.low_rank.alfa: unknown setting. Did you mean 'method.low_rank.alpha'?",
         "seed: 'x' is not a whole number",
     ):
-        assert part in result.err, result.err
+        assert expected_text in result.err, result.err
 
 
 def test_a_preset_that_a_file_asks_for_in_vain(run_bertft, recipe):

@@ -16,7 +16,7 @@ def values(command, word, sweep=False):
     """What Hydra reads from ``word``: a list of the values that it sweeps over, or one value."""
     override = _parser.parse_override(rewrite_overrides(command, [word], sweep)[-1])
     if override.is_sweep_override():
-        return [getattr(each, "text", each) for each in override.value().list]
+        return [getattr(element, "text", element) for element in override.value().list]
     return override.value()
 
 

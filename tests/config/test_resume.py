@@ -63,7 +63,7 @@ def test_quoting_that_was_the_default_is_still_the_default(run, recorded, meant)
 
 
 @pytest.mark.parametrize(
-    ("begun", "word", "part"),
+    ("begun", "word", "expected_text"),
     [
         ((), "trainer.batch_size=8", "trainer.batch_size: the run has 4, not 8"),
         ((), "method=lora", "method.low_rank.kind: the run has svd_lora, not lora"),
@@ -80,10 +80,10 @@ def test_quoting_that_was_the_default_is_still_the_default(run, recorded, meant)
         ((), "loss.class_weights.a=3", "loss.class_weights.a: the run has None, not 3"),
     ],
 )
-def test_it_may_not_change(run_bertft, calls, run, begun, word, part):
+def test_it_may_not_change(run_bertft, calls, run, begun, word, expected_text):
     result = run_bertft("train", f"resume={run(*begun)}", word)
     assert (result.status, calls["train"]) == (2, [])
-    assert part in result.err
+    assert expected_text in result.err
 
 
 def test_a_setting_inside_another_may_be_repeated_but_not_changed(run_bertft, calls, run):
@@ -137,12 +137,12 @@ EDITED = [
 ]
 
 
-@pytest.mark.parametrize(("edit", "part"), EDITED)
-def test_an_edited_configuration_is_held_to_the_rules(run_bertft, run, edit, part):
+@pytest.mark.parametrize(("edit", "expected_text"), EDITED)
+def test_an_edited_configuration_is_held_to_the_rules(run_bertft, run, edit, expected_text):
     file = run() / "config.yaml"
     OmegaConf.save(OmegaConf.merge(OmegaConf.load(file), edit), file)
     result = run_bertft("train", f"resume={file.parent}")
-    assert result.status == 2 and f"config.yaml: {part}" in result.err, result.err
+    assert result.status == 2 and f"config.yaml: {expected_text}" in result.err, result.err
     with pytest.raises(DataError, match=r"config\.yaml"):
         read_run_config(file.parent)
 

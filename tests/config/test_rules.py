@@ -170,11 +170,11 @@ RIGHT = [
 ]
 
 
-@pytest.mark.parametrize(("words", "part"), WRONG)
-def test_wrong_together(run_bertft, calls, words, part):
+@pytest.mark.parametrize(("words", "expected_text"), WRONG)
+def test_wrong_together(run_bertft, calls, words, expected_text):
     result = run_bertft("train", *words.split())
     assert (result.status, calls["train"]) == (2, [])
-    assert part in result.err and "Traceback" not in result.err
+    assert expected_text in result.err and "Traceback" not in result.err
 
 
 def test_a_missing_file_is_told_with_all_the_rest(run_bertft, calls, tmp_path):
@@ -195,11 +195,11 @@ def test_mistakes_of_losses_and_thresholds_are_told_together(run_bertft, calls):
         "calibrate=temperature", "tune_threshold=true",
     )  # fmt: skip
     assert result.status == 2 and calls["train"] == []
-    for part in (
+    for expected_text in (
         "loss.label_smoothing: 2.0 is out of range", "the weight -1 of a is not valid",
         "calibrate: is not supported", "tune_threshold: is not supported",
     ):  # fmt: skip
-        assert result.err.count(part) == 1, result.err
+        assert result.err.count(expected_text) == 1, result.err
 
 
 @pytest.mark.parametrize("words", RIGHT)
@@ -212,7 +212,7 @@ def test_right_together(run_bertft, calls, words, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("line", "part"),
+    ("line", "expected_text"),
     [
         ("eval run=r checkpoint=newest", "'newest' is not a checkpoint"),
         ("eval run=r precision=fp16 device=cpu", "fp16 is not supported on the CPU"),
@@ -227,9 +227,9 @@ def test_right_together(run_bertft, calls, words, tmp_path):
         ("predict run=r threshold=1.5", "1.5 is out of range"),
     ],
 )
-def test_other_commands(run_bertft, calls, line, part):
+def test_other_commands(run_bertft, calls, line, expected_text):
     result = run_bertft(*line.split())
-    assert result.status == 2 and part in result.err
+    assert result.status == 2 and expected_text in result.err
     assert not any(calls.values())
 
 

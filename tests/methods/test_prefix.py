@@ -244,7 +244,7 @@ def test_a_prefix_with_effect_is_none(encoder, batch, changes):
     EncoderRunner(model, "sequence")(batch([6])).sum().backward()
     component.after_step(1, 10, None)
     model.zero_grad(set_to_none=True)
-    component.after_step(2, 10, None)  # asked once
+    component.after_step(2, 10, None)  # checked once
 
 
 def test_fp32_beside_a_half_precision_base(encoder):

@@ -56,7 +56,7 @@ class Executed:
         self.cells = {cell.id: cell for cell in notebook.cells}
         (self.out,) = (folder / "outputs").iterdir()
 
-    def said(self, cell: str, stream: str = "stdout") -> str:
+    def printed(self, cell: str, stream: str = "stdout") -> str:
         """What a cell printed."""
         outputs = self.cells[cell].outputs
         return "".join(output.text for output in outputs if output.get("name") == stream)
@@ -71,7 +71,7 @@ class Executed:
         from matplotlib.image import imread
 
         actual = (output.get("data", {}).get("image/png") for output in self.cells[cell].outputs)
-        return [imread(io.BytesIO(base64.b64decode(each))) for each in actual if each]
+        return [imread(io.BytesIO(base64.b64decode(picture))) for picture in actual if picture]
 
 
 @pytest.fixture(scope="session")
@@ -213,7 +213,7 @@ def test_every_figure_is_drawn(name, executed):
     assert {cell for cell in drawn if notebook.pictures(cell)} == set(FIGURES[name])
     for cell in notebook.cells:
         if "outputs" in notebook.cells[cell]:
-            errors = notebook.said(cell, "stderr").splitlines()
+            errors = notebook.printed(cell, "stderr").splitlines()
             if not missing_characters("好差评", fonts_for("好差评")):  # else a warning is right
                 assert not errors, cell
             assert all("no installed font" in line for line in errors), cell
@@ -231,7 +231,7 @@ def test_bert_tells_the_run_s_scores_and_answers_with_words_of_the_passage(execu
         r"passage = \((.*?)\n\)", notebook.cells["own-questions"].source, re.DOTALL
     )
     passage = ast.literal_eval(f"({passage})")
-    lines = notebook.said("own-answers").splitlines()
+    lines = notebook.printed("own-answers").splitlines()
     assert len(lines) == 5
     for line in lines:
         answer = re.split(r" {2,}", line[45:].strip())[0]
@@ -242,9 +242,9 @@ def test_bert_tells_the_run_s_scores_and_answers_with_words_of_the_passage(execu
 def test_distill_shows_what_the_checkpoint_keeps_and_the_teacher_beside_the_student(executed):
     notebook = executed("distill")
     adapter = load_file(notebook.out / "svd_lora/checkpoints/best/adapter.safetensors")
-    left = [np.count_nonzero(each) for name, each in adapter.items() if name.endswith(".E")]
+    left = [np.count_nonzero(values) for name, values in adapter.items() if name.endswith(".E")]
     assert sum(left) == 4 * len(left) and min(left) < max(left), "4 on average, shared out"
-    assert f"{sum(left)} triplets in {len(left)} modules" in notebook.said("heat-maps")
+    assert f"{sum(left)} triplets in {len(left)} modules" in notebook.printed("heat-maps")
     table = notebook.html("read")
     for method in ("full", "lora", "prefix", "svd_lora"):
         metrics = json.loads((notebook.out / method / "metrics.json").read_text())
@@ -257,18 +257,18 @@ def test_distill_shows_what_the_checkpoint_keeps_and_the_teacher_beside_the_stud
     sides = taught["distillation"]
     assert not alone.get("distillation")
     assert sides["student"]["parameters"] < sides["teacher"]["parameters"]
-    assert f"{sides['agreement']:.1%} of validation" in notebook.said("distillation")
+    assert f"{sides['agreement']:.1%} of validation" in notebook.printed("distillation")
 
 
 def test_sentiment_s_merged_models_answer_as_the_runs_do(executed):
     notebook = executed("sentiment")
     rows = re.findall(r"<td>([\d.]+)</td>\s*<td>([\d.]+)</td>", notebook.html("english-eval"))
     assert len(rows) >= 3 and all(again == trained for again, trained in rows)
-    result = notebook.said("english-pipeline")
+    result = notebook.printed("english-pipeline")
     pairs = re.findall(r"^(\w+) +0\.\d+ +(\w+) +0\.\d+$", result, re.MULTILINE)
     assert len(pairs) == 4 and all(one == other for one, other in pairs)
     assert float(re.search(r"at most (\S+) apart", result)[1]) < 1e-5
-    chinese = notebook.said("chinese-ask")
+    chinese = notebook.printed("chinese-ask")
     labels = [line.split()[1] for line in chinese.splitlines() if "。" in line]
     assert labels[:4] == ["好评", "差评", "好评", "差评"]
     manifest = json.loads((notebook.out / "chinese/manifest.json").read_text())

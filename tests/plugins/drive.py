@@ -1,4 +1,4 @@
-"""Run command lines in this process: a JSON list of them on stdin, what each said on stdout."""
+"""Run command lines in this process: a JSON list of them on stdin, the output of each on stdout."""
 
 import contextlib
 import io

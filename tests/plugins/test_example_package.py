@@ -53,7 +53,7 @@ def work_dir(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def said(work_dir):
+def results(work_dir):
     """Every command of the story, in one process that has the package on its path."""
     install(work_dir / "site", EXAMPLE)
     train, check = (
@@ -101,8 +101,8 @@ def said(work_dir):
     return dict(zip(commands, json.loads(done.stdout), strict=True))
 
 
-def test_it_trains(said, work_dir):
-    assert said["train"]["status"] == 0, said["train"]
+def test_it_trains(results, work_dir):
+    assert results["train"]["status"] == 0, results["train"]
     lines = [json.loads(line) for line in (work_dir / "run/metrics.jsonl").open(encoding="utf-8")]
     first = next(line for line in lines if line["event"] == "step")
     assert first["learning_rates"]["scaling"] == 0.01
@@ -110,12 +110,12 @@ def test_it_trains(said, work_dir):
     manifest = json.loads((work_dir / "run/manifest.json").read_text(encoding="utf-8"))
     assert manifest["packages"]["bertft-example"] == "1.0"
     assert manifest["task"] == "stars" and manifest["metric"] == "max_error"
-    parts = manifest["parameters"]["parts"]
-    assert parts["scaling"]["trainable"] > 0 and parts["low_rank"]["trainable"] > 0
+    components = manifest["parameters"]["parts"]
+    assert components["scaling"]["trainable"] > 0 and components["low_rank"]["trainable"] > 0
     assert "Factors" in (work_dir / "run/report.html").read_text(encoding="utf-8")
 
 
-def test_the_lower_is_the_better(said, work_dir):
+def test_the_lower_is_the_better(results, work_dir):
     result = json.loads((work_dir / "run/metrics.json").read_text(encoding="utf-8"))
     lines = [json.loads(line) for line in (work_dir / "run/metrics.jsonl").open(encoding="utf-8")]
     values = [line["metrics"]["max_error"] for line in lines if line["event"] == "evaluated"]
@@ -123,20 +123,20 @@ def test_the_lower_is_the_better(said, work_dir):
     assert result["best"]["value"] == min(values)
 
 
-def test_it_resumes(said, work_dir):
-    assert said["resume"]["status"] == 0, said["resume"]
+def test_it_resumes(results, work_dir):
+    assert results["resume"]["status"] == 0, results["resume"]
     state = json.loads((work_dir / "run/checkpoints/last/state.json").read_text(encoding="utf-8"))
     assert '"steps": 6' in json.dumps(state), "the method's own state went on"
 
 
-def test_it_resumes_under_its_own_settings_of_the_optimizer(said):
-    assert said["resume changed"]["status"] == 2, said["resume changed"]
+def test_it_resumes_under_its_own_settings_of_the_optimizer(results):
+    assert results["resume changed"]["status"] == 2, results["resume changed"]
     content = "trainer.optimizer_settings.momentum: the run has 0.8, not 0.7"
-    assert content in said["resume changed"]["err"]
+    assert content in results["resume changed"]["err"]
 
 
-def test_it_is_evaluated(said, work_dir):
-    assert said["eval"]["status"] == 0, said["eval"]
+def test_it_is_evaluated(results, work_dir):
+    assert results["eval"]["status"] == 0, results["eval"]
     result = json.loads((work_dir / "eval/metrics.json").read_text(encoding="utf-8"))
     trained = json.loads((work_dir / "run/metrics.json").read_text(encoding="utf-8"))
     assert result["validation"]["max_error"] == trained["best"]["value"]
@@ -161,25 +161,25 @@ def test_two_methods_on_one_layer_fold_exactly(monkeypatch, first):
         LowRankConfig(targets="all_linear", dropout=0.0, alpha=4.0), SimpleNamespace(rank=2), None
     )
     scaling = build_scaling(ScalingSettings(targets=["all_linear"]), None, None)
-    parts = [low_rank, scaling] if first == "low_rank" else [scaling, low_rank]
-    for part in parts:
-        part.attach(model)
+    components = [low_rank, scaling] if first == "low_rank" else [scaling, low_rank]
+    for component in components:
+        component.attach(model)
     values = dict(model.named_parameters())
     with torch.no_grad():
-        for part in parts:
-            for group in part.param_groups(model):
+        for component in components:
+            for group in component.param_groups(model):
                 for name, parameter in group.parameters:
                     assert values[name] is parameter
                     parameter.copy_(torch.randn_like(parameter))
     x = torch.randn(3, 6, dtype=torch.float64)
     expected = model(x)
     factors = {
-        name: each.detach().clone()
-        for name, each in model.named_parameters()
+        name: tensor.detach().clone()
+        for name, tensor in model.named_parameters()
         if ".adapter." in name
     }
-    for number, part in enumerate(parts):
-        assert part.fold(model) == 2, number
+    for number, component in enumerate(components):
+        assert component.fold(model) == 2, number
     assert [type(layer) for layer in model] == [torch.nn.Linear, torch.nn.Linear]
     torch.testing.assert_close(model(x), expected, rtol=1e-12, atol=1e-12)
     # The first layer's weight, by hand: s = alpha / rank = 2.
@@ -189,11 +189,11 @@ def test_two_methods_on_one_layer_fold_exactly(monkeypatch, first):
     torch.testing.assert_close(model[0].weight.detach(), by_hand, rtol=1e-12, atol=1e-12)
 
 
-def test_it_merges_with_lora_on_the_same_layers(said, work_dir):
-    assert said["merge"]["status"] == 0, said["merge"]
-    answers = [[json.loads(line) for line in said[name]["out"].splitlines()]
+def test_it_merges_with_lora_on_the_same_layers(results, work_dir):
+    assert results["merge"]["status"] == 0, results["merge"]
+    answers = [[json.loads(line) for line in results[name]["out"].splitlines()]
                for name in ("predict", "merged")]  # fmt: skip
-    assert [len(answer) for answer in answers] == [16, 16], said
+    assert [len(answer) for answer in answers] == [16, 16], results
     for run, merged in zip(*answers, strict=True):
         assert run["stars"] in range(1, 6)
         assert merged["score"] == pytest.approx(run["score"], abs=1e-4)
@@ -201,10 +201,10 @@ def test_it_merges_with_lora_on_the_same_layers(said, work_dir):
     assert 'rate("A text to rate.")' in card
 
 
-def test_it_exports(said, work_dir):
-    assert said["export"]["status"] == 2
-    assert "one kind of adapter, and the run has low_rank and scaling" in said["export"]["err"]
-    assert said["adapter"]["status"] == 0, said["adapter"]
+def test_it_exports(results, work_dir):
+    assert results["export"]["status"] == 2
+    assert "one kind of adapter, and the run has low_rank and scaling" in results["export"]["err"]
+    assert results["adapter"]["status"] == 0, results["adapter"]
     config = json.loads((work_dir / "scales/adapter_config.json").read_text(encoding="utf-8"))
     assert config["peft_type"] == "SCALING" and len(config["target_modules"]) > 0
 
@@ -218,13 +218,13 @@ def test_it_exports(said, work_dir):
         ("rule", "method.scaling.targets: is empty"), ("ending", "Did you mean .reviews?"),
     ],
 )  # fmt: skip
-def test_mistakes_name_what_is_close(said, name, message):
-    assert said[name]["status"] == 2, said[name]
-    assert message.lower() in said[name]["err"].lower(), said[name]["err"]
+def test_mistakes_name_what_is_close(results, name, message):
+    assert results[name]["status"] == 2, results[name]
+    assert message.lower() in results[name]["err"].lower(), results[name]["err"]
 
 
-def test_help_lists_it(said):
-    page = said["help"]["out"]
+def test_help_lists_it(results):
+    page = results["help"]["out"]
     assert "method.scaling.targets" in page and "Factors of keys, values" in page
     assert "adamw | sign_momentum" in page and "stars" in page
 

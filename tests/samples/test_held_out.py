@@ -28,7 +28,7 @@ def opinion_words(split: str) -> set[str]:
     """Things, their parts, and every word that carries an opinion, without its article."""
     opinions = OPINIONS[split]
     actual = set(opinions.things)
-    actual |= {part for parts, _ in opinions.things.values() for part in parts}
+    actual |= {word for parts, _ in opinions.things.values() for word in parts}
     for of_class in opinions.words.values():
         actual |= {word for words in of_class.values() for word in words}
     return {re.sub(r"^an? ", "", word).lower() for word in actual}

@@ -58,6 +58,9 @@ def test_memory_of_words_does_not_solve_it(split):
             for word in words
         ]
         counts.add(
-            *(extract_entities([parse_tag(tag, "bio") for tag in each]) for each in (tags, given))
+            *(
+                extract_entities([parse_tag(tag, "bio") for tag in sequence])
+                for sequence in (tags, given)
+            )
         )
     assert counts.scores()[2] < 0.2

@@ -1,4 +1,4 @@
-"""The sample of questions: answers that stand where they are said to, held-out words and frames."""
+"""The sample of questions: answers at the recorded positions, held-out words and frames."""
 
 from __future__ import annotations
 
