@@ -116,7 +116,7 @@ def ended(pid: int, work: Path) -> dict:
     status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     return {
         "status": status,
-        "said": (work / "err").read_text(encoding="utf-8"),
+        "output": (work / "err").read_text(encoding="utf-8"),
         "points": (work / "points").read_text(encoding="utf-8").splitlines(),
     }
 
@@ -149,7 +149,7 @@ def run_ranks(words: list[str], fault: str | None, size: int, work: Path) -> lis
     return [ended(pid, work_dir) for pid, work_dir in zip(pids, places, strict=True)]
 
 
-def told(job: dict, work: Path) -> dict | list[dict]:
+def run_job(job: dict, work: Path) -> dict | list[dict]:
     if job["ranks"] is not None:
         return run_ranks(job["words"], job["fault"], job["ranks"], work)
     return run(job["words"], job["fault"], work)
@@ -163,7 +163,7 @@ def serve() -> None:
         os.environ.update(job["environment"])
         tempfile.tempdir = None  # it may be another one
         with tempfile.TemporaryDirectory() as folder:
-            answer = json.dumps(told(job, Path(folder)))
+            answer = json.dumps(run_job(job, Path(folder)))
         print(answer, flush=True)  # once nothing of the job is left
 
 

@@ -42,7 +42,7 @@ class CliResult:
 
     @property
     def refused(self) -> bool:
-        """Wrong use, told in one message and without a traceback."""
+        """Wrong use, reported in one message and without a traceback."""
         one = self.err.count("error: ") == 1 and "Traceback" not in self.err
         return self.status == 2 and one and self.out == ""
 

@@ -1,4 +1,4 @@
-"""``adapter=``: peft's is scored, asked and merged; an exported one answers as the run did."""
+"""``adapter=``: eval, predict and merge with one that peft saved, predict with an exported one."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ def theirs(trained, tmp_path_factory):
     config = peft.LoraConfig(task_type="SEQ_CLS", target_modules="all-linear", use_dora=True)
     model = peft.get_peft_model(base, config)
     with torch.no_grad():
-        for name, each in model.named_parameters():
+        for name, parameter in model.named_parameters():
             if "lora_B" in name:
-                each.normal_(0, 0.3)
+                parameter.normal_(0, 0.3)
     model.eval().save_pretrained(folder / "adapter")
     tokenizer = AutoTokenizer.from_pretrained(folder / "base")
     with torch.no_grad():
@@ -42,7 +42,7 @@ def theirs(trained, tmp_path_factory):
 
 
 def probabilities(actual):
-    return np.array([list(each["scores"].values()) for each in actual])
+    return np.array([list(answer["scores"].values()) for answer in actual])
 
 
 def test_predict_answers_as_peft_does(theirs):
@@ -85,7 +85,7 @@ def test_eval_scores_it(theirs, trained, work_dir, precision):
     content = read(work_dir / "scores" / "metrics.json")["validation"]
     actual = answers(run_bertft("predict", f"adapter={adapter}", f"input={rows}", *precision))
     labels = [line.rpartition(",")[2] for line in rows.read_text().splitlines()[1:]]
-    right = [each["label"] == label for each, label in zip(actual, labels, strict=True)]
+    right = [answer["label"] == label for answer, label in zip(actual, labels, strict=True)]
     assert content["accuracy"] == pytest.approx(np.mean(right))
     result = run_bertft("eval", f"adapter={adapter}")
     assert result.refused and "records no data" in result.err
@@ -145,18 +145,20 @@ def test_an_exported_adapter_answers_questions_as_the_run_did(trained, work_dir)
     content = load_sample("qa", "validation")
     rows = [dict(zip(content, row, strict=True)) for row in zip(*content.values(), strict=True)]
     lines = "".join(json.dumps(row) + "\n" for row in rows[:24])
-    own, actual = (
+    expected, actual = (
         answers(run_bertft("predict", f"{name}={folder}", "precision=fp32", stdin=lines))
         for name, folder in (("run", run), ("adapter", "adapter"))
     )
-    for mine, other in zip(own, actual, strict=True):
+    for mine, other in zip(expected, actual, strict=True):
         assert mine["answer"] == other["answer"]
         assert mine["score"] == pytest.approx(other["score"], abs=1e-5)
     (work_dir / "dev.jsonl").write_text(lines, encoding="utf-8")
     for number, word in enumerate((f"run={run}", "adapter=adapter")):
         words = ("data.validation=dev.jsonl", "precision=fp32", f"hydra.run.dir={number}")
         assert run_bertft("eval", word, *words).status == 0
-    first, second = (read(work_dir / each / "metrics.json")["validation"] for each in "01")
+    first, second = (
+        read(work_dir / folder_name / "metrics.json")["validation"] for folder_name in "01"
+    )
     assert second == pytest.approx(first, abs=1e-4)
 
 

@@ -77,13 +77,13 @@ CASES = {
 
 @pytest.mark.parametrize("case", CASES)
 def test_it_is_refused(files, case):
-    words, parts = CASES[case]
+    words, fragments = CASES[case]
     model = () if any(word.startswith("model") for word in words) else ("model=tiny",)
     before = {path.name for path in files.iterdir()}
     result = run_bertft("train", "data=files", *model, "trainer.max_steps=2", *words)
     assert result.refused, result
-    for part in parts:
-        assert part in result.err, result.err
+    for fragment in fragments:
+        assert fragment in result.err, result.err
     assert {path.name for path in files.iterdir()} - {"outputs"} == before
     assert [path for path in files.glob("outputs/train/**/*") if path.name != "train"] == []
 

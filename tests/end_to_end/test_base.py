@@ -130,13 +130,13 @@ def test_a_manifest_that_was_edited_is_told(copied):
 
     run = copied("classification", "method=lora")
     manifest = read(run / "manifest.json")
-    for changed, part in (
+    for changed, expected_text in (
         ({**manifest, "labels": ["pos", "neg"]}, "but manifest.json has"),
         ({**manifest, "base": {"name": "x"}}, "has no valid 'base' entry"),
     ):
         (run / "manifest.json").write_text(json.dumps(changed))
         result = run_bertft("predict", f"run={run}", stdin=LINES)
-        assert result.refused and part in result.err, result
+        assert result.refused and expected_text in result.err, result
 
 
 def test_a_start_that_was_cut_off_can_be_made_again(work_dir):

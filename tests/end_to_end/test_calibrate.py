@@ -36,7 +36,7 @@ def rows_of(run, split="test"):
 
 
 def scores_of(actual):
-    return np.array([list(each["scores"].values()) for each in actual])
+    return np.array([list(answer["scores"].values()) for answer in actual])
 
 
 def test_eval_gives_what_training_told(run, work_dir):
@@ -60,16 +60,16 @@ def test_eval_gives_what_training_told(run, work_dir):
 
 
 def test_nothing_of_it_is_in_the_checkpoint(run, trained, work_dir):
-    """Another one, and the same of a run that asked for nothing, answer as they were trained."""
+    """Another checkpoint, and a run without calibration, predict as they were trained."""
     task = "multi_label" if "multi_label" in str(run.parent) else "classification"
-    words = [each for each in TASKS[task] if "calibrate" not in each and "tune_" not in each]
+    words = [word for word in TASKS[task] if "calibrate" not in word and "tune_" not in word]
     plain = trained(*words)
     for file in ("checkpoints/best/adapter.safetensors", "metrics.jsonl"):
         assert (run / file).read_bytes() == (plain / file).read_bytes()
     fitted = read(run / "metrics.json")["calibration"]
     raw, now = (
-        scores_of(answers(run_bertft("predict", f"run={each}", f"input={rows_of(run)}")))
-        for each in (plain, run)
+        scores_of(answers(run_bertft("predict", f"run={folder}", f"input={rows_of(run)}")))
+        for folder in (plain, run)
     )
     if task == "multi_label":
         logits = np.log(raw) - np.log1p(-raw)
@@ -86,9 +86,9 @@ def test_nothing_of_it_is_in_the_checkpoint(run, trained, work_dir):
     )
     same = [
         answers(
-            run_bertft("predict", f"run={each}", f"checkpoint={other}", f"input={rows_of(run)}")
+            run_bertft("predict", f"run={folder}", f"checkpoint={other}", f"input={rows_of(run)}")
         )
-        for each in (plain, run)
+        for folder in (plain, run)
     ]
     assert same[0] == same[1]
 
@@ -114,13 +114,13 @@ def test_a_merged_folder_and_an_adapter_answer_alike(run, work_dir):
     assert read(work_dir / "adapter/bertft.json")["threshold"] == fitted["threshold"]
     rows = f"input={rows_of(run)}"
     mine, *others = (
-        answers(run_bertft("predict", f"run={each}", rows, "precision=fp32"))
-        for each in (run, "merged", "adapter")
+        answers(run_bertft("predict", f"run={folder}", rows, "precision=fp32"))
+        for folder in (run, "merged", "adapter")
     )
     kind = "labels" if "labels" in mine[0] else "label"
     for actual in others:
         np.testing.assert_allclose(scores_of(actual), scores_of(mine), atol=1e-5)
-        assert [each[kind] for each in actual] == [each[kind] for each in mine]
+        assert [answer[kind] for answer in actual] == [answer[kind] for answer in mine]
     result = run_bertft("eval", f"run={run}", "precision=fp32", "hydra.run.dir=own")
     assert result.status == 0, result
     result = run_bertft(
@@ -132,7 +132,7 @@ def test_a_merged_folder_and_an_adapter_answer_alike(run, work_dir):
     assert read(work_dir / "e/metrics.json")["validation"] == pytest.approx(content, abs=1e-5)
     ask = pipeline("text-classification", model=str(work_dir / "merged"), top_k=None)
     text = rows_of(run).read_text().splitlines()[1].rpartition(",")[0].strip('"')
-    plain = {each["label"]: each["score"] for each in ask([text])[0]}
+    plain = {prediction["label"]: prediction["score"] for prediction in ask([text])[0]}
     assert plain == pytest.approx(mine[0]["scores"], abs=1e-5)
     for folder in ("merged", "adapter"):
         card = (work_dir / folder / "README.md").read_text(encoding="utf-8")
@@ -148,7 +148,9 @@ def test_as_a_teacher_it_is_another_one(trained):
     """Of the same weights: its answers are divided, and so may not be taken from the cache."""
     words = TASKS["classification"]
     run, plain = trained(*words), trained(*(w for w in words if w not in FITTED[-2:]))
-    fitted, raw = (open_model(str(each), precision="fp32", device="cpu") for each in (run, plain))
+    fitted, raw = (
+        open_model(str(folder), precision="fp32", device="cpu") for folder in (run, plain)
+    )
     assert teacher_digest(fitted) != teacher_digest(raw)
     rows = read_check_rows(run / "check_rows.jsonl")
     divided, before = score_rows(fitted, rows)[0], score_rows(raw, rows)[0]
@@ -199,18 +201,18 @@ def test_a_calibration_that_cannot_be_is_named(copied, change):
 
 @pytest.mark.slow
 def test_cut_off_and_gone_on_with_it_ends_the_same(work_dir):
-    """Killed in a save, and while the result is written: what was fitted is found again."""
+    """Killed in a save, and while the result is written: a resumed run finds what was fitted."""
     words = ["train", *QUICK, *write_task(work_dir, "classification"), "quiet=true"]
     words += [*FITTED[2:], "data.metric=f1"]
     (whole,) = crash([([*words, f"hydra.run.dir={work_dir / 'whole'}"], None)])
     jobs = []
     for point in ("write adapter.safetensors", "create metrics.json"):
         run = work_dir / point.split()[1]
-        number = 1 + next(n for n, each in enumerate(whole["points"]) if each.startswith(point))
+        number = 1 + next(n for n, line in enumerate(whole["points"]) if line.startswith(point))
         jobs.append(([*words, f"hydra.run.dir={run}"], f"SIGKILL:{number}"))
         jobs.append((["train", f"resume={run}", "quiet=true"], None))
     content = crash(jobs)
-    assert [each["status"] for each in content] == [-signal.SIGKILL, 0] * 2, content
+    assert [job["status"] for job in content] == [-signal.SIGKILL, 0] * 2, content
     expected = read(work_dir / "whole/metrics.json")["calibration"]
     for name in ("adapter.safetensors", "metrics.json"):
         assert outcome(work_dir / name) == outcome(work_dir / "whole")

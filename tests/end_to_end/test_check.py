@@ -83,7 +83,7 @@ def test_a_signal_ends_it_and_leaves_nothing(work_dir, name, monkeypatch):
     words = (*TINY, "check=true", "data.max_train_rows=100", "quiet=true")
     (ended,) = crash([(words, f"forward {name}:1")])  # in the midst of its first step
     assert ended["status"] == 128 + getattr(signal, name), ended
-    assert ended["said"] == f"error: stopped by {name}\n"
+    assert ended["output"] == f"error: stopped by {name}\n"
     assert [path.name for path in work_dir.rglob("*")] == ["tmp"]
 
 

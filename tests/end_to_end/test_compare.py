@@ -112,10 +112,13 @@ def test_training_keeps_the_statistics_of_its_rows(runs, trained):
     """They are those that compare computes, so that it need not evaluate the run."""
     run = trained("classification")
     assert run_bertft("compare", f"runs={runs}", "draws=1").status == 0
-    with np.load(run / "row_scores.npz") as kept, np.load(runs / "lora" / "row_scores.npz") as new:
-        assert str(kept["key"]) == str(new["key"])
-        np.testing.assert_array_equal(kept["rows"], new["rows"])
-        np.testing.assert_allclose(kept["terms"], new["terms"], rtol=1e-6)
+    with (
+        np.load(run / "row_scores.npz") as stored,
+        np.load(runs / "lora" / "row_scores.npz") as new,
+    ):
+        assert str(stored["key"]) == str(new["key"])
+        np.testing.assert_array_equal(stored["rows"], new["rows"])
+        np.testing.assert_allclose(stored["terms"], new["terms"], rtol=1e-6)
     result = run_bertft("compare", f"runs=[{run},{runs / '头 <b>'}]", "draws=1")
     assert result.status == 0 and "computing the validation" not in result.err
 
@@ -246,6 +249,6 @@ def test_a_lower_loss_leads(trained):
     one, two = trained("classification", *words), trained("classification", *words, *OTHER)
     result = run_bertft("compare", f"runs=[{one},{two}]", "draws=20", "out=x.html")
     assert result.status == 0, result
-    losses = {each: read(each / "metrics.json")["best"]["value"] for each in (one, two)}
+    losses = {folder: read(folder / "metrics.json")["best"]["value"] for folder in (one, two)}
     first = next(line for line in result.out.splitlines() if "best" in line)
     assert f"{min(losses.values()):.4f}" in first

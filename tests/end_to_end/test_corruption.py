@@ -86,7 +86,7 @@ def test_it_is_named_and_the_one_before_it_taken(checkpoints, name, damage):
         assert f"damaged: {name}: " in content[0]
     damage(checkpoints.checkpoint_path(8) / name)
     if damage is removed and "state" in name:
-        return  # whole, but nothing to go on from: told by test_checkpoints.py
+        return  # whole, but nothing to resume from: test_checkpoints.py tests it
     with pytest.raises(DataError, match="no intact checkpoint"):
         checkpoints.find_checkpoint("last", with_state=True)
     with pytest.raises(DataError, match="damaged"):

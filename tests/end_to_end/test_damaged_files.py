@@ -52,9 +52,9 @@ def whole(content: bytes) -> Iterator[bytes]:
 def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
     pairs = value.items() if isinstance(value, dict) else []
     pairs = enumerate(value[:3]) if isinstance(value, list) else pairs
-    for key, each in pairs:
+    for key, item in pairs:
         yield (*path, key)
-        yield from places(each, (*path, key))
+        yield from places(item, (*path, key))
 
 
 def inside(content: bytes, rng: random.Random, count: int) -> Iterator[bytes]:
@@ -110,7 +110,7 @@ def survives(
                     raise AssertionError(f"{file.name}: {change[:200]!r}: {error!r}") from error
     finally:
         file.write_bytes(content)
-    assert all(each.status in (2, 4) and len(str(each)) < 2_000 for each in recorded)
+    assert all(error.status in (2, 4) and len(str(error)) < 2_000 for error in recorded)
     return count, errors
 
 
@@ -129,15 +129,15 @@ def test_the_files_of_a_run(copied, rng, many):
     run = copied(*RUN)
     folder = RunFolder(run)
     best = (run / "checkpoints" / "best").resolve()
-    own = read_run_config(run).data
-    data = recorded_data(own, read_manifest(folder))
+    data_config = read_run_config(run).data
+    data = recorded_data(data_config, read_manifest(folder))
     reads: dict[Path, list[Callable[[], Any]]] = {
         run / "config.yaml": [
             lambda: read_run_config(run),
             lambda: rewrite_overrides("eval", [f"run={run}", "data.max_length=9"]),
         ],
         run / "manifest.json": [
-            lambda: recorded_data(own, read_manifest(folder)),
+            lambda: recorded_data(data_config, read_manifest(folder)),
         ],
         run / "metrics.json": [
             lambda: read_metrics_json(folder.metrics_path), lambda: read_calibration(folder),
@@ -148,8 +148,8 @@ def test_the_files_of_a_run(copied, rng, many):
         best / "files.json": [lambda: CheckpointStore(run / "checkpoints").find_checkpoint("best")],
         best / "bertft.json": [lambda: read_checkpoint_info(best)],
     }  # fmt: skip
-    for file, each in reads.items():
-        count, errors = survives(file, each, rng, many)
+    for file, read_functions in reads.items():
+        count, errors = survives(file, read_functions, rng, many)
         assert count >= 8, file.name
         assert errors > count // 10, (file.name, count, errors)
 

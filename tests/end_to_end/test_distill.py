@@ -1,4 +1,4 @@
-"""Distillation through the command line: a teacher asked once, and what cannot be meant."""
+"""Distillation through the command line: a teacher that runs once, and invalid settings."""
 
 from __future__ import annotations
 
@@ -73,8 +73,8 @@ def test_from_the_bundled_sample_to_answers(cold):
     assert read(cold / "merged" / "config.json")["num_hidden_layers"] == 1
     lines = '{"text": "the film was good"}\n{"text": "a bad plot"}\n'
     actual = [
-        answers(run_bertft("predict", f"run={each}", "precision=fp32", stdin=lines))
-        for each in ("student", "merged")
+        answers(run_bertft("predict", f"run={folder}", "precision=fp32", stdin=lines))
+        for folder in ("student", "merged")
     ]
     for one, other in zip(*actual, strict=True):
         assert one["label"] == other["label"]
@@ -118,7 +118,7 @@ def test_how_often_it_is_asked(cold, trained, words, rows):
 
 
 def test_the_same_student_without_a_teacher(cold, trained):
-    """Weight 0: cut alike, and nobody is asked."""
+    """Weight 0: cut alike, and no teacher is loaded."""
     teacher = trained("classification", *TEACHER)
     result = distil(
         cold / "run", teacher, "method.distill.weight=0", "method.distill.student_layers=1"
@@ -203,8 +203,8 @@ def test_across_tokenizers_whole_sequences_alone_can_be_learnt(cold, trained, ot
         assert result.status == 0, result
     content = [read(cold / name / "metrics.json") for name in ("disk", "off")]
     best = read(teacher / "metrics.json")["best"]["value"]
-    assert [each["distillation"]["teacher"]["value"] for each in content] == [best, best]
-    losses = [each["train"]["loss"] for each in content]
+    assert [result["distillation"]["teacher"]["value"] for result in content] == [best, best]
+    losses = [result["train"]["loss"] for result in content]
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
     result = distil(cold / "no", teacher, other_tokens, "method.distill.hidden_weight=1")
     assert result.refused and "10 tokens" in result.err and "30,522 tokens" in result.err, result

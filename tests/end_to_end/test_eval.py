@@ -121,9 +121,9 @@ def test_a_merged_folder_tells_its_task(trained, work_dir, task):
         result = run_bertft("eval", "run=merged", *words)
         assert result.refused and f"Set data.task={task}" in result.err
         words.append(f"data.task={task}")
-    own = scores(f"run={run}", "precision=fp32")
+    run_scores = scores(f"run={run}", "precision=fp32")
     # After so few steps all scores are about one: a correlation of them shows every rounding.
-    assert scores("run=merged", *words) == pytest.approx(own, abs=1e-4)
+    assert scores("run=merged", *words) == pytest.approx(run_scores, abs=1e-4)
 
 
 def test_a_run_knows_its_files_from_anywhere(work_dir, monkeypatch):
@@ -210,7 +210,7 @@ def test_left_out_rows_are_told(work_dir):
 
 
 @pytest.mark.parametrize(
-    ("words", "parts"),
+    ("words", "fragments"),
     [
         (["split=test", "data.test=new.csv"], ["is not one of", "'what'", "new.csv:2"]),
         (["split=test", "data.test=bare.csv"], ["column 'label' not found"]),
@@ -222,13 +222,13 @@ def test_left_out_rows_are_told(work_dir):
         (["checkpoint=first"], ["best, last or a step number"]),
     ],
 )
-def test_what_cannot_be_scored(trained, work_dir, words, parts):
+def test_what_cannot_be_scored(trained, work_dir, words, fragments):
     write_csv(work_dir / "new.csv", ("text", "label"), [("good", "what")])
     write_csv(work_dir / "bare.csv", ("text",), [("good",)])
     (work_dir / "empty.csv").write_text("")
     result = run_bertft("eval", f"run={trained('classification', 'method=lora')}", *words)
     assert result.refused, result
-    assert all(part in result.err for part in parts), result.err
+    assert all(fragment in result.err for fragment in fragments), result.err
     assert not list(work_dir.glob("outputs/*/*"))
 
 
@@ -275,7 +275,9 @@ def test_a_head_without_weights_answers_nothing(copied, work_dir):
     run = copied("classification", "method=lora")
     assert run_bertft("merge", f"run={run}", "out=merged").status == 0
     file = work_dir / "merged" / "model.safetensors"
-    remaining = {name: each for name, each in load_file(file).items() if "classifier" not in name}
+    remaining = {
+        name: tensor for name, tensor in load_file(file).items() if "classifier" not in name
+    }
     save_file(remaining, file, metadata={"format": "pt"})
     result = run_bertft("predict", "run=merged", stdin='{"text": "good"}\n')
     assert result.refused and "there are no weights for classifier.bias" in result.err

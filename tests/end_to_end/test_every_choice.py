@@ -126,12 +126,12 @@ def test_every_choice_has_a_case():
 
 def test_each_method_and_each_task_runs_in_both_precisions():
     """In a case here, or in a combination of the normal run."""
-    ran = {(each, part[4]) for part in map(combination, NORMAL) for each in part[1:3]}
+    ran = {(choice, chosen[4]) for chosen in map(combination, NORMAL) for choice in chosen[1:3]}
     for task, *words in CASES.values():
         named = dict(word.partition("=")[::2] for word in words)
-        ran |= {(each, named["trainer.precision"]) for each in (task, named["method"])}
+        ran |= {(choice, named["trainer.precision"]) for choice in (task, named["method"])}
     missing = {
-        (each, precision) for each in (*METHODS, *TASKS) for precision in ("bf16", "fp32")
+        (choice, precision) for choice in (*METHODS, *TASKS) for precision in ("bf16", "fp32")
     } - ran  # fmt: skip
     assert not missing
 
@@ -195,9 +195,9 @@ def test_what_a_run_records_is_read_by_every_command(case, work_dir, trained, te
     run = work_dir / "run"
 
     def done(*line, stdin=""):
-        said = run_bertft(*line, stdin=stdin)
-        assert said.status == 0, (line, said)
-        return said
+        result = run_bertft(*line, stdin=stdin)
+        assert result.status == 0, (line, result)
+        return result
 
     done("train", model, *FEW, *data, *words, f"hydra.run.dir={run}")
     done("train", f"resume={run}", "trainer.max_steps=3")
@@ -237,7 +237,7 @@ def test_every_scheme_of_tags(scheme, work_dir):
     assert yaml.safe_load((work_dir / "run/config.yaml").read_text())["data"]["scheme"] == scheme
 
 
-# What the commands that read a folder are asked, in a run and an adapter of each task.
+# What the commands that read a folder are called with, for a run and an adapter of each task.
 READING: dict[str, tuple[tuple[str, ...], ...]] = {
     "classification": (
         ("merge", "run=run", "out=merged", "prefix=error"),
@@ -292,7 +292,7 @@ def read_method(run: Path) -> dict:
 
 def rounded(value):
     if isinstance(value, dict):
-        return {name: rounded(each) for name, each in value.items()}
+        return {name: rounded(item) for name, item in value.items()}
     if isinstance(value, list):
-        return [rounded(each) for each in value]
+        return [rounded(item) for item in value]
     return pytest.approx(value, abs=1e-4) if isinstance(value, float) else value

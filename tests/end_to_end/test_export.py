@@ -32,8 +32,10 @@ def rows(task):
 
 def numbers(actual):
     """Scores of answers, whatever the task."""
-    content = [each.get("scores", each.get("score")) for each in actual]
-    return np.array([list(each.values()) if isinstance(each, dict) else [each] for each in content])
+    content = [answer.get("scores", answer.get("score")) for answer in actual]
+    return np.array(
+        [list(value.values()) if isinstance(value, dict) else [value] for value in content]
+    )
 
 
 @pytest.fixture
@@ -53,11 +55,13 @@ def test_every_reader_answers_as_the_run(exported, words):
     run, out = exported(*words)
     task = words[0]
     # The adapter computes in fp32: what the run answers in its own precision may be bf16.
-    own = answers(run_bertft("predict", f"run={run}", "precision=fp32", stdin=rows(task)))
+    run_answers = answers(run_bertft("predict", f"run={run}", "precision=fp32", stdin=rows(task)))
     columns = ["text=[one,two]"] if task == "pair" else []
     again = answers(run_bertft("predict", f"run={out}", *columns, stdin=rows(task)))
-    np.testing.assert_allclose(numbers(again), numbers(own), atol=1e-6)
-    assert [each.get("label") for each in again] == [each.get("label") for each in own]
+    np.testing.assert_allclose(numbers(again), numbers(run_answers), atol=1e-6)
+    assert [answer.get("label") for answer in again] == [
+        answer.get("label") for answer in run_answers
+    ]
 
     count = read(out / "bertft.json")["labels"]
     model = peft.AutoPeftModelForSequenceClassification.from_pretrained(
@@ -73,14 +77,14 @@ def test_every_reader_answers_as_the_run(exported, words):
         ).double()
     kinds = {"regression": lambda x: x, "multi_label": torch.sigmoid}
     expected = kinds.get(task, lambda x: x.softmax(-1))(logits).numpy()
-    np.testing.assert_allclose(numbers(own), expected, atol=2e-6)
+    np.testing.assert_allclose(numbers(run_answers), expected, atol=2e-6)
     card = (out / "README.md").read_text()
     assert "library_name: peft" in card and "an adapter in PEFT's format" in card
 
 
 def test_eval_takes_it(exported, tmp_path):
     run, out = exported(*METHODS[0])
-    data = [f"data.{each}={run.parent / each}.csv" for each in ("train", "validation")]
+    data = [f"data.{split}={run.parent / split}.csv" for split in ("train", "validation")]
     folder = f"hydra.run.dir={tmp_path / 'scores'}"
     result = run_bertft("eval", f"run={out}", "data=files", *data, folder)
     assert result.status == 0, result
@@ -153,9 +157,9 @@ def test_what_peft_saved_itself_answers_with_its_base_s_classes(trained, tmp_pat
     torch.manual_seed(0)
     model = peft.get_peft_model(base, peft.LoraConfig(task_type="SEQ_CLS", target_modules=["key"]))
     with torch.no_grad():
-        for name, each in model.named_parameters():
+        for name, parameter in model.named_parameters():
             if "lora_B" in name:
-                each.normal_(0, 0.5)
+                parameter.normal_(0, 0.5)
     model.eval().save_pretrained(tmp_path / "theirs")
     actual = answers(
         run_bertft("predict", f"run={tmp_path / 'theirs'}", stdin=rows("classification"))
@@ -197,6 +201,8 @@ def test_the_masks_of_the_run_are_those_of_the_check(tmp_path):
         scores[name] = read(folder / "metrics.json")["validation"]
     assert scores["merge"] == pytest.approx(scores["run"], rel=1e-5, abs=1e-4)
     words = (f"run={run}", "data=text", f"data.validation={tmp_path / 'notes.txt'}")
-    own = ("data.mlm_probability=0.4", "data.whole_words=true")
-    result = run_bertft("eval", *words, *own, "precision=fp32", f"hydra.run.dir={tmp_path / 'own'}")
+    masking = ("data.mlm_probability=0.4", "data.whole_words=true")
+    result = run_bertft(
+        "eval", *words, *masking, "precision=fp32", f"hydra.run.dir={tmp_path / 'own'}"
+    )
     assert read(tmp_path / "own" / "metrics.json")["validation"] == scores["run"]

@@ -1,4 +1,4 @@
-"""Encoders that others saved: trained, scored, merged and asked, with one answer throughout."""
+"""Encoders that others saved: train, eval, merge and predict, always with the same predictions."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_a_foreign_encoder_from_training_to_answers(foreign, work_dir, kind):
     assert validation == read(work_dir / "run" / "metrics.json")["validation"]
     assert run_bertft("merge", "run=run", "out=merged").status == 0
 
-    own = [
+    expected = [
         answer["score"]
         for answer in answers(run_bertft("predict", "run=run", stdin="".join(LINES)))
     ]
@@ -74,7 +74,9 @@ def test_a_foreign_encoder_from_training_to_answers(foreign, work_dir, kind):
         answer["score"]
         for answer in answers(run_bertft("predict", "run=merged", stdin="".join(LINES)))
     ]
-    assert alone == pytest.approx(own, abs=1e-6) and merged == pytest.approx(own, abs=1e-5)
+    assert alone == pytest.approx(expected, abs=1e-6) and merged == pytest.approx(
+        expected, abs=1e-5
+    )
     # Capitals count, for plain transformers too.
     saved = transformers.AutoTokenizer.from_pretrained(work_dir / "merged")
     assert saved("FILM")["input_ids"] != saved("film")["input_ids"]

@@ -103,7 +103,7 @@ def ends_the_same(folder, words, points):
     jobs = []
     for number, point in enumerate(points):
         run = f"hydra.run.dir={folder / f'killed-{number}'}"
-        turn = next(n for n, each in enumerate(whole["points"], 1) if each.startswith(point))
+        turn = next(n for n, line in enumerate(whole["points"], 1) if line.startswith(point))
         jobs += [([*words, run], f"SIGKILL:{turn}"), ([*words, run], None)]
     content = crash(jobs)
     expected = outcome(folder / "whole")

@@ -37,11 +37,11 @@ def launched(work_dir, tmp_path_factory):
     (home / "tmp").mkdir()
 
     def begin(launcher, *words):
-        module, own = LAUNCHERS[launcher]
+        module, launcher_settings = LAUNCHERS[launcher]
         pytest.importorskip(module)
         return subprocess.Popen(
             [sys.executable, "-m", "bertft", "train", "-m", f"hydra/launcher={launcher}",
-             *own, *words],
+             *launcher_settings, *words],
             cwd=work_dir, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )  # fmt: skip
 

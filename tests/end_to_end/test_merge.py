@@ -50,7 +50,7 @@ json.dump(told, sys.stdout)
 
 @pytest.fixture(scope="module")
 def merged(tmp_path_factory):
-    """Name → (run, merged folder, what merge said) of MiniLM trained by each method."""
+    """Name → (run, merged folder, output of merge) of MiniLM trained by each method."""
     folder = tmp_path_factory.mktemp("minilm")
     write_classes(folder / "train.csv", 128, seed=1, names=LABELS)
     write_classes(folder / "validation.csv", 70, seed=2, names=LABELS)
@@ -104,17 +104,23 @@ def test_the_logits_stay(merged, name):
 @pytest.mark.parametrize("name", METHODS)
 def test_plain_transformers_answer_what_predict_answers(merged, plain, texts, name):
     run, out, _ = merged[name]
-    own, content = predicted(run, texts), plain[str(out)]
-    assert [each["label"] for each in own] == [each["label"] for each in content["answers"]]
-    scores = [each["score"] for each in own]
-    np.testing.assert_allclose(scores, [each["score"] for each in content["answers"]], atol=2e-6)
+    run_answers, content = predicted(run, texts), plain[str(out)]
+    assert [answer["label"] for answer in run_answers] == [
+        answer["label"] for answer in content["answers"]
+    ]
+    scores = [answer["score"] for answer in run_answers]
+    np.testing.assert_allclose(
+        scores, [answer["score"] for answer in content["answers"]], atol=2e-6
+    )
     assert len(set(scores)) > 8, "a model that learnt nothing proves nothing"
     logits = np.array(content["logits"])
     probability = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
-    np.testing.assert_allclose(probability[:, 0], [e["scores"][LABELS[0]] for e in own], atol=2e-6)
+    np.testing.assert_allclose(
+        probability[:, 0], [e["scores"][LABELS[0]] for e in run_answers], atol=2e-6
+    )
     assert content["labels"] == {"0": LABELS[0], "1": LABELS[1]}
     folder = predicted(out, texts)
-    np.testing.assert_allclose([each["score"] for each in folder], scores, atol=2e-6)
+    np.testing.assert_allclose([answer["score"] for answer in folder], scores, atol=2e-6)
 
 
 def test_svd_lora_was_pruned(merged):
@@ -163,9 +169,9 @@ def test_but_it_can_lie_beside(trained, work_dir, words):
     assert "This model needs its prefix" in (work_dir / "merged" / "README.md").read_text()
 
     texts = ["the film was good", "the meal was awful, song", "what a plot"]
-    own, folder = predicted(run, texts, "precision=fp32"), predicted("merged", texts)
-    assert [each["label"] for each in folder] == [each["label"] for each in own]
-    scores = [[each["score"] for each in some] for some in (own, folder)]
+    run_answers, folder = predicted(run, texts, "precision=fp32"), predicted("merged", texts)
+    assert [answer["label"] for answer in folder] == [answer["label"] for answer in run_answers]
+    scores = [[answer["score"] for answer in some] for some in (run_answers, folder)]
     np.testing.assert_allclose(*scores, atol=1e-6)
 
     rows = f"data.validation={run.parent / 'validation.csv'}"
@@ -188,8 +194,8 @@ def test_the_base_alone_would_answer_otherwise(trained, work_dir):
     texts = ["the film was good", "the meal was awful, song"]
     whole = predicted("merged", texts)
     (work_dir / "merged" / "bertft.json").write_text(json.dumps({**facts, "prefix": None}))
-    bare = predicted("merged", texts)
-    assert abs(whole[0]["score"] - bare[0]["score"]) > 1e-5
+    without_prefix = predicted("merged", texts)
+    assert abs(whole[0]["score"] - without_prefix[0]["score"]) > 1e-5
 
 
 def test_a_merge_that_would_answer_otherwise_writes_nothing(trained, work_dir, monkeypatch):

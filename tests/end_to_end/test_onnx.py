@@ -48,7 +48,7 @@ FROM = {"classification": "run", "token_classification": "merged", "question_ans
 
 @pytest.fixture(scope="module")
 def graphs(trained, tmp_path_factory):
-    """``graphs(task)``: run, the graph's folder, the merged one, what the export said."""
+    """``graphs(task)``: run, the graph's folder, the merged one, the output of the export."""
     made = {}
 
     def get(task):
@@ -93,8 +93,8 @@ def test_it_says_what_it_wrote_and_how_far_off_it_is(graph):
 def test_the_threshold_is_in_its_configuration_and_in_its_card(graphs):
     run, folder, merged, _ = graphs("classification")
     tuned = read(run / "metrics.json")["calibration"]["threshold"]
-    for each in (folder, merged):
-        assert read(each / "config.json")[THRESHOLD_KEY] == tuned
+    for path in (folder, merged):
+        assert read(path / "config.json")[THRESHOLD_KEY] == tuned
     card = (folder / "README.md").read_text(encoding="utf-8")
     assert f"probabilities[1] >= {tuned!r}" in card
 
@@ -104,7 +104,7 @@ def test_onnxruntime_gives_the_merged_model_s_logits(graph):
     task, _, folder, merged, _ = graph
     session = onnxruntime.InferenceSession(folder / "model.onnx")
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
-    names = [each.name for each in session.get_inputs()]
+    names = [model_input.name for model_input in session.get_inputs()]
     architecture = read(folder / "config.json")["architectures"][0]
     model = getattr(transformers, architecture).from_pretrained(merged).eval()
     texts = TEXTS[task]
@@ -156,13 +156,13 @@ def test_it_predicts_as_the_merged_folder_does(graph, monkeypatch, work_dir):
     (numbers, rest), (expected_numbers, expected_rest) = _numbers(actual), _numbers(expected)
     assert rest == expected_rest and numbers == pytest.approx(expected_numbers, abs=1e-4)
     assert bertft.load(folder).predict(rows) == actual
-    for words, part in (
+    for words, expected_text in (
         (("predict", folder, "device=cuda"), "device: cuda is not supported by an ONNX graph"),
         (("predict", folder, "precision=bf16"), "precision: bf16 is not supported by an ONNX"),
         (("export", f"run={folder}", "format=onnx", "out=x"), "only eval and predict support"),
     ):
         result = run_bertft(*words, stdin=content)
-        assert result.refused and part in result.err, result
+        assert result.refused and expected_text in result.err, result
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(UsageError, match=r"needs the package onnxruntime.*bertft\[export\]"):
         bertft.load(folder)
@@ -183,7 +183,7 @@ def test_a_prefix_is_refused_and_nothing_written(trained, work_dir):
 def test_a_missing_package_is_one_line_that_names_the_extra(
     trained, work_dir, monkeypatch, package
 ):
-    monkeypatch.setattr("bertft.export.onnx_graph.open_from_settings", None)  # it is told before
+    monkeypatch.setattr("bertft.export.onnx_graph.open_from_settings", None)  # reported before
     monkeypatch.setitem(sys.modules, package, None)
     run = trained("classification", *RUNS["classification"])
     result = run_bertft("export", f"run={run}", "format=onnx", "out=graph")

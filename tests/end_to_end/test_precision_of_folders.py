@@ -28,10 +28,10 @@ def name_of(folder, **settings):
 
 
 def test_a_run_opens_in_its_own_precision_and_other_folders_in_fp32(run, cpu, work_dir):
-    own = read(run / "manifest.json")["precision"]
+    run_precision = read(run / "manifest.json")["precision"]
     assert run_bertft("merge", f"run={run}", "out=merged").status == 0
     assert run_bertft("export", f"run={run}", "out=adapter").status == 0
-    assert name_of(run) == own
+    assert name_of(run) == run_precision
     assert name_of("merged") == name_of("adapter") == "fp32"
     auto = module.choose_precision("auto", module.resolve_device("cpu")).name
     for folder in (run, "merged", "adapter"):
@@ -55,10 +55,10 @@ def test_every_folder_answers_in_either_precision(run, work_dir):
         for precision in ("fp32", "bf16")
     }  # fmt: skip
     exact = actual[run, "fp32"]
-    for (_, precision), each in actual.items():
+    for (_, precision), scores in actual.items():
         near = precision == "bf16"
-        np.testing.assert_allclose(each, exact, rtol=0, atol=2e-2 if near else 1e-5)
-        assert near != np.array_equal(np.round(each, 5), np.round(exact, 5))
+        np.testing.assert_allclose(scores, exact, rtol=0, atol=2e-2 if near else 1e-5)
+        assert near != np.array_equal(np.round(scores, 5), np.round(exact, 5))
 
 
 def test_a_run_of_fp16_says_what_to_do_without_cuda(copied, work_dir):

@@ -35,22 +35,22 @@ def lines(texts, key="text"):
     return "".join(json.dumps({key: text, "id": n}) + "\n" for n, text in enumerate(texts))
 
 
-def said(result):
+def stderr_without_speed(result):
     """What a command printed to stderr, without its speed."""
     return re.sub(r" \([0-9,]+ rows/s\)", "", result.err)
 
 
 def scored(actual):
-    return [each["scores"]["pos"] for each in actual]
+    return [answer["scores"]["pos"] for answer in actual]
 
 
 def test_a_row_is_answered_alike_however_it_comes(run, work_dir):
     from_stdin = answers(run_bertft("predict", f"run={run}", stdin=lines(TEXTS)))
-    assert [set(each) for each in from_stdin] == [{"label", "score", "scores"}] * len(TEXTS)
-    for each in from_stdin:
-        assert each["label"] == max(each["scores"], key=each["scores"].get)
-        assert each["score"] == each["scores"][each["label"]]
-        assert sum(each["scores"].values()) == pytest.approx(1)
+    assert [set(answer) for answer in from_stdin] == [{"label", "score", "scores"}] * len(TEXTS)
+    for answer in from_stdin:
+        assert answer["label"] == max(answer["scores"], key=answer["scores"].get)
+        assert answer["score"] == answer["scores"][answer["label"]]
+        assert sum(answer["scores"].values()) == pytest.approx(1)
 
     (work_dir / "a.jsonl").write_text(lines(TEXTS), encoding="utf-8")
     write_csv(work_dir / "a.csv", ("id", "text"), list(enumerate(TEXTS)))
@@ -60,7 +60,7 @@ def test_a_row_is_answered_alike_however_it_comes(run, work_dir):
     for name in ("a.jsonl", "a.csv", "a.tsv", "a.txt", "a.parquet"):
         result = run_bertft("predict", f"run={run}", f"input={name}")
         assert answers(result) == from_stdin, name
-        assert said(result) == f"6 predictions; {name}: 6 rows read = 6 used\n"
+        assert stderr_without_speed(result) == f"6 predictions; {name}: 6 rows read = 6 used\n"
         assert "rows/s" in result.err
 
 
@@ -78,7 +78,7 @@ def test_it_answers_what_the_run_answered_in_training(run):
     rows = run.parent / "validation.csv"
     actual = answers(run_bertft("predict", f"run={run}", f"input={rows}"))
     labels = [line.rpartition(",")[2] for line in rows.read_text().splitlines()[1:]]
-    right = sum(each["label"] == label for each, label in zip(actual, labels, strict=True))
+    right = sum(answer["label"] == label for answer, label in zip(actual, labels, strict=True))
     assert right / len(labels) == read(run / "metrics.json")["validation"]["accuracy"]
 
 
@@ -91,8 +91,8 @@ def test_another_column(run, trained):
     pair = trained("pair", "method=lora")
     row = '{"a": "good film", "b": "great film", "one": "x", "two": "y"}\n'
     (named,) = answers(run_bertft("predict", f"run={pair}", "columns=[a,b]", stdin=row))
-    (own,) = answers(run_bertft("predict", f"run={pair}", stdin=row))
-    assert named != own and set(own["scores"]) == {"same", "other"}
+    (default,) = answers(run_bertft("predict", f"run={pair}", stdin=row))
+    assert named != default and set(default["scores"]) == {"same", "other"}
 
 
 def test_a_column_that_is_not_there_is_called_by_the_setting_that_names_it(run):
@@ -125,7 +125,8 @@ def test_a_file_is_written_whole(run, work_dir):
     assert (result.status, result.out) == (0, "")
     count = len(TEXTS)
     assert (
-        said(result) == f"out.jsonl: {count} predictions; stdin: {count} rows read = {count} used\n"
+        stderr_without_speed(result)
+        == f"out.jsonl: {count} predictions; stdin: {count} rows read = {count} used\n"
     )
     assert read_lines(work_dir / "out.jsonl") == answers(
         run_bertft("predict", f"run={run}", stdin=lines(TEXTS))
@@ -183,7 +184,7 @@ def test_a_place_that_cannot_be_written_is_told_before_anything_is_computed(
 
 
 @pytest.mark.parametrize(
-    ("words", "stdin", "parts"),
+    ("words", "stdin", "fragments"),
     [
         ([], "", ["stdin", "empty"]),
         ([], '{"text": "a"\n', ["stdin:1", "not JSON"]),
@@ -193,10 +194,10 @@ def test_a_place_that_cannot_be_written_is_told_before_anything_is_computed(
         (["columns=[a,b,c]"], '{"text": "a"}\n', ["nor a pair of columns"]),
     ],
 )
-def test_what_cannot_be_answered(run, work_dir, words, stdin, parts):
+def test_what_cannot_be_answered(run, work_dir, words, stdin, fragments):
     result = run_bertft("predict", f"run={run}", *words, stdin=stdin)
     assert result.refused, result
-    assert all(part in result.err for part in parts), result.err
+    assert all(fragment in result.err for fragment in fragments), result.err
     assert list(work_dir.iterdir()) == []
 
 
@@ -224,17 +225,17 @@ def test_rows_without_an_answer_are_refused_or_told(work_dir):
         *words, stdin='{"text": ""}\n{"text": "a"}\n\n{"text": ""}\n{"text": "b"}\n'
     )
     actual = answers(result)
-    assert [each["line"] for each in actual] == [1, 2, 4, 5], "a blank line is a line"
-    assert [each.get("error") for each in actual] == ["empty text", None, "empty text", None]
+    assert [answer["line"] for answer in actual] == [1, 2, 4, 5], "a blank line is a line"
+    assert [answer.get("error") for answer in actual] == ["empty text", None, "empty text", None]
     nothing = dict.fromkeys(("label", "score", "scores"))
     assert actual[0] == {"line": 1, **nothing, "error": "empty text"}
-    assert said(result) == (
+    assert stderr_without_speed(result) == (
         "warning: stdin: invalid rows have an error in place of a prediction (2 × empty text)\n"
         "4 predictions; stdin: 4 rows read = 2 used + 2 skipped (2 × empty text); 1 blank line\n"
     )
     both = answers(run_bertft("predict", "run=run", stdin='{"text": "a"}\n{"text": "b"}\n'))
-    assert [each["label"] for each in both] == [actual[1]["label"], actual[3]["label"]]
-    assert not any("line" in each for each in both)
+    assert [answer["label"] for answer in both] == [actual[1]["label"], actual[3]["label"]]
+    assert not any("line" in answer for answer in both)
     result = run_bertft(*words, stdin='{"text": ""}\nnonsense\n')
     assert [answer["error"][:8] for answer in answers(result)] == ["empty te", "not JSON"]
 
@@ -242,16 +243,18 @@ def test_rows_without_an_answer_are_refused_or_told(work_dir):
 def test_the_threshold_of_several_labels(trained):
     run = trained("multi_label", "method=lora")
     actual = answers(run_bertft("predict", f"run={run}", stdin=lines(TEXTS)))
-    assert [set(each) for each in actual] == [{"labels", "scores"}] * len(TEXTS)
-    for each in actual:
-        assert each["labels"] == [name for name, score in each["scores"].items() if score >= 0.5]
+    assert [set(answer) for answer in actual] == [{"labels", "scores"}] * len(TEXTS)
+    for answer in actual:
+        assert answer["labels"] == [
+            name for name, score in answer["scores"].items() if score >= 0.5
+        ]
     everything = answers(
         run_bertft("predict", f"run={run}", "threshold=0.000001", stdin=lines(TEXTS))
     )
-    assert all(each["labels"] == ["long", "pos"] for each in everything)
+    assert all(answer["labels"] == ["long", "pos"] for answer in everything)
     nothing = answers(run_bertft("predict", f"run={run}", "threshold=0.999999", stdin=lines(TEXTS)))
-    assert all(each["labels"] == [] for each in nothing)
-    assert [each["scores"] for each in nothing] == [each["scores"] for each in actual]
+    assert all(answer["labels"] == [] for answer in nothing)
+    assert [answer["scores"] for answer in nothing] == [answer["scores"] for answer in actual]
 
 
 def test_the_threshold_of_two_classes(run):
@@ -260,8 +263,10 @@ def test_the_threshold_of_two_classes(run):
     actual = answers(
         run_bertft("predict", f"run={run}", f"threshold={middle!r}", stdin=lines(TEXTS))
     )
-    assert [each["label"] == "pos" for each in actual] == [each >= middle for each in scored(usual)]
-    assert all(each["score"] == each["scores"][each["label"]] for each in actual)
+    assert [answer["label"] == "pos" for answer in actual] == [
+        score >= middle for score in scored(usual)
+    ]
+    assert all(answer["score"] == answer["scores"][answer["label"]] for answer in actual)
     assert scored(actual) == scored(usual)
 
 
@@ -270,18 +275,20 @@ def test_numbers(trained):
     result = run_bertft("predict", f"run={run}", "threshold=0.4", stdin=lines(TEXTS))
     assert result.refused and "threshold: regression does not support a threshold" in result.err
     actual = answers(run_bertft("predict", f"run={run}", stdin=lines(TEXTS)))
-    assert [set(each) for each in actual] == [{"score"}] * len(TEXTS)
-    assert all(isinstance(each["score"], float) for each in actual)
+    assert [set(answer) for answer in actual] == [{"score"}] * len(TEXTS)
+    assert all(isinstance(answer["score"], float) for answer in actual)
 
 
 def test_another_checkpoint(run):
     best = answers(run_bertft("predict", f"run={run}", stdin=lines(TEXTS)))
     steps = sorted(int(p.name[5:]) for p in (run / "checkpoints").glob("step-*"))
-    each = [
+    by_checkpoint = [
         answers(run_bertft("predict", f"run={run}", f"checkpoint={step}", stdin=lines(TEXTS)))
         for step in steps
     ]
-    assert best in each and len({json.dumps(one) for one in each}) == len(steps) > 1
+    assert (
+        best in by_checkpoint and len({json.dumps(one) for one in by_checkpoint}) == len(steps) > 1
+    )
 
 
 def test_a_file_of_another_separator_and_encoding(run, work_dir):
@@ -474,7 +481,7 @@ def test_texts_on_the_command_line(run, trained, work_dir):
     # Together with a file, text is the former name of columns.
     (work_dir / "a.jsonl").write_text(lines(TEXTS[:2], "review"), encoding="utf-8")
     assert answers(run_bertft("predict", run, "a.jsonl", "text=review")) == usual
-    for settings, parts in (
+    for settings, fragments in (
         (["text=good", "text_pair=bad"], ["text_pair: this model reads one text per row"]),
         (["question=Who?", "context=Ada"], ["the task of this model is classification"]),
         (["question=Who?"], ["question: is not supported without context. Set context="]),
@@ -482,7 +489,7 @@ def test_texts_on_the_command_line(run, trained, work_dir):
         (["text="], ["text, row 1: empty text"]),
     ):
         result = run_bertft("predict", run, *settings)
-        assert result.refused and all(part in result.err for part in parts), result
+        assert result.refused and all(fragment in result.err for fragment in fragments), result
 
 
 def test_pairs_and_questions_on_the_command_line(trained):

@@ -84,32 +84,34 @@ def test_a_row_is_answered_alike_however_it_comes(run, merged, work_dir):
     rows = questions()
     requested = [{name: row[name] for name in ("id", "question", "context")} for row in rows]
     actual = answers(run_bertft(*ask, stdin=lines(requested)))
-    assert [set(each) for each in actual] == [{"id", "answer", "score", "start", "end"}] * len(rows)
-    assert [each["id"] for each in actual] == [row["id"] for row in rows]
-    for row, each in zip(rows, actual, strict=True):
-        assert row["context"][each["start"] : each["end"]] == each["answer"]
-        assert 0 < each["score"] <= 1
-    assert len({each["answer"] for each in actual}) > 1
+    assert [set(answer) for answer in actual] == [{"id", "answer", "score", "start", "end"}] * len(
+        rows
+    )
+    assert [answer["id"] for answer in actual] == [row["id"] for row in rows]
+    for row, answer in zip(rows, actual, strict=True):
+        assert row["context"][answer["start"] : answer["end"]] == answer["answer"]
+        assert 0 < answer["score"] <= 1
+    assert len({answer["answer"] for answer in actual}) > 1
     (work_dir / "a.jsonl").write_text(lines(requested), encoding="utf-8")
     (work_dir / "a.json").write_text(json.dumps(nested(rows)), encoding="utf-8")
     pa.parquet.write_table(pa.Table.from_pylist(rows), work_dir / "a.parquet")
     for name in ("a.jsonl", "a.json", "a.parquet"):
         assert answers(run_bertft(*ask, f"input={name}")) == actual, name
-    bare = [{name: row[name] for name in ("question", "context")} for row in rows]
-    for each in actual:
-        del each["id"]
-    assert answers(run_bertft(*ask, stdin=lines(bare))) == actual
-    of_merged = answers(run_bertft("predict", f"run={merged}", ask[2], stdin=lines(bare)))
-    assert [each["answer"] for each in of_merged] == [each["answer"] for each in actual]
+    without_ids = [{name: row[name] for name in ("question", "context")} for row in rows]
+    for answer in actual:
+        del answer["id"]
+    assert answers(run_bertft(*ask, stdin=lines(without_ids))) == actual
+    of_merged = answers(run_bertft("predict", f"run={merged}", ask[2], stdin=lines(without_ids)))
+    assert [answer["answer"] for answer in of_merged] == [answer["answer"] for answer in actual]
 
 
 def test_the_threshold_decides(run):
     stdin = lines(questions())
     never = answers(run_bertft("predict", f"run={run}", "threshold=0.9999999", stdin=stdin))
     always = answers(run_bertft("predict", f"run={run}", "threshold=1e-9", stdin=stdin))
-    assert all(each["answer"] for each in never)
-    assert not any(each["answer"] for each in always)
-    assert all(each["start"] == each["end"] == 0 for each in always)
+    assert all(answer["answer"] for answer in never)
+    assert not any(answer["answer"] for answer in always)
+    assert all(answer["start"] == answer["end"] == 0 for answer in always)
 
 
 def test_answers_scored_from_elsewhere_get_what_the_run_got(run, work_dir):
@@ -118,7 +120,7 @@ def test_answers_scored_from_elsewhere_get_what_the_run_got(run, work_dir):
     (work_dir / "dev.json").write_text(json.dumps(nested(rows)), encoding="utf-8")
     (work_dir / "dev.jsonl").write_text(lines(rows), encoding="utf-8")
     actual = answers(run_bertft("predict", f"run={run}", "input=dev.jsonl"))
-    given = {each["id"]: each["answer"] for each in actual}
+    given = {answer["id"]: answer["answer"] for answer in actual}
     (work_dir / "given.json").write_text(json.dumps(given), encoding="utf-8")
     words = ("data=squad_v2", "data.validation=dev.json")
     result = run_bertft("eval", "predictions=given.json", *words, "hydra.run.dir=scored")
@@ -127,8 +129,8 @@ def test_answers_scored_from_elsewhere_get_what_the_run_got(run, work_dir):
     assert set(scored) == set(OFFICIAL[:6])
     result = run_bertft("eval", f"run={run}", *words, "data.max_length=384", "hydra.run.dir=own")
     assert result.status == 0, result
-    own = read(work_dir / "own" / "metrics.json")["validation"]
-    assert {name: own[name] for name in scored} == scored
+    eval_metrics = read(work_dir / "own" / "metrics.json")["validation"]
+    assert {name: eval_metrics[name] for name in scored} == scored
 
 
 def test_scoring_takes_no_torch(work_dir):
@@ -165,7 +167,7 @@ def test_plain_transformers_answers(run, merged, work_dir):
             row["question"], row["context"], return_tensors="pt", return_offsets_mapping=True
         )
         offsets = inputs.pop("offset_mapping")[0].numpy()
-        inside = np.array([each == 1 for each in inputs.sequence_ids()])
+        inside = np.array([sequence_id == 1 for sequence_id in inputs.sequence_ids()])
         with torch.inference_mode():
             output = model(**inputs)
         start, end = output.start_logits[0].numpy(), output.end_logits[0].numpy()
@@ -242,7 +244,7 @@ def test_a_question_longer_than_the_window(run, work_dir):
     assert (content["rows"], content["skipped"]) == (6, {"question longer than the window": 1})
     words = ("predict", f"run={run}", "on_bad_row=skip")
     actual = answers(run_bertft(*words, "input=train.jsonl"))
-    assert len(actual) == 7 and [each["line"] for each in actual] == list(range(1, 8))
+    assert len(actual) == 7 and [answer["line"] for answer in actual] == list(range(1, 8))
     assert actual[6]["answer"] is None and "the question is too long" in actual[6]["error"]
     (only,) = answers(run_bertft(*words, stdin=lines([LONG])))
     assert only["line"] == 1 and "the question is too long" in only["error"]
@@ -274,14 +276,14 @@ BAD = {
 
 @pytest.mark.parametrize("case", BAD)
 def test_bad_rows_are_named(work_dir, case):
-    change, parts = BAD[case]
+    change, fragments = BAD[case]
     row = {"id": "x", "question": "Who?", "context": "It was Ada.", "answer": ""} | change
     (work_dir / "a.jsonl").write_text(lines([questions(1)[0], row, *questions(5)[1:]]))
     words = ("data=files", "data.task=question_answering", "data.train=a.jsonl", *QUICK)
     result = run_bertft("train", *words)
     assert result.refused, result
-    for part in parts:
-        assert part in result.err
+    for fragment in fragments:
+        assert fragment in result.err
     result = run_bertft(
         "train",
         *words,
@@ -303,10 +305,10 @@ def test_predictions_that_do_not_fit(work_dir):
         json.dumps({rows[0]["id"]: 3}): "the answer to validation-1 is 3",
         json.dumps({"x": "x"}): "has no answer to any of the 6 questions",
     }
-    for content, part in cases.items():
+    for content, expected_text in cases.items():
         (work_dir / "given.json").write_text(content)
         result = run_bertft("eval", "predictions=given.json", *words)
-        assert result.refused and part in result.err, result
+        assert result.refused and expected_text in result.err, result
     assert [bool(row["answer"]) for row in rows].count(False) == 2 and not rows[0]["answer"]
     (work_dir / "given.json").write_text(json.dumps({rows[0]["id"]: rows[0]["answer"]}))
     result = run_bertft("eval", "predictions=given.json", *words)

@@ -150,4 +150,4 @@ def test_more_combinations(number, work_dir, trained):
 def test_twelve_have_each_choice():
     drawn = [combination(number) for number in NORMAL]
     for folder, choices in enumerate((ARCHITECTURES, METHODS, TASKS, LAYOUTS, PRECISIONS, KILLS)):
-        assert {each[folder] for each in drawn} >= set(choices), folder
+        assert {chosen[folder] for chosen in drawn} >= set(choices), folder

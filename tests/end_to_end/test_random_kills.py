@@ -53,13 +53,13 @@ def killed_runs(folder, words, faults, twice=()):
     whole, *content = crash(jobs)
     assert whole["status"] == 0, whole
     expected, struck = outcome(folder / "whole"), 0
-    each = 2 + len(twice)
+    jobs_per_fault = 2 + len(twice)
     for number, fault in enumerate(faults):
-        *cut, last = content[number * each : (number + 1) * each]
-        assert {part["status"] for part in cut} <= {-signal.SIGKILL, 0}, (fault, cut)
-        struck += sum(part["status"] == -signal.SIGKILL for part in cut)
+        *cut, last = content[number * jobs_per_fault : (number + 1) * jobs_per_fault]
+        assert {killed_job["status"] for killed_job in cut} <= {-signal.SIGKILL, 0}, (fault, cut)
+        struck += sum(killed_job["status"] == -signal.SIGKILL for killed_job in cut)
         assert last["status"] == 0, (fault, last)
-        assert "damaged" not in last["said"], last["said"]
+        assert "damaged" not in last["output"], last["output"]
         assert outcome(folder / str(number)) == expected, fault
     return struck, len(faults) * (1 + len(twice))
 
@@ -82,7 +82,7 @@ def test_many_moments(work_dir, method, trained, capsys):
 
 @pytest.mark.long
 def test_before_every_write(work_dir, trained, capsys):
-    """From the first file of the run to its last; a resume is asked for as after any crash."""
+    """From the first file of the run to its last; it is resumed as after any crash."""
     words = [
         *words_of(work_dir, "lora", trained), "trainer.max_steps=8", "trainer.micro_batch=8",
         "report=false",

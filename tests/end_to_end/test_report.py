@@ -93,7 +93,7 @@ def test_every_section(run):
         "next",
         "settings",
     )
-    assert [each for each in actual.ids if each in sections] == list(sections)
+    assert [section_id for section_id in actual.ids if section_id in sections] == list(sections)
     has_errors = read(run[0] / "metrics.json")["validation"]["accuracy"] < 1
     assert actual.titles == [
         "Metrics", "Loss", "accuracy", "Learning rate", "Confusion matrix", "Scores per class",
@@ -302,14 +302,14 @@ def test_a_lost_report_is_made_again(run):
         lost[path] = path.read_bytes()
         path.unlink()
     halves = [folder / ".report.html.tmp-999999999", folder / "plots" / ".loss.png.tmp-999999999"]
-    for each in halves:
-        each.write_text("half")
+    for path in halves:
+        path.write_text("half")
     result = run_bertft("train", f"resume={folder}")
     assert result.status == 0 and f"bertft report run={folder}" in result.out, result
     result = run_bertft("report", f"run={folder}")
     assert result.status == 0 and f"report: {folder / 'report.html'}" in result.out, result
     assert {path: path.read_bytes() for path in lost} == lost
-    assert not any(each.exists() for each in halves)
+    assert not any(path.exists() for path in halves)
     assert "no report" not in run_bertft("train", f"resume={folder}").out
     assert run_bertft("verify", f"run={folder}").status == 0
 
@@ -353,8 +353,8 @@ def test_what_was_fitted_is_shown(tmp_path):
     assert result.status == 0, result
     content, actual = read(tmp_path / "run" / "metrics.json")["calibration"], page(tmp_path / "run")
     assert "Calibration" in actual.titles
-    for each in (content["ece"]["before"], content["ece"]["after"], content["tuned"]["after"]):
-        assert (f"{each:.4f}" if each >= 0.001 else f"{each:.3g}") in actual.text
+    for value in (content["ece"]["before"], content["ece"]["after"], content["tuned"]["after"]):
+        assert (f"{value:.4f}" if value >= 0.001 else f"{value:.3g}") in actual.text
 
 
 def test_help_needs_no_drawing():

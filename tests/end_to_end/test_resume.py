@@ -81,9 +81,7 @@ def test_killed_and_gone_on_with_it_ends_the_same(work_dir, trained, method):
         fault = f"forward:{turn}" if forward else f"SIGKILL:{point}"
         jobs += [([*words, f"hydra.run.dir={run}"], fault), (["train", *again], None)]
     content = crash(jobs)
-    assert [each["status"] for each in content] == [-signal.SIGKILL, 0] * len(KILLS[method]), (
-        content
-    )
+    assert [job["status"] for job in content] == [-signal.SIGKILL, 0] * len(KILLS[method]), content
     for number, (start, turn) in enumerate(KILLS[method]):
         actual = outcome(work_dir / f"killed-{number}")
         assert actual == expected, f"killed before {start} ({turn})"
@@ -132,8 +130,8 @@ def test_a_signal_saves_says_how_to_go_on_and_ends_with_its_status(work_dir, nam
     assert reference["status"] == 0 and second["status"] == 0, (reference, second)
     assert first["status"] == 128 + getattr(signal, name)
     content = rf"error: step \d+: stopped by {name}\. Resume with bertft train 'resume="
-    assert re.search(content, first["said"]), first["said"]
-    assert first["said"].count("error: ") == 1 and "Traceback" not in first["said"]
+    assert re.search(content, first["output"]), first["output"]
+    assert first["output"].count("error: ") == 1 and "Traceback" not in first["output"]
     assert not {"metrics.json"} & {p.partition(" ")[2] for p in first["points"]}
     assert outcome(run) == outcome(whole)
 
@@ -173,7 +171,7 @@ def test_signalled_from_outside(work_dir, long, name):
     assert stopped["status"] == 128 + getattr(signal, name), stopped
     hint = "Resume with bertft train resume=run"
     content = rf"error: step \d+: stopped by {name}\. {re.escape(hint)}\n"
-    assert re.fullmatch(content, stopped["said"]), stopped  # of both streams, and nothing else
+    assert re.fullmatch(content, stopped["output"]), stopped  # of both streams, and nothing else
     assert not (run / "metrics.json").exists()
     result = run_bertft("train", f"resume={run}", "quiet=false")
     assert result.status == 0 and "resuming after step" in result.err, result
@@ -215,7 +213,7 @@ def test_epochs_raised_go_on_even_if_cut_off_again(work_dir):
         assert run_bertft("train", "resume=run", "trainer.epochs=3").status == 130
     assert not (work_dir / "run" / "metrics.json").exists()
     assert read(work_dir / "run" / "manifest.json")["total_steps"] == 24
-    result = run_bertft("train", "resume=run")  # it knows that more was asked for
+    result = run_bertft("train", "resume=run")  # it reads the new number of steps
     assert result.status == 0, result
     assert read(work_dir / "run" / "metrics.json")["train"]["steps"] == 24
     events = read_lines(work_dir / "run" / "metrics.jsonl")

@@ -148,7 +148,7 @@ def test_the_tokenizer_is_kept_byte_for_byte(work_dir, kind, loaded):
         AutoModel.from_config(config).save_pretrained(folder)
         base = [f"model.path={folder}"]
     else:
-        sizes = (f"model.architecture.{name}={each}" for name, each in {**SIZES, **model}.items())
+        sizes = (f"model.architecture.{name}={value}" for name, value in {**SIZES, **model}.items())
         base = ["model=tiny", f"model.tokenizer={folder}", *sizes]
     words = [*LOOP, *base, *write_task(work_dir, "pair")]
     (whole,) = crash([([*words, "hydra.run.dir=whole"], None)])
@@ -156,12 +156,14 @@ def test_the_tokenizer_is_kept_byte_for_byte(work_dir, kind, loaded):
     expected = outcome(work_dir / "whole")
     jobs = []
     for name in ("create .step-2", "create .step-4"):
-        turn = next(n for n, each in enumerate(whole["points"], 1) if each.startswith(name))
+        turn = next(n for n, line in enumerate(whole["points"], 1) if line.startswith(name))
         run = f"hydra.run.dir={name[-1]}"
         jobs += [([*words, run], f"SIGKILL:{turn}"), ([*words, run], None)]
     content = crash(jobs)
-    assert [each["status"] for each in content] == [-signal.SIGKILL, 0] * 2, content
+    assert [job["status"] for job in content] == [-signal.SIGKILL, 0] * 2, content
     for name in ("2", "4"):
         actual = outcome(work_dir / name)
-        unlike = [each for each in expected if actual.get(each) != expected[each]]
+        unlike = [
+            file_name for file_name in expected if actual.get(file_name) != expected[file_name]
+        ]
         assert actual == expected, f"killed before step {name}: {unlike}"

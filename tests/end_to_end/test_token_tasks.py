@@ -53,7 +53,7 @@ def test_from_training_to_answers(task, words, work_dir):
     assert json.dumps(_rounded(merged)) == json.dumps(_rounded(of_run))
     assert len(of_run) == 2
     if task == "masked_lm":
-        assert [len(each["masks"]) for each in of_run] == [2, 0]
+        assert [len(answer["masks"]) for answer in of_run] == [2, 0]
         result = run_bertft(
             "train", *QUICK[1:-1], "model.path=run", "data=sample_ner", "data.max_train_rows=8",
             "data.max_validation_rows=8", "trainer.max_steps=1", "quiet=true", "hydra.run.dir=next",
@@ -64,9 +64,9 @@ def test_from_training_to_answers(task, words, work_dir):
 
 def _rounded(value):
     if isinstance(value, dict):
-        return {name: _rounded(each) for name, each in value.items()}
+        return {name: _rounded(item) for name, item in value.items()}
     if isinstance(value, list):
-        return [_rounded(each) for each in value]
+        return [_rounded(item) for item in value]
     return round(value, 3) if isinstance(value, float) else value
 
 

@@ -61,7 +61,7 @@ def runs(tmp_path_factory):
 
 
 def torchrun_with_a_kill(words, run):
-    """What torchrun ended with and said, after its second process was killed in the midst."""
+    """Exit status and output of torchrun, after its second process was killed in the midst."""
     log = run / "metrics.jsonl"
     process = subprocess.Popen(
         [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2",
@@ -84,23 +84,23 @@ def torchrun_with_a_kill(words, run):
 def children(pid: int) -> dict[str, int]:
     """RANK → process, of those that torchrun started."""
     actual = {}
-    for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
-        content = Path(f"/proc/{each}/environ").read_bytes().split(b"\0")
-        actual |= {word[5:].decode(): int(each) for word in content if word.startswith(b"RANK=")}
+    for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+        content = Path(f"/proc/{child}/environ").read_bytes().split(b"\0")
+        actual |= {word[5:].decode(): int(child) for word in content if word.startswith(b"RANK=")}
     return actual
 
 
 def test_two_processes_learn_what_one_learns(runs):
     folder, content = runs
     one, two = content["one"], content["two"]
-    assert one["status"] == 0 and [each["status"] for each in two] == [0, 0], content
-    assert two[1]["said"] == "", "one voice"
+    assert one["status"] == 0 and [rank["status"] for rank in two] == [0, 0], content
+    assert two[1]["output"] == "", "one voice"
     [run] = (folder / "outputs" / "train").glob("*/*")
     assert sorted(p.name for p in run.iterdir()) == sorted(
         p.name for p in (folder / "one").iterdir()
     )
     assert read(run / "manifest.json")["hardware"]["processes"] == 2
-    lines, others = (read_lines(each / "metrics.jsonl") for each in (folder / "one", run))
+    lines, others = (read_lines(folder / "metrics.jsonl") for folder in (folder / "one", run))
     assert len(lines) == len(others) > 30
     for line, other in zip(lines, others, strict=True):
         assert {k: v for k, v in line.items() if k in ("event", "step", "rows", "tokens")} == {
@@ -118,19 +118,19 @@ def test_torchrun_ends_when_a_rank_is_killed_and_the_job_goes_on_to_the_same_bit
     folder, content = runs
     status, out, err = content["killed"]
     assert status == 1 and out == "" and "Signal 9 (SIGKILL)" in err, err
-    assert [each["status"] for each in content["after a kill"]] == [0, 0], content["after a kill"]
+    assert [rank["status"] for rank in content["after a kill"]] == [0, 0], content["after a kill"]
     assert outcome(folder / "killed") == outcome(folder / "whole")
 
 
 def test_a_signal_to_one_stops_them_all_and_they_go_on_to_the_same_bits(runs):
     folder, content = runs
     whole, stopped, again = content["whole"], content["stopped"], content["after a signal"]
-    assert [each["status"] for each in whole] == [0, 0], whole
-    assert [each["status"] for each in stopped] == [143, 143], stopped
-    assert "stopped by SIGTERM. Resume with bertft train resume=" in stopped[0]["said"]
-    assert stopped[1]["said"] == ""
-    assert [each["status"] for each in again] == [0, 0], again
-    assert again[0]["said"].count("warning") == 0
+    assert [rank["status"] for rank in whole] == [0, 0], whole
+    assert [rank["status"] for rank in stopped] == [143, 143], stopped
+    assert "stopped by SIGTERM. Resume with bertft train resume=" in stopped[0]["output"]
+    assert stopped[1]["output"] == ""
+    assert [rank["status"] for rank in again] == [0, 0], again
+    assert again[0]["output"].count("warning") == 0
     assert same(outcome(folder / "stopped"), outcome(folder / "whole"))
 
 
@@ -138,9 +138,9 @@ def test_two_processes_in_bf16(runs):
     """As one process to bf16's 8 bits, and after a stop to the same bits as without one."""
     folder, content = runs
     assert content["one, bf16"]["status"] == 0, content["one, bf16"]
-    assert [each["status"] for each in content["two, bf16"]] == [0, 0], content["two, bf16"]
-    assert [each["status"] for each in content["stopped, bf16"]] == [143, 143]
-    assert [each["status"] for each in content["after it, bf16"]] == [0, 0], content[
+    assert [rank["status"] for rank in content["two, bf16"]] == [0, 0], content["two, bf16"]
+    assert [rank["status"] for rank in content["stopped, bf16"]] == [143, 143]
+    assert [rank["status"] for rank in content["after it, bf16"]] == [0, 0], content[
         "after it, bf16"
     ]
     assert read(folder / "two16" / "manifest.json")["precision"] == "bf16"
@@ -154,13 +154,13 @@ def test_two_processes_in_bf16(runs):
 
 def test_a_folder_that_holds_a_run_is_refused_once(runs):
     refused = runs[1]["again"]
-    assert [each["status"] for each in refused] == [2, 2], refused
-    assert refused[0]["said"].count("contains a finished run") == 1
-    assert refused[1]["said"] == ""
+    assert [rank["status"] for rank in refused] == [2, 2], refused
+    assert refused[0]["output"].count("contains a finished run") == 1
+    assert refused[1]["output"] == ""
 
 
 def same(one: dict[str, object], other: dict[str, object]) -> bool:
-    """But for the checkpoints that are kept beside: a signal saves one more."""
+    """Except the additional checkpoints: a signal saves one more."""
     return {k: v for k, v in one.items() if k != "steps"} == {
         k: v for k, v in other.items() if k != "steps"
     }

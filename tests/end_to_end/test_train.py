@@ -43,7 +43,7 @@ def test_the_keys_of_metrics_json(trained):
     content = read(trained("classification", "method=lora") / "metrics.json")
     scores = {"accuracy", "f1", "f1_macro", "f1_micro", "matthews", "loss"}
     assert isinstance(content.pop("findings"), list)
-    assert {name: set(each) for name, each in content.items()} == {
+    assert {name: set(value) for name, value in content.items()} == {
         "best": {"metric", "value", "step"},
         "validation": scores,
         "test": scores,
@@ -55,10 +55,10 @@ def test_the_keys_of_metrics_json(trained):
     assert content["train"]["steps"] == 16 and content["train"]["seconds"] > 0
     assert 50e6 < content["train"]["peak_memory_bytes"] < 50e9
     # 2 layers of query and value, 64 × 64, rank 8; a head of 64 × 2 + 2
-    own = 2 * 2 * 8 * (64 + 64)
+    adapter_size = 2 * 2 * 8 * (64 + 64)
     assert content["parameters"] == {
-        "total": content["parameters"]["total"], "trainable": own + 130, "head": 130, "method": own,
-        "kept": own, "exported": own,
+        "total": content["parameters"]["total"], "trainable": adapter_size + 130, "head": 130,
+        "method": adapter_size, "kept": adapter_size, "exported": adapter_size,
     }  # fmt: skip
 
 
@@ -154,8 +154,8 @@ def test_a_real_process_does_what_the_tests_do_and_says_it_where_it_belongs(work
     assert lines[-2:] == ["done after 16 steps", "evaluating the test rows"]
     assert "warn" not in done.stderr.lower()
     assert "\x1b" not in done.stderr + done.stdout
-    for part in ("Data", "base model has 2,0", "Metrics at step", "run folder: "):
-        assert part in done.stdout
+    for expected_text in ("Data", "base model has 2,0", "Metrics at step", "run folder: "):
+        assert expected_text in done.stdout
     assert len(re.findall("│ head and ", done.stdout)) == 1  # the cell wraps at 80 columns
     # Progress belongs to stderr.
     assert "epoch 1.00" in done.stderr and "epoch 1.00" not in done.stdout
@@ -179,7 +179,7 @@ def test_a_real_process_does_what_the_tests_do_and_says_it_where_it_belongs(work
     pattern = r"2 predictions \([\d,.]+ rows/s\); stdin: 2 rows read = 2 used"
     assert re.fullmatch(pattern, done.stderr.splitlines()[-1]), done.stderr
     content = [json.loads(line) for line in done.stdout.splitlines()]
-    assert [set(each) for each in content] == [{"label", "score", "scores"}] * 2
+    assert [set(answer) for answer in content] == [{"label", "score", "scores"}] * 2
     assert {path.name for path in work_dir.iterdir()} == {
         "train.csv", "validation.csv", "test.csv", "run", "merged", "outputs"
     }  # fmt: skip
@@ -220,7 +220,7 @@ def test_names_that_look_like_markup_stay_what_they_are(work_dir):
 
 
 def test_the_budget_of_a_single_step_is_final(work_dir):
-    """However short the run, what is evaluated and saved holds the rank that was asked for."""
+    """However short the run, what is evaluated and saved holds the configured rank."""
     data = write_task(work_dir, "classification")
     words = ("train", "model=tiny", *data, "method=svd_lora", "trainer.max_steps=1")
     result = run_bertft(*words, "hydra.run.dir=run")

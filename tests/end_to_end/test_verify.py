@@ -1,4 +1,4 @@
-"""``bertft verify``: a whole run is said to be whole, and whatever is not is named."""
+"""``bertft verify``: a run without damage is reported as whole, and every damaged file is named."""
 
 from __future__ import annotations
 
@@ -175,7 +175,9 @@ def test_a_file_that_is_gone(copied, name, message):
         assert result.refused and "is not a run folder" in result.err
     else:
         assert result.status == 2, result
-        [line] = [each for each in result.out.splitlines() if each.startswith("DAMAGED")]
+        [line] = [
+            text_line for text_line in result.out.splitlines() if text_line.startswith("DAMAGED")
+        ]
         assert line.split()[1] in name
         assert message in result.out
 
