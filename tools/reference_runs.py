@@ -79,8 +79,8 @@ def main() -> int:
         print(f"recorded on {recorded['machine']}, this is {current['machine']}", file=sys.stderr)
         return 2
     different = 0
-    for name, parts in recorded["runs"].items():
-        changed = [part for part in parts if parts[part] != current["runs"][name][part]]
+    for name, expected in recorded["runs"].items():
+        changed = [kind for kind in expected if expected[kind] != current["runs"][name][kind]]
         different += bool(changed)
         print(f"{name:<18} {'differs: ' + ', '.join(changed) if changed else 'equal'}")
     print(f"{len(recorded['runs']) - different} of {len(recorded['runs'])} runs are equal")
@@ -139,11 +139,12 @@ def predict(run: str, task: str) -> bytes:
 def command(words: list[str]) -> None:
     from bertft.cli.app import main as bertft
 
-    said = io.StringIO()
-    with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+    output = io.StringIO()
+    with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
         status = bertft(words)
     if status:
-        raise SystemExit(f"bertft {' '.join(words)} ended with status {status}\n{said.getvalue()}")
+        line = " ".join(words)
+        raise SystemExit(f"bertft {line} ended with status {status}\n{output.getvalue()}")
 
 
 def tensors(folder: Path) -> str:

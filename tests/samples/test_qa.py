@@ -10,7 +10,7 @@ import pytest
 
 from bertft.samples import SPLITS, load_sample
 from tools.make_samples.qa import ROWS
-from tools.make_samples.texts.deeds import DEEDS, PARTS
+from tools.make_samples.texts.deeds import DEEDS, SLOTS
 
 
 def rows(split):
@@ -27,8 +27,9 @@ def words(split):
 
 def frames(split):
     deeds = DEEDS[split]
-    asks = {ask for deed in deeds.deeds for part in PARTS for ask in deed.asks[part]}
-    return asks | {tell for deed in deeds.deeds for tell in deed.tells} | set(deeds.background)
+    questions = {ask for deed in deeds.deeds for slot in SLOTS for ask in deed.questions[slot]}
+    statements = {statement for deed in deeds.deeds for statement in deed.statements}
+    return questions | statements | set(deeds.background)
 
 
 @pytest.mark.parametrize("split", SPLITS)
@@ -52,16 +53,16 @@ def test_an_answer_is_of_the_kind_that_is_asked_for(split):
     """And where there is none, the question could be answered of another row of the text."""
     deeds = DEEDS[split]
     kinds = {"who": deeds.people, "where": deeds.places, "when": deeds.times}
-    of_ask = {ask: part for deed in deeds.deeds for part in PARTS for ask in deed.asks[part]}
+    of_ask = {ask: slot for deed in deeds.deeds for slot in SLOTS for ask in deed.questions[slot]}
     for row in rows(split):
         fitting = {
-            part
-            for ask, part in of_ask.items()
+            slot
+            for ask, slot in of_ask.items()
             if re.fullmatch(re.sub(r"\\{\w+\\}", ".+", re.escape(ask)), row["question"])
         }
         assert fitting, row["question"]
-        if row["answer"] and len(fitting) == 1 and (part := fitting.pop()) in kinds:
-            assert row["answer"].lower() in {kind.lower() for kind in kinds[part]}
+        if row["answer"] and len(fitting) == 1 and (slot := fitting.pop()) in kinds:
+            assert row["answer"].lower() in {kind.lower() for kind in kinds[slot]}
 
 
 @pytest.mark.parametrize(("held_out", "other"), list(permutations(SPLITS, 2)))

@@ -58,7 +58,7 @@ def write(template: str, rules: Mapping[str, Sequence[str]], choices: Choices) -
     def alternative(match: re.Match[str]) -> str:
         symbol = match[1]
         seen = used.setdefault(symbol, set())
-        left = [each for each in rules[symbol] if each not in seen]
+        left = [candidate for candidate in rules[symbol] if candidate not in seen]
         if not left:
             seen.clear()
             left = list(rules[symbol])

@@ -40,12 +40,12 @@ def _pair(claims: Claims, label: str, choices: Choices) -> tuple[str, str]:
     who = choices.one(claims.names)
     topic, another = choices.shuffled(claims.topics)[:2]
     group, wrong = choices.shuffled(list(topic.groups))[:2]
-    told, claimed = choices.one(topic.frames)
-    text = told.format(who=who, member=choices.one(topic.groups[group]))
+    fact_frame, claim_frame = choices.one(topic.frames)
+    text = fact_frame.format(who=who, member=choices.one(topic.groups[group]))
     if label == "supported":
-        claim = claimed.format(who=who, group=group)
+        claim = claim_frame.format(who=who, group=group)
     elif choices.below(100) < 50:
-        claim = claimed.format(who=who, group=wrong)
+        claim = claim_frame.format(who=who, group=wrong)
     else:
         claim = choices.one(another.frames)[1].format(
             who=who, group=choices.one(list(another.groups))

@@ -75,8 +75,8 @@ def _rules(opinions: Opinions) -> dict[str, tuple[str, ...]]:
     return rules
 
 
-def _of_class(templates: tuple[str, ...], own: str, other: str) -> tuple[str, ...]:
+def _of_class(templates: tuple[str, ...], same: str, other: str) -> tuple[str, ...]:
     def renamed(match: re.Match[str]) -> str:
-        return f"{{{other if match[1] else own}_{match[2]}}}"
+        return f"{{{other if match[1] else same}_{match[2]}}}"
 
     return tuple(_OF_CLASS.sub(renamed, template) for template in templates)

@@ -14,7 +14,7 @@ __all__ = ["CLAIMS", "Claims", "Topic"]
 
 @dataclass(frozen=True)
 class Topic:
-    """``groups[group]`` = its members; ``frames`` = (what the text tells, what is claimed)."""
+    """``groups[group]`` = its members; ``frames`` = (text templates, claim templates)."""
 
     groups: dict[str, tuple[str, ...]]
     frames: tuple[tuple[str, str], ...]

@@ -1,7 +1,7 @@
 """What the sample of questions is written with: deeds, people, places and times, apart by split.
 
-A deed has sentences that tell of it and questions that ask for one of its four parts: {who} did
-it, to {what}, at {where}, in {when}. A sentence may leave parts out; a question asks for one part
+A deed has sentences that state it and questions for one of its four slots: {who} did
+it, to {what}, at {where}, in {when}. A sentence may leave slots out; a question is for one slot
 and may name the others.
 """
 
@@ -9,18 +9,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["DEEDS", "PARTS", "Deed", "Deeds"]
+__all__ = ["DEEDS", "SLOTS", "Deed", "Deeds"]
 
-PARTS = ("who", "what", "where", "when")
+SLOTS = ("who", "what", "where", "when")
 
 
 @dataclass(frozen=True)
 class Deed:
-    """``tells``: sentences without their full stop; ``asks[part]``: questions for that part."""
+    """``statements``: sentences without full stop; ``questions[slot]``: questions for the slot."""
 
     things: tuple[str, ...]
-    tells: tuple[str, ...]
-    asks: dict[str, tuple[str, ...]]
+    statements: tuple[str, ...]
+    questions: dict[str, tuple[str, ...]]
 
 
 @dataclass(frozen=True)
@@ -56,12 +56,12 @@ _TRAIN = Deeds(
     deeds=(
         Deed(
             things=_list("the copper kettle, the velvet curtains, the oak cabinet, the fur hat"),
-            tells=(
+            statements=(
                 "{who} bought {what} at {where} in {when}",
                 "in {when}, {who} bought {what}",
                 "{what} was bought by {who} at {where}",
             ),
-            asks={
+            questions={
                 "who": ("Who bought {what}?", "By whom was {what} bought?"),
                 "what": ("What did {who} buy?", "What did {who} buy at {where}?"),
                 "where": ("Where did {who} buy {what}?", "Where was {what} bought?"),
@@ -70,12 +70,12 @@ _TRAIN = Deeds(
         ),
         Deed(
             things=_list("the steam engine, the church clock, the radio set, the water pump"),
-            tells=(
+            statements=(
                 "at {where}, {who} repaired {what} in {when}",
                 "{who} repaired {what} in {when}",
                 "it was {who} that repaired {what} at {where}",
             ),
-            asks={
+            questions={
                 "who": ("Who repaired {what}?", "Who was able to repair {what}?"),
                 "what": ("What did {who} repair?", "What was repaired by {who}?"),
                 "where": ("Where did {who} repair {what}?", "Where was {what} repaired?"),
@@ -84,12 +84,12 @@ _TRAIN = Deeds(
         ),
         Deed(
             things=_list("the fishing boat, the wooden fence, the front door, the toy horse"),
-            tells=(
+            statements=(
                 "{who} painted {what} in {when}, at {where}",
                 "{what} was painted by {who} in {when}",
                 "{who} has painted {what} at {where}",
             ),
-            asks={
+            questions={
                 "who": ("Who painted {what}?", "Whose work was it to paint {what}?"),
                 "what": ("What did {who} paint?", "What was painted by {who}?"),
                 "where": ("Where was {what} painted?", "Where did {who} paint {what}?"),
@@ -98,12 +98,12 @@ _TRAIN = Deeds(
         ),
         Deed(
             things=_list("the silver ring, the house keys, the leather purse, the umbrella"),
-            tells=(
+            statements=(
                 "{who} lost {what} at {where} in {when}",
                 "in {when}, {what} was lost by {who}",
                 "{who} lost {what} somewhere at {where}",
             ),
-            asks={
+            questions={
                 "who": ("Who lost {what}?", "Who no longer had {what}?"),
                 "what": ("What did {who} lose?", "What was lost by {who}?"),
                 "where": ("Where did {who} lose {what}?", "Where was {what} lost?"),
@@ -112,12 +112,12 @@ _TRAIN = Deeds(
         ),
         Deed(
             things=_list("the photo album, the box of letters, the stray dog, the stolen car"),
-            tells=(
+            statements=(
                 "in {when}, {who} found {what} at {where}",
                 "{who} found {what} in {when}",
                 "at {where}, {what} was found by {who}",
             ),
-            asks={
+            questions={
                 "who": ("Who found {what}?", "By whom was {what} found?"),
                 "what": ("What did {who} find?", "What did {who} find at {where}?"),
                 "where": ("Where did {who} find {what}?", "Where was {what} found?"),
@@ -126,12 +126,12 @@ _TRAIN = Deeds(
         ),
         Deed(
             things=_list("the stone bridge, the bird house, the rose arbour, the wine cellar"),
-            tells=(
+            statements=(
                 "{who} built {what} at {where} in {when}",
                 "{what} was built by {who} in {when}",
                 "the builder of {what} at {where} was {who}",
             ),
-            asks={
+            questions={
                 "who": ("Who built {what}?", "Who was the builder of {what}?"),
                 "what": ("What did {who} build?", "What was built by {who}?"),
                 "where": ("Where did {who} build {what}?", "Where was {what} built?"),
@@ -140,12 +140,12 @@ _TRAIN = Deeds(
         ),
         Deed(
             things=_list("the apple orchard, the grand piano, the family farm, the stamp book"),
-            tells=(
+            statements=(
                 "{who} sold {what} in {when}, after talks at {where}",
                 "in {when}, {who} sold {what} for a good price",
                 "at {where}, {who} sold {what}",
             ),
-            asks={
+            questions={
                 "who": ("Who sold {what}?", "By whom was {what} sold?"),
                 "what": ("What did {who} sell?", "What was sold by {who}?"),
                 "where": ("Where did {who} sell {what}?", "Where was {what} sold?"),
@@ -154,12 +154,12 @@ _TRAIN = Deeds(
         ),
         Deed(
             things=_list("the short opera, the travel diary, the song cycle, the radio play"),
-            tells=(
+            statements=(
                 "{who} wrote {what} in {when}, mostly at {where}",
                 "{what} was written by {who} in {when}",
                 "at {where}, {who} wrote {what}",
             ),
-            asks={
+            questions={
                 "who": ("Who wrote {what}?", "Who is the author of {what}?"),
                 "what": ("What did {who} write?", "What is {who} the author of?"),
                 "where": ("Where did {who} write {what}?", "Where was {what} written?"),
@@ -186,12 +186,12 @@ _VALIDATION = Deeds(
     deeds=(
         Deed(
             things=_list("the marble statue, the film archive, the chess set, the brass lamp"),
-            tells=(
+            statements=(
                 "{who} restored {what} at {where}, which was in {when}",
                 "by {when}, {who} had restored {what}",
                 "the person who restored {what} at {where} is {who}",
             ),
-            asks={
+            questions={
                 "who": ("Who restored {what}?", "Which person restored {what}?"),
                 "what": ("What did {who} restore?", "Which thing was restored by {who}?"),
                 "where": ("At which place was {what} restored?", "Where did {who} restore {what}?"),
@@ -200,12 +200,12 @@ _VALIDATION = Deeds(
         ),
         Deed(
             things=_list("the blue folder, the gold watch, the sheet music, the secret map"),
-            tells=(
+            statements=(
                 "during {when}, {what} was hidden at {where} by {who}",
                 "{who} hid {what} during {when}",
                 "{who} went to {where} and hid {what}",
             ),
-            asks={
+            questions={
                 "who": ("Who hid {what}?", "Which person was it who hid {what}?"),
                 "what": ("What did {who} hide?", "Which thing did {who} hide?"),
                 "where": ("Where did {who} hide {what}?", "At which place was {what} hidden?"),
@@ -214,12 +214,12 @@ _VALIDATION = Deeds(
         ),
         Deed(
             things=_list("the puppet show, the charity run, the poetry prize, the cooking class"),
-            tells=(
+            statements=(
                 "{what}, organised by {who}, took place at {where} during {when}",
                 "{who} organised {what} for the first time during {when}",
                 "thanks to {who}, who organised it, {what} came to {where}",
             ),
-            asks={
+            questions={
                 "who": ("Who organised {what}?", "Which person organised {what}?"),
                 "what": ("What did {who} organise?", "Which event did {who} organise?"),
                 "where": ("Where did {what} take place?", "At which place was {what} held?"),
@@ -228,12 +228,12 @@ _VALIDATION = Deeds(
         ),
         Deed(
             things=_list("the black pony, the sailing dinghy, the rare orchid, the barrel organ"),
-            tells=(
+            statements=(
                 "{what} that {who} inherited during {when} stood at {where}",
                 "{who} inherited {what}, and this was during {when}",
                 "{who} inherited {what} and keeps it at {where}",
             ),
-            asks={
+            questions={
                 "who": ("Who inherited {what}?", "Which person inherited {what}?"),
                 "what": ("What did {who} inherit?", "Which thing was inherited by {who}?"),
                 "where": ("At which place was {what}?", "Where is {what} of {who}?"),
@@ -260,12 +260,12 @@ _TEST = Deeds(
     deeds=(
         Deed(
             things=_list("the hymn book, the peace treaty, the love poem, the spice recipe"),
-            tells=(
+            statements=(
                 "translating {what} at {where} kept {who} busy through {when}",
                 "{what}, through {when}, was being translated by {who}",
                 "{who} sat at {where} translating {what}",
             ),
-            asks={
+            questions={
                 "who": (
                     "What is the name of the one translating {what}?",
                     "Who translated {what}?",
@@ -280,12 +280,12 @@ _TEST = Deeds(
         ),
         Deed(
             things=_list("the white horse, the tabby cat, the grey donkey, the parrot"),
-            tells=(
+            statements=(
                 "{who} took care of {what} through {when}; they met daily at {where}",
                 "through {when}, care of {what} was left to {who}",
                 "{what} at {where} is being looked after by {who}",
             ),
-            asks={
+            questions={
                 "who": ("Who has been looking after {what}?", "Who took care of {what}?"),
                 "what": ("Which animal does {who} look after?", "Of what did {who} take care?"),
                 "where": ("Where does {who} look after {what}?", "Where is {what} looked after?"),
@@ -294,12 +294,12 @@ _TEST = Deeds(
         ),
         Deed(
             things=_list("the carved mask, the pearl necklace, the old globe, the war medal"),
-            tells=(
+            statements=(
                 "a thief, {who}, carried {what} away from {where} as {when} began",
                 "as {when} began, {who} stole {what}",
                 "from {where}, {who} stole {what}",
             ),
-            asks={
+            questions={
                 "who": ("Who stole {what}?", "What is the name of the one who stole {what}?"),
                 "what": ("What has {who} stolen?", "What was {who} the thief of?"),
                 "where": ("From where has {who} stolen {what}?", "From where was {what} stolen?"),
@@ -308,12 +308,12 @@ _TEST = Deeds(
         ),
         Deed(
             things=_list("the glass roof, the tunnel, the ferry pier, the bell tower"),
-            tells=(
+            statements=(
                 "{who} drew the plans of {what} through {when}, in an office at {where}",
                 "through {when}, {who} was designing {what}",
                 "at {where} hang the plans of {what}, and {who} made them",
             ),
-            asks={
+            questions={
                 "who": ("Who designed {what}?", "What is the name of the designer of {what}?"),
                 "what": ("What has {who} designed?", "What was {who} the designer of?"),
                 "where": ("Where has {who} designed {what}?", "Where was {what} designed?"),
