@@ -65,15 +65,15 @@ class Contest:
 
 
 def _method(name: str) -> Any:
-    parts = {part: METHODS[part].settings for part in METHODS.names()}
+    settings = {component: METHODS[component].settings for component in METHODS.names()}
     match name:
         case "full":
-            return MethodConfig(name=name, base=parts["base"](), head_learning_rate=1e-4)
+            return MethodConfig(name=name, base=settings["base"](), head_learning_rate=1e-4)
         case "svd_lora_prefix":
-            low_rank = parts["low_rank"](kind="svd_lora")
-            return MethodConfig(name=name, rank=8, low_rank=low_rank, prefix=parts["prefix"]())
+            low_rank = settings["low_rank"](kind="svd_lora")
+            return MethodConfig(name=name, rank=8, low_rank=low_rank, prefix=settings["prefix"]())
         case _:
-            return MethodConfig(name=name, rank=8, low_rank=parts["low_rank"]())
+            return MethodConfig(name=name, rank=8, low_rank=settings["low_rank"]())
 
 
 def ours(
@@ -122,7 +122,10 @@ class _Rows(torch.utils.data.Dataset[dict[str, Any]]):
         names = [name for name in ("input_ids", "token_type_ids") if name in table.columns]
         self.rows = [
             {name: table.gather(name, drawn[[row]]).tolist() for name in names}
-            | {theirs: int(table.gather(own, drawn[[row]])[0]) for own, theirs in labels.items()}
+            | {
+                theirs: int(table.gather(column, drawn[[row]])[0])
+                for column, theirs in labels.items()
+            }
             for row in range(len(drawn))
         ]
 

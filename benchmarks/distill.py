@@ -168,13 +168,13 @@ def _stepper(method: Any, task: Any, tokenizer: Any, layers: int, answers: np.nd
     precision = choose_precision("fp32", torch.device("cpu"))
     source = find_model_source("all-MiniLM-L6-v2")
     adapted = build_task_model(source, _MODEL, build_components(method), task, tokenizer, precision)
-    found = encoder_layers(adapted.model)
-    del found[layers:]
+    layer_list = encoder_layers(adapted.model)
+    del layer_list[layers:]
     adapted.model.config.num_hidden_layers = layers
     adapted.runner.family = encoder_family(adapted.model)
-    for part in adapted.components:
-        if isinstance(part, Distillation):
-            part.bind_teacher(CachedTeacher(CachedLogits(answers, None, {})), adapted.model)
+    for component in adapted.components:
+        if isinstance(component, Distillation):
+            component.bind_teacher(CachedTeacher(CachedLogits(answers, None, {})), adapted.model)
     optimizer = adamw.build_optimizer(
         collect_param_groups(adapted.components, adapted.model), TrainerConfig()
     )

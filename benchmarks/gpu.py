@@ -50,20 +50,20 @@ def _contenders(against: Contest, precision: str, steps: int) -> dict[str, Work]
 def _measure(
     against: Contest, shape: str, precision: str, steps: int, rounds: int
 ) -> dict[str, Any]:
-    found = interleave(_contenders(against, precision, steps), rounds)
+    results = interleave(_contenders(against, precision, steps), rounds)
     layers, width, _, inner = _SHAPES[shape]
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     peak = ceiling(dtype, (8192, width, inner), against.device)
-    tokens = statistics.median(found["bertft_lora_unpadded"].tokens)
+    tokens = statistics.median(results["bertft_lora_unpadded"].tokens)
     return {
         "ratios": {
-            name: each.over(found["peer_full" if name == "bertft_full" else "peer_lora"])
-            for name, each in found.items()
+            name: result.over(results["peer_full" if name == "bertft_full" else "peer_lora"])
+            for name, result in results.items()
             if name.startswith("bertft")
         },
         "samples_per_second": {
-            name: {"median": each.median, "min": min(each.samples), "max": max(each.samples)}
-            for name, each in found.items()
+            name: {"median": result.median, "min": min(result.samples), "max": max(result.samples)}
+            for name, result in results.items()
         },
         # Forward and the gradients of activations: 4 operations a parameter and real token, as if
         # the top layer went on for all of them.

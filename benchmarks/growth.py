@@ -49,19 +49,19 @@ def _anonymous(pid: int) -> int:
     """Bytes of the process that no file backs; 0 once it is gone."""
     try:
         with open(f"/proc/{pid}/status", encoding="utf-8") as lines:
-            found = [line for line in lines if line.startswith("RssAnon:")]
+            matches = [line for line in lines if line.startswith("RssAnon:")]
     except (OSError, ProcessLookupError):
         return 0
-    return int(found[0].split()[1]) * 1024 if found else 0
+    return int(matches[0].split()[1]) * 1024 if matches else 0
 
 
-def _watched(command: list[str], said: Path, log: Path, mark: str) -> dict[str, float]:
+def _watched(command: list[str], output: Path, log: Path, mark: str) -> dict[str, float]:
     """Seconds until ``mark`` stands in ``log``, and the largest ``_anonymous`` until the end.
 
-    ``said`` is where the process prints.
+    The output of the process goes to the file ``output``.
     """
     start, first, peak = time.perf_counter(), 0.0, 0
-    with said.open("w") as out:
+    with output.open("w") as out:
         process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT)
         while process.poll() is None:
             peak = max(peak, _anonymous(process.pid))
@@ -69,7 +69,7 @@ def _watched(command: list[str], said: Path, log: Path, mark: str) -> dict[str, 
                 first = time.perf_counter() - start
             time.sleep(0.02)
     if process.returncode or not log.exists() or mark not in log.read_text():
-        raise SystemExit(f"{' '.join(command)}\n{said.read_text()[-2000:]}")
+        raise SystemExit(f"{' '.join(command)}\n{output.read_text()[-2000:]}")
     return {"first_step_seconds": first or time.perf_counter() - start, "anonymous_bytes": peak}
 
 
@@ -78,7 +78,7 @@ def _measure(folder: Path, rows: int, alone: bool) -> dict[str, Any]:
 
     model = find_model_source("all-MiniLM-L6-v2").load
     train = _write(folder / f"train{rows}.tsv", rows, 0)
-    found: dict[str, Any] = {}
+    measurements: dict[str, Any] = {}
     for state in ("cold", "warm"):
         run = folder / f"run{rows}{state}"
         command = [
@@ -87,13 +87,13 @@ def _measure(folder: Path, rows: int, alone: bool) -> dict[str, Any]:
             f"data.cache={folder}/cache", "trainer.max_steps=20", "trainer.log_every=1",
             "report=false", f"hydra.run.dir={run}",
         ]  # fmt: skip
-        said = folder / f"{rows}{state}.out"
-        found[f"bertft_{state}"] = _watched(command, said, run / "timings.jsonl", '"step"')
+        output = folder / f"{rows}{state}.out"
+        measurements[f"bertft_{state}"] = _watched(command, output, run / "timings.jsonl", '"step"')
         if not alone:
             command = [sys.executable, str(_SCRIPT), model, str(train)]
-            found[f"trainer_peft_{state}"] = _watched(command, said, said, "first step")
+            measurements[f"trainer_peft_{state}"] = _watched(command, output, output, "first step")
     train.unlink()
-    return found
+    return measurements
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -24,7 +24,7 @@ THEMES = {
     "dark": {"ink": "#e6edf3", "muted": "#8d96a0", "rule": "#30363d", "ours": "#7aa2ff"},
 }
 _ROW = re.compile(
-    r"^\| (?P<name>[^|]+) \| (?P<kept>[\d,]+) \| \d+ \| (?P<value>[\d.]+)"
+    r"^\| (?P<name>[^|]+) \| (?P<parameters>[\d,]+) \| \d+ \| (?P<value>[\d.]+)"
     r"(?: ± (?P<std>[\d.]+))? \| \d+ \|$",
     re.MULTILINE,
 )
@@ -35,21 +35,21 @@ class Measured:
     """A row of the table; ``std`` is None of a single seed."""
 
     name: str
-    kept: str
+    parameters: str
     value: float
     std: float | None
 
 
 def measured(readme: str) -> list[Measured]:
     """The rows, the best first."""
-    found = [
+    rows = [
         Measured(
-            row["name"].replace("`", ""), row["kept"], float(row["value"]),
+            row["name"].replace("`", ""), row["parameters"], float(row["value"]),
             float(row["std"]) if row["std"] else None,
         )
         for row in _ROW.finditer(readme)
     ]  # fmt: skip
-    return sorted(found, key=lambda each: -each.value)
+    return sorted(rows, key=lambda row: -row.value)
 
 
 def title(rows: list[Measured]) -> str:
@@ -72,7 +72,7 @@ def draw(rows: list[Measured], theme: str, file: Path) -> None:
                 row.value, place, xerr=row.std, fmt="o", color=ink, markersize=6, capsize=3
             )
             axes.annotate(
-                row.kept, (1.02, place), xycoords=("axes fraction", "data"), va="center",
+                row.parameters, (1.02, place), xycoords=("axes fraction", "data"), va="center",
                 color=inks["muted"],
             )  # fmt: skip
         axes.annotate(

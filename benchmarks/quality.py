@@ -42,7 +42,7 @@ def _ours(args: argparse.Namespace, seeds: list[int]) -> None:
 def _peers(args: argparse.Namespace, seeds: list[int]) -> list[dict[str, Any]]:
     data, file = Path(args.data), Path(args.out) / "peft.jsonl"
     done = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
-    known = {(each["peer"], each["seed"]) for each in done}
+    known = {(run["peer"], run["seed"]) for run in done}
     for method, settings in _PEERS.items():
         for seed in seeds:
             if (f"peft {method}", seed) in known:

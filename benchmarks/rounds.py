@@ -41,7 +41,7 @@ class Result:
     def over(self, other: Result) -> float:
         """How many times as fast as ``other``."""
         pairs = zip(self.samples, other.samples, strict=True)
-        return statistics.median(own / theirs for own, theirs in pairs)
+        return statistics.median(sample / other_sample for sample, other_sample in pairs)
 
 
 def interleave(contenders: Mapping[str, Work], rounds: int) -> dict[str, Result]:
@@ -86,12 +86,14 @@ def machine() -> dict[str, Any]:
     name = platform.processor() or platform.machine()
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as lines:
-            found = {
+            cpu_info = {
                 line.split(":")[0].strip(): line.split(":")[1].strip()
                 for line in lines
                 if ":" in line
             }
-        name = f"{found['model name']}, family {found['cpu family']}, model {found['model']}"
+        name = (
+            f"{cpu_info['model name']}, family {cpu_info['cpu family']}, model {cpu_info['model']}"
+        )
     except (OSError, KeyError):
         pass
     return {

@@ -45,23 +45,23 @@ def panels(page: str) -> list[Panel]:
     ]
 
 
-def title(found: list[Panel]) -> str:
+def title(panels: list[Panel]) -> str:
     """The picture in words, by which a file tells which figures it was drawn from."""
-    rows = (f"{name} {median:g}" for panel in found for name, median, _, _ in panel.rows)
+    rows = (f"{name} {median:g}" for panel in panels for name, median, _, _ in panel.rows)
     return "; ".join(rows)
 
 
-def draw(found: list[Panel], theme: str, file: Path) -> None:
+def draw(panels: list[Panel], theme: str, file: Path) -> None:
     """An SVG without a ground of its own, the same bytes for the same rows."""
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
     inks = THEMES[theme]
-    sizes = [len(panel.rows) for panel in found]
+    sizes = [len(panel.rows) for panel in panels]
     with mpl.rc_context({"font.size": 10, "svg.hashsalt": theme, "text.color": inks["ink"]}):
-        figure = Figure(figsize=(7.2, 0.3 * sum(sizes) + 0.75 * len(found)), layout="constrained")
-        parts = figure.subplots(len(found), height_ratios=[size + 1 for size in sizes])
-        for axes, panel in zip([parts] if len(found) == 1 else parts, found, strict=True):
+        figure = Figure(figsize=(7.2, 0.3 * sum(sizes) + 0.75 * len(panels)), layout="constrained")
+        parts = figure.subplots(len(panels), height_ratios=[size + 1 for size in sizes])
+        for axes, panel in zip([parts] if len(panels) == 1 else parts, panels, strict=True):
             for place, (name, median, low, high) in enumerate(panel.rows):
                 ink = inks["ours"] if name.startswith("bertft") else inks["muted"]
                 axes.barh(place, median, 0.62, color=ink)
@@ -80,13 +80,13 @@ def draw(found: list[Panel], theme: str, file: Path) -> None:
             axes.set_xticks([])
             axes.tick_params(colors=inks["ink"], length=0)
             axes.spines[:].set_visible(False)
-        save(figure, file, title(found))
+        save(figure, file, title(panels))
 
 
 def main() -> None:
-    found = panels((ROOT / "docs" / "performance.md").read_text(encoding="utf-8"))
+    panels_of_page = panels((ROOT / "docs" / "performance.md").read_text(encoding="utf-8"))
     for theme in THEMES:
-        draw(found, theme, ROOT / "docs" / "images" / f"speed-{theme}.svg")
+        draw(panels_of_page, theme, ROOT / "docs" / "images" / f"speed-{theme}.svg")
 
 
 if __name__ == "__main__":

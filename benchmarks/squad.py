@@ -62,7 +62,7 @@ def contest(data: Path, base: Path) -> Contest:
     task, tokenizer = build_task(config, None), AutoTokenizer.from_pretrained(base)
     encoder = task.make_encoder(tokenizer, _LONGEST)
     train, validation = (
-        featurize(each, encoder, [], None) for each in (splits.train, splits.validation)
+        featurize(rows, encoder, [], None) for rows in (splits.train, splits.validation)
     )
     labels = {"start_position": "start_positions", "end_position": "end_positions"}
     return Contest(str(base), task, tokenizer, train, validation, 8, _LONGEST, labels)
@@ -86,23 +86,23 @@ def _makers(bf16: bool) -> dict[str, Callable[[Contest, int], tuple[Work, Work]]
 def _measure(against: Contest, layers: int, steps: int, rounds: int, bf16: bool) -> dict[str, Any]:
     made = {name: make(against, steps) for name, make in _makers(bf16).items()}
     trained = interleave({name: pair[0] for name, pair in made.items()}, rounds)
-    own = "bf16" if bf16 else "fp32"
-    both = ("dynamic_fp32", f"bertft_{own}")
+    precision = "bf16" if bf16 else "fp32"
+    both = ("dynamic_fp32", f"bertft_{precision}")
     scored = interleave({name: made[name][1] for name in both}, max(1, rounds // 2))
     ratios = {
-        f"{name}{suffix}": trained[f"bertft{suffix}_{own}"].over(trained[name])
+        f"{name}{suffix}": trained[f"bertft{suffix}_{precision}"].over(trained[name])
         for suffix in ("", "_svd_lora_prefix")
         for name in ("padded_fp32", "dynamic_fp32", "dynamic_bf16")
         if name in trained
     }
-    ratios["evaluation_dynamic_fp32"] = scored[f"bertft_{own}"].over(scored["dynamic_fp32"])
+    ratios["evaluation_dynamic_fp32"] = scored[f"bertft_{precision}"].over(scored["dynamic_fp32"])
     peak = ceiling(torch.bfloat16 if bf16 else torch.float32)
-    tokens = statistics.median(trained[f"bertft_{own}"].tokens)
+    tokens = statistics.median(trained[f"bertft_{precision}"].tokens)
     return {
         "ratios": ratios,
         "samples_per_second": {
-            name: {"median": each.median, "min": min(each.samples), "max": max(each.samples)}
-            for name, each in trained.items()
+            name: {"median": result.median, "min": min(result.samples), "max": max(result.samples)}
+            for name, result in trained.items()
         },
         "mfu": 4 * layers * _LAYER * tokens / peak,
         "machine": machine(),
@@ -117,8 +117,8 @@ def _memory(data: Path, base: Path, bf16: bool) -> dict[str, Any]:
                    "--base", str(base), "--only", name]  # fmt: skip
         done = subprocess.run(command, check=True, capture_output=True, text=True)
         peaks[name] = int(done.stdout.splitlines()[-1])
-    own = "bf16" if bf16 else "fp32"
-    share = peaks[f"bertft_{own}"] / peaks[f"dynamic_{own}"]
+    precision = "bf16" if bf16 else "fp32"
+    share = peaks[f"bertft_{precision}"] / peaks[f"dynamic_{precision}"]
     return {"peak_bytes": peaks, "share_of_peer": share, "machine": machine()}
 
 

@@ -47,8 +47,8 @@ def contest(folder: Path | None, base: str = _BASE) -> Contest:
     task = build_task(config, splits.class_names)
     tokenizer = load_tokenizer(ModelConfig(name="benchmark", path=base))
     encoder = task.make_encoder(tokenizer, _LONGEST)
-    train, validation = (featurize(each, encoder, [], None)
-                         for each in (splits.train, splits.validation))  # fmt: skip
+    train, validation = (featurize(rows, encoder, [], None)
+                         for rows in (splits.train, splits.validation))  # fmt: skip
     return Contest(
         base, task, tokenizer, train, validation, 32, _LONGEST, {"labels": "labels"}
     )  # fmt: skip
@@ -82,27 +82,27 @@ def _contenders(
 
 
 def _report(trained: dict[str, Result], scored: dict[str, Result], bf16: bool) -> dict[str, Any]:
-    own = "bf16" if bf16 else "fp32"
-    mine = trained[f"bertft_{own}"]
+    precision = "bf16" if bf16 else "fp32"
+    mine = trained[f"bertft_{precision}"]
     ratios = {
         name: mine.over(trained[name])
         for name in ("padded_fp32", "dynamic_fp32", "dynamic_bf16")
         if name in trained
     }
     ratios["dynamic_fp32_ours_fp32"] = trained["bertft_fp32"].over(trained["dynamic_fp32"])
-    full = f"full_dynamic_{own}"
-    ratios[full] = trained[f"bertft_full_{own}"].over(trained[full])
-    ratios["evaluation_dynamic_fp32"] = scored[f"bertft_{own}"].over(scored["dynamic_fp32"])
+    full = f"full_dynamic_{precision}"
+    ratios[full] = trained[f"bertft_full_{precision}"].over(trained[full])
+    ratios["evaluation_dynamic_fp32"] = scored[f"bertft_{precision}"].over(scored["dynamic_fp32"])
     peak = ceiling(torch.bfloat16 if bf16 else torch.float32)
     return {
         "ratios": ratios,
         "samples_per_second": {
-            name: {"median": each.median, "min": min(each.samples), "max": max(each.samples)}
-            for name, each in trained.items()
+            name: {"median": result.median, "min": min(result.samples), "max": max(result.samples)}
+            for name, result in trained.items()
         },
-        "evaluation_samples_per_second": {name: each.median for name, each in scored.items()},
+        "evaluation_samples_per_second": {name: result.median for name, result in scored.items()},
         "tokens_per_second": {
-            name: statistics.median(each.tokens) for name, each in trained.items()
+            name: statistics.median(result.tokens) for name, result in trained.items()
         },
         # Forward and the gradients of activations: 4 operations a parameter and real token.
         "mfu": 4 * _ENCODER * statistics.median(mine.tokens) / peak,

@@ -111,10 +111,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     seconds = measure(args.data, 3 if args.quick else 7)
     pairs = zip(seconds["trainer_peft"], seconds["bertft"], strict=True)
     result: dict[str, Any] = {
-        "ratios": {"first_step": statistics.median(theirs / own for theirs, own in pairs)},
+        "ratios": {"first_step": statistics.median(peer / ours for peer, ours in pairs)},
         "seconds": {
-            name: {"median": statistics.median(each), "min": min(each), "max": max(each)}
-            for name, each in seconds.items()
+            name: {"median": statistics.median(values), "min": min(values), "max": max(values)}
+            for name, values in seconds.items()
         },
         "machine": machine(),
     }
