@@ -16,6 +16,7 @@ import bertft
 from bertft.cli import main
 from bertft.config.former_names import report_former
 from bertft.errors import DataError, SystemResourceError, UsageError
+from bertft.pipeline import prediction
 
 ROOT = Path(bertft.__file__).parents[1]
 ROWS = [
@@ -368,3 +369,11 @@ def test_status_is_logged(run, caplog, capsys):
         run.merge(run.path.parent / "merged-with-status")
     assert "loading" in caplog.text.casefold()
     assert capsys.readouterr().err == ""
+
+
+def test_each_block_of_predictions_returns_free_memory(run, monkeypatch):
+    """Otherwise the heap grows with the number of rows (tests/training/test_memory.py)."""
+    calls = []
+    monkeypatch.setattr(prediction, "return_free_memory", lambda: calls.append(1))
+    list(bertft.load(run.path).predict_iter(["good film", "bad book"]))
+    assert len(calls) == 1

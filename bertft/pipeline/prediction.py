@@ -29,6 +29,7 @@ from bertft.pipeline.loaded_model import LoadedModel
 from bertft.tasks.feature_tables import build_unlabelled_features
 from bertft.tasks.task import BaseTask
 from bertft.training.evaluate import predict_logits
+from bertft.training.memory import return_free_memory
 from bertft.utils.status import advance_status
 
 __all__ = ["RowPredictor", "kept_key", "output_columns"]
@@ -208,13 +209,15 @@ class RowPredictor:
 
     def _logits(self, features: FeatureTable, row_count: int) -> np.ndarray:
         rows_per_feature = row_count / len(features)  # a long text has several features
-        return predict_logits(
+        logits = predict_logits(
             self._model.runner,
             features,
             self._model.precision,
             transform=self._task.predict_transform,
             on_batch=lambda size: advance_status(size * rows_per_feature),
         )
+        return_free_memory()
+        return logits
 
     def _raise_error(self, row: InputRow) -> None:
         """Raise the DataError of an invalid row."""

@@ -7,6 +7,7 @@ has its own peak.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import sys
 
@@ -15,6 +16,7 @@ import torch
 __all__ = [
     "PeakMemory",
     "memory_in_use",
+    "return_free_memory",
 ]
 
 
@@ -64,3 +66,14 @@ class PeakMemory:
                 if line.startswith("VmHWM:"):
                     return int(line.split()[1]) * 1024
         return _peak_resident_bytes()
+
+
+def return_free_memory() -> None:
+    """Return the allocator's free memory to the system, where it is glibc's.
+
+    Activations of many sizes fragment its heap: prediction of 12,000 rows of a few words grew by
+    250 MB without this call after each block of rows.
+    """
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+    if trim is not None:
+        trim(0)
