@@ -457,7 +457,7 @@ def _run_command(command: str, arguments: Sequence[str]) -> None:
     from bertft.utils.terminal import log_warnings
 
     check_overrides(arguments)
-    with log_warnings(_LOGGER), convert_system_errors(arguments):
+    with log_warnings(_LOGGER), convert_system_errors([command, *arguments]):
         run_command(command, list(arguments))
 
 

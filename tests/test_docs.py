@@ -18,6 +18,8 @@ from doc_commands import bertft_commands, check_command
 import bertft
 from bertft.config.compose import ComposeRequest
 from bertft.config.foreign_names import (
+    FOREIGN_METHODS,
+    NO_METHOD,
     NO_SETTING,
     PEFT_NAMES,
     SCRIPT_NAMES,
@@ -155,6 +157,7 @@ def names_table(title: str, answers: dict[str, str]) -> str:
         ("TrainingArguments", TRAINING_ARGUMENTS),
         ("peft", PEFT_NAMES),
         ("Scripts of transformers", SCRIPT_NAMES),
+        ("Methods", {**FOREIGN_METHODS, **NO_METHOD}),
         ("Names without a setting", NO_SETTING),
     ],
 )

@@ -7,20 +7,25 @@ too, such as ``max_steps``, are not listed. docs/coming_from.md shows the tables
 
 from __future__ import annotations
 
+import re
+
 __all__ = [
+    "FOREIGN_METHODS",
     "FOREIGN_MODELS",
     "FOREIGN_SETTINGS",
+    "NO_METHOD",
     "NO_SETTING",
     "PEFT_NAMES",
     "SCRIPT_NAMES",
     "TRAINING_ARGUMENTS",
     "foreign_hint",
+    "foreign_method_hint",
+    "foreign_model_preset",
 ]
 
 TRAINING_ARGUMENTS = {
     "num_train_epochs": "trainer.epochs",
     "per_device_train_batch_size": "trainer.batch_size (rows per step, over all devices)",
-    "gradient_accumulation_steps": "trainer.micro_batch (rows per forward pass)",
     "lr": "trainer.learning_rate",
     "lr_scheduler_type": "trainer.schedule",
     "warmup_ratio": "trainer.warmup (fraction of the steps)",
@@ -68,7 +73,6 @@ PEFT_NAMES = {
     "target_modules": "method.low_rank.targets",
     "layers_to_transform": "method.low_rank.targets (names of modules)",
     "layers_pattern": "method.low_rank.targets (names of modules)",
-    "exclude_modules": "method.low_rank.targets (the layers to update)",
     "target_parameters": "method.low_rank.targets (linear layers)",
     "init_lora_weights": "method.low_rank.start",
     "loraplus_lr_ratio": "method.low_rank.b_rate_ratio",
@@ -96,8 +100,8 @@ SCRIPT_NAMES = {
     "model_name": "model=<preset> or model.path=<folder or Hub id>",
     "tokenizer_name": "model.tokenizer",
     "model_revision": "model.revision",
-    "dataset_name": "data=<preset>, or data.hub with data.source=hub",
-    "dataset_config_name": "data.subset",
+    "dataset_name": "data=<preset>, or data=files data.source=hub data.hub=<Hub id>",
+    "dataset_config_name": "data.subset (with data.source=hub)",
     "task_name": "data=<preset>",
     "train_file": "data.train",
     "validation_file": "data.validation",
@@ -129,6 +133,9 @@ _CHECKPOINTS = "A checkpoint always has the state that resuming needs"
 # Name → why bertft has no setting for it, and what it does instead.
 NO_SETTING = {
     # transformers.TrainingArguments
+    "gradient_accumulation_steps": "There is no number of accumulation steps: set"
+    " trainer.batch_size (rows per step) and trainer.micro_batch (rows per forward pass); on one"
+    " device, steps = batch_size / micro_batch",
     "per_device_eval_batch_size": _PADDING,
     "eval_accumulation_steps": _PADDING,
     "eval_do_concat_batches": _PADDING,
@@ -141,20 +148,22 @@ NO_SETTING = {
     "greater_is_better": "The metric defines it (data.metric)",
     "lr_scheduler_kwargs": "The schedules of trainer.schedule have no options but trainer.warmup",
     "optim_target_modules": "The method selects the trained weights",
-    "average_tokens_across_devices": "Always done: the loss is the mean over all terms of a step",
+    "average_tokens_across_devices": "Always done: the loss is the mean over all rows (or labelled"
+    " tokens) of a step, on all devices",
     "bf16_full_eval": "Evaluation uses trainer.precision",
     "fp16_full_eval": "Evaluation uses trainer.precision",
-    "tf32": "fp32 is computed exactly; trainer.precision=bf16 is faster",
+    "tf32": "fp32 uses full precision, not TF32; trainer.precision=bf16 is faster",
     "activation_checkpointing_kwargs": "trainer.gradient_checkpointing has no options",
     "gradient_checkpointing_kwargs": "trainer.gradient_checkpointing has no options",
     "torch_compile_backend": "trainer.compile has no options",
     "torch_compile_mode": "trainer.compile has no options",
-    "use_liger_kernel": "Batches have no padding; see docs/performance.md",
-    "liger_kernel_config": "Batches have no padding; see docs/performance.md",
+    "use_liger_kernel": "Liger kernels are not supported",
+    "liger_kernel_config": "Liger kernels are not supported",
     "use_cache": "Encoders have no cache of keys and values",
     "neftune_noise_alpha": "Noise in the embeddings is not supported; see model.dropout",
     "torch_empty_cache_steps": "Memory is released when a step does not fit",
-    "auto_find_batch_size": "Always done: a step that does not fit is split into smaller ones",
+    "auto_find_batch_size": "Always done: after out of memory, micro-batches are halved;"
+    " trainer.batch_size stays",
     "logging_first_step": "metrics.jsonl has one line per trainer.log_every steps",
     "logging_nan_inf_filter": "Non-finite steps are skipped; see trainer.non_finite_limit",
     "include_num_input_tokens_seen": "timings.jsonl has the tokens per second",
@@ -208,6 +217,8 @@ NO_SETTING = {
     "do_predict": _AFTER_TRAINING,
     "overwrite_output_dir": "A finished run is not overwritten: set hydra.run.dir",
     # peft
+    "exclude_modules": "There is no exclusion: list the layers to update in"
+    " method.low_rank.targets",
     "auto_mapping": _INTERNAL,
     "peft_version": "bertft export records it",
     "inference_mode": "bertft merge and bertft export write models for inference",
@@ -250,6 +261,38 @@ NO_SETTING = {
     "kasa_config": _ADAPTER,
 }
 
+# Name of a method in lower case, without separators → the settings of bertft.
+FOREIGN_METHODS = {
+    "adalora": "method=svd_lora",
+    "dora": "method=lora method.low_rank.use_dora=true",
+    "rslora": "method=lora method.low_rank.use_rslora=true",
+    "pissa": "method=lora method.low_rank.start=principal",
+    "loraplus": "method=lora method.low_rank.b_rate_ratio=16",
+    "prefixtuning": "method=prefix",
+    "ptuning": "method=prefix",
+    "ptuningv2": "method=prefix",
+    "prompttuning": "method=prefix method.prefix.kind=prompt",
+    "finetuning": "method=full",
+    "fullfinetuning": "method=full",
+    "linearprobing": "method=head",
+    "knowledgedistillation": "method=distill",
+}
+
+_QUANTIZED = "Quantized models are not supported; see method=lora"
+_OTHER_ADAPTER = "Not supported; other adapters are method=lora, method=ia3 and method=prefix"
+
+# Name of a method, as above → why bertft does not have it.
+NO_METHOD = {
+    "qlora": _QUANTIZED,
+    "qalora": _QUANTIZED,
+    "loftq": _QUANTIZED,
+    "adapter": _OTHER_ADAPTER,
+    "loha": _OTHER_ADAPTER,
+    "lokr": _OTHER_ADAPTER,
+    "oft": _OTHER_ADAPTER,
+    "boft": _OTHER_ADAPTER,
+}
+
 # Hub id → the preset of this model.
 FOREIGN_MODELS = {
     "bert-base-uncased": "bert_base",
@@ -269,6 +312,22 @@ FOREIGN_MODELS = {
     "all-MiniLM-L6-v2": "minilm",
     "sentence-transformers/all-MiniLM-L6-v2": "minilm",
 }
+
+
+def foreign_model_preset(name: str) -> str | None:
+    """The preset of a model that the Hub has under ``name``, with ``-`` or ``_``; None if none."""
+    if "/" in name:
+        return FOREIGN_MODELS.get(name)
+    presets = {hub_id.casefold(): preset for hub_id, preset in FOREIGN_MODELS.items()}
+    return presets.get(name.casefold().replace("_", "-"))
+
+
+def foreign_method_hint(name: str) -> str | None:
+    """The hint for the name of a method in another library; None for any other name."""
+    word = re.sub(r"[\W_]", "", name.casefold().replace("+", "plus"))
+    if word in FOREIGN_METHODS:
+        return f"In bertft this is {FOREIGN_METHODS[word]}"
+    return NO_METHOD.get(word) or NO_METHOD.get(word.removesuffix("s"))
 
 
 def foreign_hint(name: str) -> str | None:

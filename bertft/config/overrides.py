@@ -22,7 +22,7 @@ from typing import Any
 
 from hydra.core.override_parser.types import Quote, QuotedString
 
-from bertft.config.foreign_names import FOREIGN_MODELS
+from bertft.config.foreign_names import foreign_model_preset
 from bertft.config.former_names import (
     current_path,
     current_text,
@@ -173,7 +173,7 @@ def _model_override(root: Node, override: str, sweep: bool, config_dir: Path | N
         return override
     names = [item.strip() for item in value.split(",")] if sweep else [value]
     presets = find_presets("model", config_dir)
-    known = [name if name in presets else FOREIGN_MODELS.get(name, name) for name in names]
+    known = [name if name in presets else foreign_model_preset(name) or name for name in names]
     if all(("/" in name or Path(name).is_dir()) and name not in presets for name in known):
         return f"model.path={value}"
     return f"model={','.join(known)}"

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import functools
 from pathlib import Path
+from typing import Any
 
 import yaml
 
 from bertft.config.registry import conf_dir, plugin_preset_folders
 
-__all__ = ["default_presets", "find_presets", "preset_groups", "preset_summary"]
+__all__ = ["default_presets", "find_presets", "preset_groups", "preset_summary", "preset_value"]
 
 
 def preset_groups() -> list[str]:
@@ -32,6 +33,13 @@ def find_presets(group: str, extra: Path | None = None) -> dict[str, Path]:
     ]
     files = [file for folder in folders for file in folder.glob("*.yaml")]
     return {file.stem: file for file in sorted(files, key=lambda file: file.stem)}
+
+
+def preset_value(group: str, preset: object, name: str) -> Any:
+    """The value of ``name`` in a preset of bertft or of a package; None if it has none."""
+    file = find_presets(group).get(str(preset))
+    content = None if file is None else yaml.safe_load(file.read_text(encoding="utf-8"))
+    return content.get(name) if isinstance(content, dict) else None
 
 
 def preset_summary(file: Path) -> str:

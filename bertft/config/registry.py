@@ -40,7 +40,7 @@ from bertft.config.component_specs import (
     TaskSpec,
 )
 from bertft.errors import DataError, UsageError
-from bertft.utils.messages import Problem, first_line, suggest, usage_error
+from bertft.utils.messages import Problem, end_sentence, first_line, suggest, usage_error
 
 __all__ = [
     "LABEL_KINDS",
@@ -109,7 +109,7 @@ class Registry(Generic[T]):
             raise UsageError(
                 f"unknown {self.noun} {name!r}",
                 where=self.setting,
-                hint=f"{_sentence(suggest(name, sorted(specs)))} If it is from another package,"
+                hint=f"{end_sentence(suggest(name, sorted(specs)))} If it is from another package,"
                 " install that package",
             )
         return specs[name]
@@ -119,7 +119,7 @@ class Registry(Generic[T]):
         raise DataError(
             f"{setting}: unknown {self.noun} {name!r}",
             where=file,
-            hint=f"{_sentence(suggest(name, self.names()))} If the run was trained with another"
+            hint=f"{end_sentence(suggest(name, self.names()))} If the run was trained with another"
             " package, install that package",
         )
 
@@ -188,10 +188,6 @@ def plugin_versions() -> dict[str, str]:
     """Name → version of every package that registers a component."""
     plugin_packages = {package for _, package in _discover_plugins().components.values()}
     return {package.name: package.version for package in sorted(plugin_packages, key=str)}
-
-
-def _sentence(text: str) -> str:
-    return text if text.endswith(("?", ".")) else f"{text}."
 
 
 @dataclass

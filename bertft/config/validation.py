@@ -17,13 +17,13 @@ from typing import Any
 
 import yaml
 
-from bertft.config.foreign_names import foreign_hint
+from bertft.config.foreign_names import foreign_hint, foreign_method_hint
 from bertft.config.overrides import split_override
 from bertft.config.presets import preset_groups
 from bertft.config.rules import COMMAND_RULES
 from bertft.config.schema import Leaf, Node, find_setting, iter_leaves, settings_tree
-from bertft.config.values import value_problems
-from bertft.utils.messages import Problem, closest_name, suggest
+from bertft.config.values import missing_problem, value_problems
+from bertft.utils.messages import Problem, closest_name, end_sentence, suggest
 
 __all__ = ["ConfigFile", "YamlLines", "validate_config", "validate_file", "validate_override"]
 
@@ -136,7 +136,7 @@ def _value_problems(node: Node, config: Mapping[str, Any]) -> Iterator[tuple[Pro
             elif value is not None or not child.optional:
                 yield Problem(child.path, "is missing", "Select a preset"), child.path
         elif value == "???" or (child.required and value in (None, "")):
-            yield Problem(child.path, "is missing", child.help), child.path
+            yield missing_problem(child), child.path
         else:
             for problem in value_problems(child, value):
                 yield problem, child.path
@@ -148,8 +148,10 @@ def _preset_problems(root: Node, key: str, value: Any, presets: Sequence[str]) -
         return
     if str(value) not in presets:
         hint = suggest(value, presets)
+        if key == "method":
+            hint = foreign_method_hint(str(value)) or hint
         if key == "model":
-            hint += f" For a Hub id or a folder, set model.path={value}"
+            hint = f"{end_sentence(hint)} For a Hub id or a folder, set model.path={value}"
         yield Problem(key, f"there is no preset {key}={value}", hint)
 
 

@@ -22,6 +22,7 @@ __all__ = [
     "check_recorded_settings",
     "format_bounds",
     "is_deferred",
+    "missing_problem",
     "value_problems",
 ]
 
@@ -78,6 +79,12 @@ _OMEGACONF_NODES: dict[type, Any] = {
     bool: BooleanNode,
     str: StringNode,
 }
+# Required settings of commands → what to write for them.
+_PLACEHOLDERS = {
+    "out": "<new or empty folder>",
+    "run": "<run folder>",
+    "runs": "[<run folder>,<run folder>]",
+}
 _MAX_COUNT = 2**31  # a larger number of rows, steps, tokens or threads is a mistake
 _MAX_SEED = 2**63
 _MAX_REAL = 1e30  # products of larger fp32 numbers overflow
@@ -128,6 +135,14 @@ def value_problems(leaf: Leaf, value: Any, where: str | None = None) -> Iterator
         _BOUNDS[name][1](value, bound) for name, bound in leaf.bounds.items()
     ):
         yield Problem(where, f"{value} is out of range", f"It must be {format_bounds(leaf)}")
+
+
+def missing_problem(leaf: Leaf) -> Problem:
+    """A setting without a default has no value."""
+    if leaf.path in _PLACEHOLDERS:
+        return Problem(leaf.path, "is missing", f"Set {leaf.path}={_PLACEHOLDERS[leaf.path]}")
+    type_name = TYPE_NAMES.get(leaf.type, "value")
+    return Problem(leaf.path, "is missing", f"Set {leaf.path}=<{type_name}>: {leaf.help}")
 
 
 def _integer_limit(leaf: Leaf) -> int:

@@ -27,7 +27,7 @@ from bertft.utils.terminal import print_warning
 
 __all__ = ["export_peft_adapter", "write_peft_adapter"]
 
-_MERGE_HINT = "Use bertft merge, which writes the whole model"
+_MERGE_HINT = "Use bertft merge RUN <folder>, which writes the whole model"
 
 
 def export_peft_adapter(config: ExportConfig, folder: Path, name: str) -> list[str]:
@@ -76,10 +76,10 @@ def write_peft_adapter(folder: Path, loaded: LoadedModel) -> dict[str, Tensor]:
     for component in task_model.components:
         if not component.foldable:
             raise UsageError(
-                f"the run has a {component.name}, which peft's format does not support together"
-                " with an adapter",
+                f"the run has a {component.name}, which bertft cannot write in peft's format",
                 where="run",
-                hint="Use bertft merge prefix=separate, which writes the model and the prefix",
+                hint="Use bertft merge RUN <folder> prefix=separate, which writes the model and the"
+                " prefix",
             )
         if component.trains_base:
             raise UsageError(

@@ -37,26 +37,29 @@ __all__ = [
 _TYPES = dict(zip(PRECISIONS, (torch.float32, torch.bfloat16, torch.float16), strict=True))
 
 
-def resolve_device(setting: str) -> torch.device:
-    """The device of a setting auto | cpu | cuda | cuda:N. Raises an error if it does not exist."""
+def resolve_device(setting: str, where: str = "device") -> torch.device:
+    """The device of a setting auto | cpu | cuda | cuda:N, given at ``where``.
+
+    Raises an error if it does not exist.
+    """
     if setting == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(setting)
     except RuntimeError:
         raise UsageError(
-            f"unknown device {setting!r}", where="device", hint="Use auto, cpu, cuda or cuda:1"
+            f"unknown device {setting!r}", where=where, hint="Use auto, cpu, cuda or cuda:1"
         ) from None
     if device.type not in ("cpu", "cuda"):
-        raise UsageError(f"{setting!r} is not supported", where="device", hint="Use cpu or cuda")
+        raise UsageError(f"{setting!r} is not supported", where=where, hint="Use cpu or cuda")
     if device.type == "cuda" and (
         not torch.cuda.is_available() or (device.index or 0) >= torch.cuda.device_count()
     ):
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
         raise SystemResourceError(
             f"{setting} is not available: torch {torch.__version__} finds {count} CUDA devices",
-            where="device",
-            hint="Use device=auto, or install a CUDA build of torch and its driver",
+            where=where,
+            hint=f"Use {where}=auto, or install a CUDA build of torch and its driver",
         )
     return device
 

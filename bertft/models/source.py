@@ -175,7 +175,10 @@ def find_model_source(
     if _looks_like_a_path(path):
         parent = folder.parent
         entries = parent.iterdir() if parent.is_dir() else ()
-        siblings = [entry.name for entry in entries if entry.is_dir()]
+        files = ("config.json", "config.yaml")  # of a model, of a run
+        siblings = [
+            entry.name for entry in entries if any((entry / file).is_file() for file in files)
+        ]
         raise UsageError(
             f"there is no folder {path}",
             where=setting,

@@ -9,7 +9,7 @@ tokenizer and the base that it recorded.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -45,6 +45,7 @@ from bertft.runs.checkpoints import CheckpointStore
 from bertft.tasks.feature_tables import build_features, build_unlabelled_features
 from bertft.tasks.shared.encoding import resolve_max_length
 from bertft.tasks.shared.metric_function import load_metric_function
+from bertft.tasks.shared.report import format_row_location
 from bertft.tasks.task import BaseTask, build_task
 from bertft.training.random_state import seed_all
 from bertft.training.trainer import TrainingData
@@ -146,9 +147,23 @@ def build_data(context: RunContext) -> RunData:
         max_length,
         splits,
         features,
-        TrainingData(train, features.get("validation"), sampler),
+        TrainingData(train, features.get("validation"), sampler, _training_row_location(splits)),
         report,
     )
+
+
+def _training_row_location(splits: Splits) -> Callable[[int], str]:
+    """Number of a training row → file and line. Rows without labels follow those with labels."""
+
+    def location(row: int) -> str:
+        labelled, unlabelled = splits.train, splits.unlabelled
+        labelled_count = 0 if labelled is None else len(labelled)
+        if unlabelled is not None and row >= labelled_count:
+            return format_row_location(unlabelled, row - labelled_count)
+        assert labelled is not None, "there are training rows"
+        return format_row_location(labelled, row)
+
+    return location
 
 
 def _try_metric_function(task: BaseTask, validation: FeatureTable) -> None:

@@ -407,12 +407,25 @@ def open_model(
 
 
 def _missing_folder_error(folder: Path, path: str, setting: str) -> UsageError:
-    siblings = (
-        [sibling.name for sibling in folder.parent.iterdir()] if folder.parent.is_dir() else []
-    )
+    """The error for a folder that does not exist, with those next to it that can be loaded."""
+    entries = sorted(folder.parent.iterdir()) if folder.parent.is_dir() else []
+    if setting == "adapter":
+        names = [entry.name for entry in entries if is_adapter_folder(entry)]
+        expected = "adapter=<folder of a peft adapter>"
+    else:
+        names = [entry.name for entry in entries if _is_loadable(entry)]
+        expected = "run=<run folder, merged folder or transformers folder>"
     return UsageError(
-        f"there is no folder {path}", where=setting, hint=suggest(folder.name, siblings)
+        f"there is no folder {path}",
+        where=setting,
+        hint=suggest(folder.name, names) or f"Set {expected}",
     )
+
+
+def _is_loadable(folder: Path) -> bool:
+    """Whether ``folder`` has a run, an adapter or a model."""
+    has_model = (folder / "config.json").is_file()
+    return has_model or RunFolder(folder).has_run or is_adapter_folder(folder)
 
 
 def _missing_adapter_error(folder: Path, path: str) -> UsageError:

@@ -60,7 +60,8 @@ class RunContext:
         read_only: bool = False,
     ) -> RunContext:
         """Choose the device and the precision, and set the number of threads."""
-        device = distributed.device_for_rank(resolve_device(config.trainer.device))
+        setting = "device" if read_only else "trainer.device"  # of report, of train
+        device = distributed.device_for_rank(resolve_device(config.trainer.device, setting))
         if manifest is None:
             precision = choose_precision(config.trainer.precision, device)
         else:

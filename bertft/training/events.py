@@ -76,11 +76,13 @@ class StepCompleted(Event):
 class StepSkipped(Event):
     """A step was not applied because its loss or gradient was not finite.
 
-    ``rows``: row numbers of the step.
+    ``rows``: row numbers of the step, from 0, ascending; ``locations``: where each of them is in
+    the data, as in ``reviews.csv:15``.
     """
 
     reason: str
     rows: tuple[int, ...]
+    locations: tuple[str, ...]
 
 
 @dataclass(frozen=True)

@@ -62,11 +62,15 @@ __all__ = ["Trainer", "TrainerState", "TrainingData"]
 
 @dataclass(frozen=True)
 class TrainingData:
-    """The features to train on, in the order of ``sampler``, and those to evaluate on, if any."""
+    """The features to train on, in the order of ``sampler``, and those to evaluate on, if any.
+
+    ``row_location``: number of a training row → where it is in the data, for messages.
+    """
 
     train: FeatureTable
     validation: FeatureTable | None
     sampler: LengthGroupedSampler
+    row_location: Callable[[int], str]
 
 
 @dataclass
@@ -264,20 +268,22 @@ class Trainer:
         """Count a step that was not applied. Raises NonFiniteError after too many in a row."""
         state = self.state
         rows = tuple(sorted(set(self.data.train.gather("row", step_batch.indices).tolist())))
+        locations = tuple(map(self.data.row_location, rows))
         if result.loss_scale_reduced:
             state.rescaled += 1
-            return StepSkipped(state.step, "fp16 overflow: the loss scale was lowered", rows)
+            reason = "fp16 overflow: the loss scale was lowered"
+            return StepSkipped(state.step, reason, rows, locations)
         state.skipped += 1
         state.bad_in_a_row += 1
         if state.bad_in_a_row >= self.settings.non_finite_limit:
             raise NonFiniteError(
                 f"loss or gradient was not finite in {state.bad_in_a_row} consecutive steps "
-                f"(rows of the last step: {format_list(rows, 8)})",
+                f"(rows of the last step: {format_list(locations, 8)})",
                 where=f"step {state.step}",
                 hint="These steps were not applied. Lower trainer.learning_rate, raise"
                 " trainer.warmup, or check those rows",
             )
-        return StepSkipped(state.step, "loss or gradient was not finite", rows)
+        return StepSkipped(state.step, "loss or gradient was not finite", rows, locations)
 
     # Batches
 

@@ -23,7 +23,7 @@ from typing import IO, Any, BinaryIO
 
 from bertft.errors import BertftError, SystemResourceError
 from bertft.utils.failpoints import failpoint
-from bertft.utils.system_errors import find_os_error
+from bertft.utils.system_errors import OPEN_FILES_HINT, find_os_error
 
 __all__ = [
     "advise_on_os_error",
@@ -218,6 +218,8 @@ def advise_on_os_error(error: OSError) -> str:
         return "Make the folder writable"
     if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ESTALE):
         return "Check whether the folder was moved, removed or unmounted"
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        return OPEN_FILES_HINT
     return "Check the disk"
 
 

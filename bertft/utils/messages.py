@@ -23,6 +23,7 @@ __all__ = [
     "closest_name",
     "did_you_mean",
     "display_path",
+    "end_sentence",
     "first_line",
     "format_list",
     "invalid_entry",
@@ -36,6 +37,7 @@ __all__ = [
 ]
 
 _CUTOFF = 0.6  # difflib's default: one typo in a short word, two in a long one
+_MIN_ABBREVIATION = 3  # characters of a word that can be a part of a name
 _MAX_LIST_ITEMS = 16
 _MAX_NAME_LENGTH = 60
 
@@ -155,12 +157,24 @@ def _suggest_file(name: str, folder: Path) -> str:
 
 
 def closest_name(word: object, choices: Iterable[object]) -> str | None:
-    """The choice most like ``word``, ignoring case, ``-`` and ``_``; None if none is similar."""
+    """The choice most like ``word``, ignoring case, ``-`` and ``_``; None if none is similar.
+
+    A choice that begins with ``word`` comes first (deberta → deberta_v3_base), then the only choice
+    that contains it as a whole word (ner → sample_ner), then the choice with the most letters in
+    common.
+    """
     if len(str(word)) > _MAX_NAME_LENGTH:  # not a misspelled name
         return None
     texts = [text for choice in choices if len(text := str(choice)) <= _MAX_NAME_LENGTH]
     names = {_normalize_name(text): text for text in texts}
-    matches = difflib.get_close_matches(_normalize_name(word), names, n=1, cutoff=_CUTOFF)
+    name, cutoff = _normalize_name(word), _CUTOFF
+    candidates = list(names)
+    if len(name) >= _MIN_ABBREVIATION and name not in names:
+        longer_names = [other for other in names if other.startswith(name)]
+        containing_names = [other for other in names if name in other.split("_")]
+        if longer_names or len(containing_names) == 1:
+            candidates, cutoff = longer_names or containing_names, 0.0
+    matches = difflib.get_close_matches(name, candidates, n=1, cutoff=cutoff)
     return names[matches[0]] if matches else None
 
 
@@ -177,6 +191,11 @@ def suggest(word: object, choices: Iterable[object]) -> str:
     """``did_you_mean`` as a sentence."""
     hint = did_you_mean(word, choices)
     return hint[:1].upper() + hint[1:]
+
+
+def end_sentence(text: str) -> str:
+    """``text`` with a full stop, so that another sentence can follow."""
+    return text if text.endswith(("?", ".")) else f"{text}."
 
 
 def first_line(error: object) -> str:

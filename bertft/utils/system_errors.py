@@ -14,7 +14,15 @@ from collections.abc import Iterator, Sequence
 
 from bertft.errors import BertftError, SystemResourceError, UsageError
 
-__all__ = ["convert_system_errors", "find_os_error", "is_out_of_memory", "to_bertft_error"]
+__all__ = [
+    "OPEN_FILES_HINT",
+    "convert_system_errors",
+    "find_os_error",
+    "is_out_of_memory",
+    "to_bertft_error",
+]
+
+OPEN_FILES_HINT = "Raise the limit on open files (ulimit -n)"
 
 _PATH_ERRNOS = (
     errno.ENOENT,
@@ -55,14 +63,13 @@ def convert_system_errors(arguments: Sequence[str] = ()) -> Iterator[None]:
 def to_bertft_error(error: Exception, arguments: Sequence[str]) -> BertftError | None:
     """``error`` as a BertftError; None if it is not a system error.
 
-    ``arguments`` are the arguments of the command line, one of which may contain the path.
+    ``arguments`` are the command and its arguments, one of which may contain the path.
     """
     if is_out_of_memory(error):
         amount = re.search(r"tried to allocate ([\d.]+ \w+)", str(error), re.IGNORECASE)
         return SystemResourceError(
             f"out of memory: {amount[1]} could not be allocated" if amount else "out of memory",
-            hint="Lower trainer.micro_batch, data.max_length or trainer.threads, or raise the"
-            " limit on memory",
+            hint=_advise_on_memory(error, arguments),
         )
     os_error = find_os_error(error)
     if os_error is not None:
@@ -117,9 +124,30 @@ def _from_os_error(error: OSError, words: Sequence[str]) -> BertftError:
     where = _find_setting(path, words) or path
     if error.errno in _PATH_ERRNOS:
         return UsageError(reason, where=where, hint="Check the path")
-    return SystemResourceError(
-        reason, where=where, hint="Free space, or set another folder with hydra.run.dir=<folder>"
-    )
+    return SystemResourceError(reason, where=where, hint=_advise_on_os_error(error, words))
+
+
+def _advise_on_memory(error: Exception, words: Sequence[str]) -> str:
+    """What to do if memory ran out; only ``train`` has settings that lower its need of memory."""
+    if list(words[:1]) == ["train"]:
+        return (
+            "Lower trainer.micro_batch, data.max_length or trainer.threads, set"
+            " trainer.gradient_checkpointing=true, or raise the limit on memory"
+        )
+    if type(error).__name__ == "OutOfMemoryError":  # the memory of an accelerator
+        return f"Free memory of the device, or use {'device=cpu' if words else 'the device cpu'}"
+    return "Free memory, or raise the limit on memory"
+
+
+def _advise_on_os_error(error: OSError, words: Sequence[str]) -> str | None:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        other_folder = ", or set another folder with hydra.run.dir=<folder>"
+        return f"Free space on the disk{other_folder if list(words[:1]) == ['train'] else ''}"
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return "Check the permissions of the file"
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        return OPEN_FILES_HINT
+    return None
 
 
 def _find_setting(path: str | None, words: Sequence[str]) -> str | None:

@@ -23,6 +23,7 @@ from bertft.errors import (
     SweepError,
     SystemResourceError,
 )
+from bertft.utils.system_errors import to_bertft_error
 
 ROOT = Path(bertft.__file__).parents[1]
 HEAVY = ("torch", "transformers", "datasets", "numpy", "pandas", "pyarrow", "rich")
@@ -132,7 +133,38 @@ def test_the_gpu_out_of_memory_says_what_to_lower(train, capsys):
 
     train(run)
     assert main(["train"]) == 4
-    assert "trainer.micro_batch" in capsys.readouterr().err
+    err = capsys.readouterr().err
+    assert "trainer.micro_batch" in err and "trainer.gradient_checkpointing=true" in err
+
+
+def test_out_of_memory_names_only_settings_of_the_command():
+    class OutOfMemoryError(RuntimeError):  # torch's, by its name
+        pass
+
+    for error, expected in ((OutOfMemoryError("CUDA"), "device=cpu"), (MemoryError(), "limit")):
+        for command in ("eval", "predict", "merge", "export", "compare"):
+            hint = to_bertft_error(error, [command, "run=x"]).hint
+            assert expected in hint and "trainer." not in hint and "data." not in hint
+        assert "trainer." not in to_bertft_error(error, []).hint
+
+
+@pytest.mark.parametrize(
+    ("number", "command", "expected"),
+    [
+        (errno.EACCES, "train", "permissions of the file"),
+        (errno.EPERM, "predict", "permissions of the file"),
+        (errno.EMFILE, "train", "ulimit -n"),
+        (errno.ENOSPC, "train", "hydra.run.dir=<folder>"),
+        (errno.ENOSPC, "predict", "Free space on the disk"),
+        (errno.EIO, "train", None),
+    ],
+)
+def test_the_hint_of_a_system_error_depends_on_the_error(number, command, expected):
+    error = to_bertft_error(OSError(number, os.strerror(number), "x"), [command])
+    assert error.status == 4
+    assert error.hint is None if expected is None else expected in error.hint
+    assert number == errno.ENOSPC or "Free space" not in str(error)
+    assert command == "train" or "hydra.run.dir" not in str(error)
 
 
 def test_the_machine_out_of_memory_says_how_much_was_asked_for(train, capsys):

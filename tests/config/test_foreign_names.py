@@ -8,7 +8,13 @@ import re
 import pytest
 
 from bertft.config.compose import ComposeRequest, compose_config
-from bertft.config.foreign_names import FOREIGN_MODELS, FOREIGN_SETTINGS, NO_SETTING
+from bertft.config.foreign_names import (
+    FOREIGN_METHODS,
+    FOREIGN_MODELS,
+    FOREIGN_SETTINGS,
+    NO_SETTING,
+    foreign_method_hint,
+)
 from bertft.config.overrides import rewrite_overrides
 from bertft.config.presets import find_presets, preset_groups
 from bertft.config.schema import find_setting, iter_leaves, settings_tree
@@ -87,6 +93,37 @@ def test_the_hub_ids_of_the_presets_select_them():
     assert config.model.name == "bert_base"
 
 
+@pytest.mark.parametrize("name", ["bert_base_uncased", "BERT-base-uncased", "modernbert-base"])
+def test_a_hub_id_in_another_spelling_selects_the_preset(name):
+    assert model_of(f"model={name}") in ("model=bert_base", "model=modernbert_base")
+
+
+@pytest.mark.parametrize("settings", FOREIGN_METHODS.values())
+def test_the_settings_for_foreign_methods_are_valid(settings):
+    words = [*settings.split(), *(["method.distill.teacher=t"] if "distill" in settings else [])]
+    compose_config(ComposeRequest("train", tuple(rewrite_overrides("train", words))))
+
+
+@pytest.mark.parametrize(
+    ("method", "expected"),
+    [
+        ("adalora", "method=svd_lora"),
+        ("DoRA", "method=lora method.low_rank.use_dora=true"),
+        ("rs-lora", "method.low_rank.use_rslora=true"),
+        ("p_tuning_v2", "method=prefix"),
+        ("lora+", "b_rate_ratio"),
+        ("adapters", "other adapters are method=lora"),
+        ("qlora", "Quantized models are not supported"),
+        ("svd", "Did you mean 'svd_lora'?"),
+    ],
+)
+def test_the_name_of_a_method_elsewhere_gets_the_settings_of_bertft(method, expected):
+    with pytest.raises(UsageError, match=f"there is no preset method={re.escape(method)}") as error:
+        compose_config(ComposeRequest("train", (f"method='{method}'",)))
+    assert expected in str(error.value)
+    assert foreign_method_hint("lora") is None
+
+
 def test_other_hub_ids_and_folders_are_paths(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "merged").mkdir()
@@ -102,7 +139,7 @@ def test_a_sweep_over_hub_ids():
 
 
 @pytest.mark.parametrize(
-    ("value", "hint"), [("bert_bsae", "Did you mean 'bert_base'"), ("x-y", "One of")]
+    ("value", "hint"), [("bert_bsae", "Did you mean 'bert_base'"), ("x-y", r"One of: .*tiny\. For")]
 )
 def test_an_unknown_name_gets_the_closest_preset_and_the_way_to_the_hub(value, hint):
     with pytest.raises(UsageError, match=rf"{hint}.*set model\.path={value}"):

@@ -23,6 +23,26 @@ def test_the_nearest_word_survives_a_slip_and_its_spelling(word, expected):
     assert closest_name(word, ["lora", "svd_lora", "prefix"]) == expected
 
 
+@pytest.mark.parametrize(
+    ("word", "expected"),
+    [
+        ("deberta", "deberta_v3_base"),  # more letters in common: modernbert_base
+        ("modern", "modernbert_base"),
+        ("chinese", "bert_base_chinese"),
+        ("bert_bsae", "bert_base"),
+        ("bert", "bert_base"),
+    ],
+)
+def test_the_beginning_or_a_word_of_a_name_comes_before_similar_letters(word, expected):
+    models = ["bert_base_chinese", "bert_base", "deberta_v3_base", "modernbert_base"]
+    assert closest_name(word, models) == expected
+
+
+def test_a_word_of_several_names_is_none_of_them():
+    assert closest_name("rate", ["learning_rate", "b_rate_ratio"]) is None
+    assert closest_name("rate", ["learning_rate", "b_ratio"]) == "learning_rate"
+
+
 def test_numbers_may_be_choices():
     assert closest_name(10, [1, 100, "x"]) == "100"
 

@@ -97,13 +97,15 @@ def test_nothing_is_guessed_that_rests_on_a_mistake(run_bertft):
         ("merge", ["run", "out"]),
         ("export", ["run", "out"]),
         ("predict", ["run"]),
+        ("verify", ["run"]),
+        ("compare", ["runs"]),
     ],
 )
 def test_what_must_be_given(run_bertft, calls, command, missing):
     result = run_bertft(command)
     assert result.status == 2 and calls[command] == []
     for name in missing:
-        assert f"{name}: is missing" in result.err
+        assert f"{name}: is missing. Set {name}=" in result.err
 
 
 def test_a_setting_of_another_command(run_bertft):

@@ -172,7 +172,8 @@ def test_an_exported_adapter_answers_questions_as_the_run_did(trained, work_dir)
     ),
     (("predict", "run=a", "base=b"), "base: is only supported together with adapter"),
     (("export", "adapter=a", "out=b"), "format: the adapter already is in peft's format"),
-    (("merge", "adapter=gone", "out=m"), "adapter: there is no folder gone"),
+    (("merge", "adapter=gone", "out=m"), "adapter: there is no folder gone. Set adapter=<folder"),
+    (("predict", "run=gone"), "run: there is no folder gone. Set run=<run folder, merged folder"),
     (("predict", "adapter=."), "adapter: . has no adapter_config.json"),
 ])  # fmt: skip
 def test_what_cannot_be_meant(words, message):

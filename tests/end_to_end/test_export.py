@@ -97,7 +97,7 @@ def test_eval_takes_it(exported, tmp_path):
 
 
 @pytest.mark.parametrize(("words", "message"), [
-    (("classification", "method=prefix"), "has a prefix"),
+    (("classification", "method=prefix"), "merge RUN <folder> prefix=separate"),
     (("classification", "method=bitfit"), "weights of the base model"),
     (("classification", "method=head"), "the run has no adapter"),
     (("classification", "method=lora", "method.ia3={}"), "one kind of adapter"),

@@ -181,6 +181,9 @@ def test_cuda_that_is_not_there(monkeypatch):
     with pytest.raises(SystemResourceError, match="finds 0 CUDA devices") as caught:
         resolve_device("cuda")
     assert caught.value.status == 4
+    with pytest.raises(SystemResourceError, match=r"Use trainer\.device=auto") as caught:
+        resolve_device("cuda", "trainer.device")
+    assert caught.value.where == "trainer.device"
 
 
 @pytest.mark.parametrize(

@@ -225,7 +225,9 @@ def drive(table: Callable[..., FeatureTable]) -> Callable[..., Driven]:
         return Driven(
             Trainer(
                 stepper,
-                TrainingData(rows, rows if validation == "own" else validation, sampler),  # type: ignore[arg-type]
+                TrainingData(  # type: ignore[arg-type]
+                    rows, rows if validation == "own" else validation, sampler, "rows.csv:{}".format
+                ),
                 Schedule(total, warmup, settings.schedule),
                 settings,
                 save_checkpoint=lambda progress, best: Path(),

@@ -376,6 +376,7 @@ def test_rows_that_are_not_finite_are_named_and_nothing_of_them_is_applied(small
         stepper.task.windows.remove(window)
         numbers = [10, 20, 30, 30, 40, 50, 60, 70, 80, 90]
         assert event.rows == tuple(sorted({numbers[feature] for feature in window}))
+        assert event.locations == tuple(f"rows.csv:{row}" for row in event.rows)
         assert "not finite" in event.reason
     progress = made.loop.state
     assert (progress.skipped, progress.rescaled) == (2, 0)
@@ -390,7 +391,7 @@ def test_too_many_in_a_row_stop_the_run(small, drive, table):
     with pytest.raises(NonFiniteError) as caught:
         made.run()
     assert made.names == ["Started 0", "StepSkipped 1", "StepSkipped 2"] and not made.saved
-    named = ", ".join(str(row) for row in sorted(stepper.task.windows[2]))
+    named = ", ".join(f"rows.csv:{row}" for row in sorted(stepper.task.windows[2]))
     assert str(caught.value).startswith(
         "step 3: loss or gradient was not finite in 3 consecutive steps"
         f" (rows of the last step: {named})"

@@ -9,10 +9,11 @@ from typing import Any
 
 from bertft.config.choices import SPLITS
 from bertft.config.class_weights import class_name_key
+from bertft.config.presets import preset_value
 from bertft.config.registry import TASKS
 from bertft.config.schema import GetSetting, default_value
 from bertft.config.task_facts import TASKS_BY_SETTING, is_metric_function, join_words
-from bertft.utils.messages import Problem, missing_file_problem
+from bertft.utils.messages import Problem, missing_file_problem, quote_for_shell
 
 __all__ = [
     "DATA_RULES",
@@ -25,7 +26,8 @@ __all__ = [
 ]
 
 _METRIC_FUNCTION = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
-_REQUIRED_BY_SOURCE = {"hub": "a Hub id", "sample": "the name of a bundled data set"}
+_REQUIRED_BY_SOURCE = {"hub": "<Hub id>", "sample": "<name of a bundled data set>"}
+_SOURCES = {"hub": "hub", "subset": "hub", "sample": "sample"}  # setting → the source that reads it
 
 
 def _check_source(get: GetSetting) -> Iterator[Problem]:
@@ -33,27 +35,41 @@ def _check_source(get: GetSetting) -> Iterator[Problem]:
     if source in _REQUIRED_BY_SOURCE and get(f"data.{source}") is None:
         yield Problem(
             f"data.{source}",
-            f"is missing: it is required by source={source}",
-            f"Set it to {_REQUIRED_BY_SOURCE[source]}",
+            f"is missing: it is required by data.source={source}",
+            f"Set data.{source}={_REQUIRED_BY_SOURCE[source]}",
         )
-    other_sources = [
-        name for name in ("hub", "subset", "sample") if get(f"data.{name}") is not None
-    ]
-    for name in other_sources:
-        if source not in (None, name) and not (name == "subset" and source == "hub"):
-            yield Problem(
-                f"data.{name}",
-                f"is not supported by source={source}",
-                f"Leave it out, or use data={get('data.name')} without changing its source",
-            )
+    for name, required_source in _SOURCES.items():
+        if get(f"data.{name}") is not None and source not in (None, required_source):
+            yield _unused_source_problem(get, name, source)
     if source == "sample":
         for name in SPLITS:
-            if get(f"data.{name}") is not None:
+            value = get(f"data.{name}")
+            if value not in (None, preset_value("data", get("data.name"), name)):
                 yield Problem(
                     f"data.{name}",
-                    "is not supported by source=sample: the rows are bundled with bertft",
+                    "is not supported by data.source=sample: the rows are bundled with bertft",
                     "Add data=files",
                 )
+
+
+def _unused_source_problem(get: GetSetting, name: str, source: str) -> Problem:
+    """``data.<name>`` belongs to another source: the user set it, or the preset did."""
+    path, preset = f"data.{name}", get("data.name")
+    value = get(path)
+    if preset_value("data", preset, name) == value:
+        preset_of_source = "sample" if source == "sample" else "files"
+        return Problem(
+            f"{path}={value} (from the preset data={preset})",
+            f"cannot be combined with data.source={source}",
+            f"Add data={preset_of_source}",
+        )
+    word = quote_for_shell(f"{path}={value}")
+    hint = {
+        "hub": f"To use a Hub data set, set data=files data.source=hub {word}",
+        "subset": f"To use a Hub data set, set data=files data.source=hub data.hub=<Hub id> {word}",
+        "sample": f"To use a bundled data set, set data=sample {word}",
+    }[name]
+    return Problem(path, f"has no effect with data.source={source}", hint)
 
 
 def check_training_file(get: GetSetting) -> Iterator[Problem]:
@@ -108,7 +124,7 @@ def _check_columns(get: GetSetting) -> Iterator[Problem]:
         if task not in list_tasks:
             yield Problem(
                 "data.label",
-                f"a list of columns is for task={join_words(list_tasks, 'or')}, not {task}",
+                f"a list of columns is for data.task={join_words(list_tasks, 'or')}, not {task}",
                 "Name one column",
             )
         elif not label or not all(_is_column(column) for column in label):

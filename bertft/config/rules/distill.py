@@ -25,21 +25,23 @@ def _check_teacher(get: GetSetting) -> Iterator[Problem]:
         yield Problem(
             f"{_NODE}.hard_weight",
             "has no effect without a loss on the teacher's outputs",
-            "Leave it out, or set a weight above 0",
+            f"Leave it out, or set {_NODE}.weight above 0",
         )
     if get(f"{_NODE}.teacher") is not None:
         return
     if active_weights:
         yield Problem(
             f"{_NODE}.teacher",
-            f"is missing: it is required by {active_weights[0]}={weights[active_weights[0]]:g}",
-            "Set it to a run, a transformers folder or a Hub id; weight=0 trains without a teacher",
+            "is missing: it is required by"
+            f" {_NODE}.{active_weights[0]}={weights[active_weights[0]]:g}",
+            f"Set {_NODE}.teacher=<run, transformers folder or Hub id>, or train without a teacher"
+            f" with {' and '.join(f'{_NODE}.{name}=0' for name in active_weights)}",
         )
     elif get(f"{_NODE}.student_layers") is not None:
         yield Problem(
             f"{_NODE}.teacher",
-            "is missing: it is required by student_layers",
-            "Set it to a run or folder",
+            f"is missing: it is required by {_NODE}.student_layers",
+            f"Set {_NODE}.teacher=<run, transformers folder or Hub id>",
         )
 
 
@@ -79,14 +81,15 @@ def _check_unused_settings(get: GetSetting) -> Iterator[Problem]:
         ):
             yield Problem(
                 path,
-                f"has no effect with {' and '.join(weights)} 0",
-                f"Leave it out, or set {_NODE}.{weights[0]}",
+                f"has no effect with {' and '.join(f'{_NODE}.{weight}=0' for weight in weights)}",
+                f"Leave it out, or set {_NODE}.{weights[0]} above 0",
             )
     active_weights = [name for name in _INTERNAL_WEIGHTS if get(f"{_NODE}.{name}")]
     if active_weights and get(f"{_NODE}.cache") == "memory":
         yield Problem(
             f"{_NODE}.cache",
-            f"memory has no effect with {active_weights[0]}: the teacher runs at every step",
+            f"memory has no effect with {_NODE}.{active_weights[0]}: the teacher runs at every"
+            " step",
             "Leave it out",
         )
 

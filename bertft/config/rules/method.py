@@ -40,7 +40,7 @@ def _check_rank(get: GetSetting) -> Iterator[Problem]:
     elif initial is not None and not KINDS[kind].adapts:
         yield Problem(
             "method.initial_rank",
-            f"is not supported by {kind}, which has a constant rank",
+            f"is not supported by {_kind_setting(get, kind)}, which has a constant rank",
             "Leave it out, or set method=svd_lora",
         )
     elif initial is not None and initial < rank:
@@ -64,23 +64,29 @@ def _check_low_rank(get: GetSetting) -> Iterator[Problem]:
         if kind not in supporting_kinds and get(path) != default_value(path):
             yield Problem(
                 path,
-                f"is not supported by kind={kind}",
-                f"Leave it out, or set kind={' or '.join(supporting_kinds)}",
+                f"is not supported by {_kind_setting(get, kind)}",
+                f"Leave it out, or set {_kind_setting(get, ' or '.join(supporting_kinds))}",
             )
     start, starts = get("method.low_rank.start"), KINDS[kind].starts
     if start is not None and starts and start not in starts:
         yield Problem(
             "method.low_rank.start",
-            f"{start!r} is not supported by kind={kind}",
+            f"{start!r} is not supported by {_kind_setting(get, kind)}",
             f"Use {' or '.join(starts)}",
         )
     begin, end = get("method.low_rank.begin"), get("method.low_rank.end")
     if kind == "svd_lora" and begin + end >= 1:
         yield Problem(
             "method.low_rank.begin",
-            f"begin={begin:g} and end={end:g} leave no steps for pruning",
+            f"{begin:g} and method.low_rank.end={end:g} leave no steps for pruning",
             "Their sum must be below 1",
         )
+
+
+def _kind_setting(get: GetSetting, kinds: str) -> str:
+    """``method=lora`` if the preset is named after its kind, else ``method.low_rank.kind=lora``."""
+    is_preset = get("method.name") == get("method.low_rank.kind")
+    return f"method={kinds}" if is_preset else f"method.low_rank.kind={kinds}"
 
 
 def _check_targets(get: GetSetting) -> Iterator[Problem]:
@@ -114,13 +120,13 @@ def _check_base(get: GetSetting) -> Iterator[Problem]:
     if train == "last_k" and last_k is None:
         yield Problem(
             "method.base.last_k",
-            "is missing: it is required by train=last_k",
+            "is missing: it is required by method.base.train=last_k",
             "Try method.base.last_k=2",
         )
     if train not in (None, "last_k") and last_k is not None:
         yield Problem(
             "method.base.last_k",
-            f"is not supported by train={train}",
+            f"is not supported by method.base.train={train}",
             "Leave it out, or set method=last_k",
         )
 
@@ -128,13 +134,15 @@ def _check_base(get: GetSetting) -> Iterator[Problem]:
 def _check_prefix(get: GetSetting) -> Iterator[Problem]:
     path = "method.prefix.mlp_hidden"
     if get("method.prefix.mlp") is False and get(path) != default_value(path):
-        yield Problem(path, "has no effect without the MLP", "Set method.prefix.mlp=true")
+        yield Problem(path, "has no effect with method.prefix.mlp=false", "Set it to true")
     if get("method.prefix.kind") == "prompt":
         for name in ("mlp", "shift_positions"):
             path = f"method.prefix.{name}"
             if get(path) != default_value(path):
                 yield Problem(
-                    path, "is not supported by kind=prompt", "Leave it out, or set kind=key_value"
+                    path,
+                    "is not supported by method.prefix.kind=prompt",
+                    "Leave it out, or set method.prefix.kind=key_value",
                 )
 
 

@@ -23,7 +23,7 @@ def _check_model(get: GetSetting) -> Iterator[Problem]:
         if architecture:
             yield Problem(
                 "model.architecture",
-                "is not supported by weights=pretrained",
+                "is not supported by model.weights=pretrained",
                 "Leave it out, or set model.weights=random",
             )
         if get("model.path") is None:

@@ -9,7 +9,7 @@ from bertft.config.choices import TRACKERS
 from bertft.config.registry import OPTIMIZERS
 from bertft.config.schema import GetSetting, Leaf, default_value, node_from_dataclass
 from bertft.config.task_facts import join_words
-from bertft.config.values import value_problems
+from bertft.config.values import missing_problem, value_problems
 from bertft.utils.messages import Problem, suggest
 
 __all__ = [
@@ -110,7 +110,7 @@ def _check_optimizer(get: GetSetting) -> Iterator[Problem]:
             )
     for key, leaf in known_settings.items():
         if isinstance(leaf, Leaf) and leaf.required and key not in settings:
-            yield Problem(leaf.path, "is missing", leaf.help)
+            yield missing_problem(leaf)
 
 
 def _check_trainer_device(get: GetSetting) -> Iterator[Problem]:

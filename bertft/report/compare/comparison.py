@@ -24,6 +24,8 @@ __all__ = ["ComparedRow", "Comparison", "compare_runs", "name_rows"]
 
 # Settings that follow the method in a row's name if they differ, in this order.
 _NAME_SETTINGS = ("method.rank", "model.name", "data.name")
+_DIFFERENT_ROWS = "the two were evaluated on different validation rows"
+_ALONE = "no other run was evaluated on its validation rows"
 _RESCORE_TOLERANCE = 1e-6  # relative, of a metric that is computed again on the same rows
 
 
@@ -209,7 +211,7 @@ def _bootstrap_values(
             continue
         used_rows = {run_statistics.rows.tobytes() for run_statistics in statistics}
         if len(used_rows) > 1:
-            values[row.name] = "its runs used different validation rows"
+            values[row.name] = "its runs were evaluated on different validation rows"
             continue
         notes += _rescore_notes(row, statistics, runs_by_folder)
         key = (row.validation_fingerprint, used_rows.pop())
@@ -264,18 +266,18 @@ def _with_difference(
     row_values, baseline_values = values.get(row.name), values.get(baseline.name)
     if row.name == baseline.name:
         is_alone = len(_with_same_rows(rows, row)) < 2 <= len(rows)
-        return replace(row, reason="no other row has these validation rows" if is_alone else "")
+        return replace(row, reason=_ALONE if is_alone else "")
     row = replace(row, baseline=baseline.name)
     if row.validation_fingerprint != baseline.validation_fingerprint:
-        return replace(row, reason=f"{baseline.name} has different validation rows")
+        return replace(row, reason=_DIFFERENT_ROWS)
     if isinstance(row_values, str):
         return replace(row, reason=row_values)
     if isinstance(baseline_values, str):
         return replace(row, reason=f"{baseline.name}: {baseline_values}")
     if row_values is None or baseline_values is None:
-        return replace(row, reason="not computed (draws=0)")
+        return replace(row, reason="draws=0")
     if row_values.used_rows != baseline_values.used_rows:
-        return replace(row, reason=f"{baseline.name} used different validation rows")
+        return replace(row, reason=_DIFFERENT_ROWS)
     return replace(row, difference=paired_difference(row_values.metric, baseline_values.metric))
 
 

@@ -115,5 +115,8 @@ def comparison_notes(comparison: Comparison) -> list[str]:
             f" confidence interval from a paired bootstrap of the validation rows"
             f" ({comparison.draws:,} resamples); p: two-sided p value; tie: the interval contains 0"
         )
-    notes += [f"{row.name}: no difference: {row.reason}" for row in rows if row.reason]
+    for row in rows:
+        if row.reason:
+            difference = f"difference to {row.baseline}" if row.baseline else "difference"
+            notes.append(f"{row.name}: {difference} not computed: {row.reason}")
     return [*notes, *comparison.notes]

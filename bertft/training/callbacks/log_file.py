@@ -32,7 +32,7 @@ __all__ = [
 ]
 
 
-_MAX_ROWS = 8  # row numbers per line
+_MAX_ROWS = 8  # locations of rows per line
 
 
 def describe_event(event: Event) -> str | None:
@@ -54,8 +54,8 @@ def describe_event(event: Event) -> str | None:
                 " step stay the same"
             )
         case StepSkipped():
-            rows = format_list(event.rows, _MAX_ROWS)
-            return f"step {step} was not applied: {event.reason} (rows {rows})"
+            locations = format_list(event.locations, _MAX_ROWS)
+            return f"step {step} was not applied: {event.reason} (rows: {locations})"
         case Evaluated():
             return "  ".join([f"step {step}", *describe_evaluation(event)])
         case Checkpointed():

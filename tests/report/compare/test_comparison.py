@@ -10,6 +10,7 @@ import pytest
 
 from bertft.errors import UsageError
 from bertft.report.compare.comparison import compare_runs
+from bertft.report.compare.table import comparison_notes
 from bertft.report.result_rows import JobResult
 
 
@@ -48,7 +49,9 @@ def test_runs_that_used_other_rows_are_not_paired():
     loaded = {"lora": statistics(range(4), 0.75), "head": statistics(range(3), 0.5)}
     comparison = compare_runs(RUNS, None, 10, lambda run: loaded[run.result.folder.name])
     other = comparison.rows[1]
-    assert other.difference is None and "lora used different validation rows" in other.reason
+    assert other.difference is None and "different validation rows" in other.reason
+    (note,) = [note for note in comparison_notes(comparison) if "not computed" in note]
+    assert note.startswith("head: difference to lora not computed: ")
     assert "head: 4 validation rows in training, 3 now" in comparison.notes
 
 

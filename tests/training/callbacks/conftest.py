@@ -53,7 +53,8 @@ def run(pace: float = 0.5, after: int = 0, folder: str = "/somewhere") -> list[E
     events: list[Event] = [Started(after, TOTAL, 10, 320)]
     for number in range(after + 1, TOTAL + 1):
         if number == 17:
-            events.append(StepSkipped(17, "loss or gradient was not finite", (3, 1)))
+            reason, locations = "loss or gradient was not finite", ("a.csv:3", "a.csv:5")
+            events.append(StepSkipped(17, reason, (1, 3), locations))
         else:
             events.append(step(number, pace))
         if number in (8, 16, TOTAL):

@@ -26,7 +26,7 @@ def test_events_in_words(tmp_path, events, clock):
         "step 8: checkpoint step-8 saved",
         "step 16  epoch 1.60  accuracy 0.6600 best  loss 0.3400  f1_macro 0.6500  in 0.5 s",
         "step 16: checkpoint step-16 saved",
-        "step 17 was not applied: loss or gradient was not finite (rows 3, 1)",
+        "step 17 was not applied: loss or gradient was not finite (rows: a.csv:3, a.csv:5)",
         "step 25  epoch 2.50  accuracy 0.7500 best  loss 0.2500  f1_macro 0.7400  in 0.5 s",
         "step 25: checkpoint step-25 saved",
         "done after 25 steps",

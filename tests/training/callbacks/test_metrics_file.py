@@ -66,7 +66,7 @@ def test_every_other_event_is_a_line(tmp_path, events):
         "best": True, "counts": True,
     }  # fmt: skip
     assert lines[5] == {
-        "event": "skipped", "step": 17, "reason": "loss or gradient was not finite", "rows": [3, 1]
+        "event": "skipped", "step": 17, "reason": "loss or gradient was not finite", "rows": [1, 3]
     }  # fmt: skip
     assert lines[-1] == {"event": "finished", "step": 25, "reason": "done"}
 

@@ -47,7 +47,7 @@ def shown():
             view(step(number))
             if number in (500, 1000):
                 view(evaluated(number, 0.75 if number == 500 else 0.5, number == 500))
-        view(StepSkipped(1000, "loss <was> not finite", (1, 2)))
+        view(StepSkipped(1000, "loss <was> not finite", (1, 2), ("a:2", "a:3")))
         view(Finished(1000, "done"))
     return display.texts
 

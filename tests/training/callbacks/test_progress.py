@@ -80,7 +80,8 @@ def test_wide_terminals_take_two_lines(events, clock):
 def test_evaluations_and_skipped_steps_scroll_by_above(events, clock):
     lines = [line.rstrip() for line in shown(screen(80), events(), clock)]
     assert "step 8  epoch 0.80  accuracy 0.5800 best  loss 0.4200  f1_macro 0.5700" in lines
-    assert "step 17 was not applied: loss or gradient was not finite (rows 3, 1)" in lines
+    skipped = "step 17 was not applied: loss or gradient was not finite (rows: a.csv:3, a.csv"
+    assert any(line.startswith(skipped[:75]) for line in lines)
     assert not any("saved" in line for line in lines)
 
 
@@ -156,7 +157,9 @@ def test_what_ended_the_run_is_told(clock):
 
 
 def test_long_rows_of_a_skipped_step_are_cut(clock):
-    many = StepSkipped(3, "loss or gradient was not finite", tuple(range(10_000, 10_500)))
+    many = StepSkipped(
+        3, "loss or gradient was not finite", tuple(range(500)), ("a.csv:10000",) * 500
+    )
     lines = shown(screen(80), [Started(0, 25, 10, 320), many], clock)
     line = next(line for line in lines if "not applied" in line)
     assert cell_len(line.rstrip()) == 77
