@@ -386,14 +386,14 @@ class Predictor:
         data = replace(self._loaded.data, on_bad_row=on_bad_row)
         if self._loaded.unnamed_tags_message:
             _LOGGER.warning(self._loaded.unnamed_tags_message)
-        if isinstance(rows, (str, os.PathLike)):
-            source = open_input_file(rows_file(rows), data, keep)
-        else:
-            source = open_rows(rows, data, keep)
-        if source.is_repeatable:
-            check_rows(source, data)
-        predictor = RowPredictor(self._loaded, source, on_bad_row)
-        with convert_system_errors():
+        with _arguments_in_errors(), convert_system_errors():
+            if isinstance(rows, (str, os.PathLike)):
+                source = open_input_file(rows_file(rows), data, keep)
+            else:
+                source = open_rows(rows, data, keep)
+            if source.is_repeatable:
+                check_rows(source, data)
+            predictor = RowPredictor(self._loaded, source, on_bad_row)
             for block in predictor.iter_blocks():
                 yield from block
             predictor.check_complete()
@@ -448,6 +448,19 @@ class Predictor:
             _run_command("eval", arguments)
         metrics: dict[str, float] = read_json_object(out / "metrics.json")["validation"]
         return metrics
+
+
+@contextlib.contextmanager
+def _arguments_in_errors() -> Iterator[None]:
+    """Name the argument ``on_bad_row`` of a method in errors, which name the setting of train."""
+    try:
+        yield
+    except DataError as error:
+        error.what, error.hint = (
+            text and text.replace("data.on_bad_row=skip", 'on_bad_row="skip"')
+            for text in (error.what, error.hint)
+        )
+        raise
 
 
 def _run_command(command: str, arguments: Sequence[str]) -> None:

@@ -266,11 +266,12 @@ def test_invalid_rows_of_the_api(run):
     answers = model.predict(rows, on_bad_row="skip")
     assert [answer["line"] for answer in answers] == [1, 2, 3]
     assert [answer.get("error") for answer in answers] == [None, "empty text", None]
-    with pytest.raises(DataError, match="rows, row 2: empty text"):
+    with pytest.raises(DataError, match="rows, row 2: empty text") as error:
         next(model.predict_iter(rows))
+    assert 'on_bad_row="skip"' in str(error.value) and "data.on_bad_row" not in str(error.value)
     iterator = model.predict_iter(iter(rows))
     assert set(next(iterator)) == {"label", "score", "scores"}
-    with pytest.raises(DataError, match="row 2: empty text"):
+    with pytest.raises(DataError, match=r'row 2: empty text[^$]*on_bad_row="skip"'):
         next(iterator)
 
 

@@ -11,6 +11,7 @@ import contextlib
 import importlib
 import logging
 import os
+import re
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -345,8 +346,13 @@ def _parse_flags(command: str, words: list[str]) -> argparse.Namespace:
     parser = get_args_parser()
 
     def raise_usage_error(message: str) -> NoReturn:
+        unknown = re.match(r"unrecognized arguments: (-\S+)", message)
+        if unknown is not None:
+            raise _unknown_option_error(command, words, unknown[1])
         raise UsageError(
-            message, where=f"bertft {command}", hint="Write settings as trainer.epochs=3"
+            message,
+            where=f"bertft {command}",
+            hint=f"bertft {command} --help lists the settings and options",
         )
 
     parser.error = raise_usage_error  # type: ignore[method-assign]
@@ -358,6 +364,26 @@ def _parse_flags(command: str, words: list[str]) -> argparse.Namespace:
                 hint="Use --config-dir=<folder> for your own presets",
             )
     return args
+
+
+def _unknown_option_error(command: str, words: list[str], option: str) -> UsageError:
+    """The error for an option such as ``--input``, with the setting that it may mean."""
+    from bertft.config.schema import find_setting, settings_tree
+    from bertft.config.validation import validate_override
+
+    name, equals, value = option.lstrip("-").partition("=")
+    name = name.replace("-", "_")
+    hint = "Write settings as name=value"
+    entry, _ = find_setting(settings_tree(command), name)
+    if entry is None:
+        problems = validate_override(command, f"{name}=", None, {})
+        hint = ". ".join([hint, *(problem.hint for problem in problems)])
+    else:
+        if not equals and option in words:
+            following = words[words.index(option) + 1 :][:1]
+            value = following[0] if following and "=" not in following[0] else ""
+        hint += f": {quote_for_shell(f'{name}={value}') if value else f'{name}=<value>'}"
+    return UsageError(f"{option.partition('=')[0]} is not an option", hint=hint)
 
 
 def _print_completion(flags: list[str]) -> int:

@@ -31,7 +31,7 @@ from bertft.config.presets import find_presets, preset_groups
 from bertft.config.schema import Node, settings_tree
 from bertft.config.validation import ConfigFile, YamlLines, validate_file, validate_override
 from bertft.utils.messages import Problem, first_line, missing_file_problem, usage_error
-from bertft.utils.safe_files import parse_plain_yaml, read_regular_text
+from bertft.utils.safe_files import parse_plain_yaml, read_regular_bytes
 from bertft.utils.terminal import print_warning
 
 __all__ = ["CONFIG_GROUP", "config_file_paths", "expand_config_file"]
@@ -114,7 +114,7 @@ def _read_file(
     path: Path, root: Node, explicit: Mapping[str, Any], config_dir: Path | None
 ) -> tuple[dict[str, str], dict[str, Any]]:
     """The presets that a file selects, and its settings with present names."""
-    text = read_regular_text(path, _MAX_BYTES)
+    text = _read_text(path)
     content = _parse(text, path)
     package = next(iter(_PACKAGE.findall(text)), "_global_")
     if package != "_global_":
@@ -133,6 +133,15 @@ def _read_file(
     for setting in _COMMAND_LINE_ONLY:
         _pop(content, setting)
     return presets, content
+
+
+def _read_text(path: Path) -> str:
+    """The text of a file that the user wrote: there is no other copy to restore."""
+    content = read_regular_bytes(path, _MAX_BYTES, "Set config=<YAML file of settings>")
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError:
+        raise usage_error([Problem(str(path), "is not UTF-8", "Save it as UTF-8")]) from None
 
 
 def _parse(text: str, path: Path) -> dict[str, Any]:

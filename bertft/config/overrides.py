@@ -351,7 +351,7 @@ def check_overrides(overrides: Sequence[str], excluded: Mapping[str, str] | None
             raise UsageError(
                 f"{override} is an option of the command line",
                 where="overrides",
-                hint="Write settings as 'trainer.epochs=1'",
+                hint="Write settings as 'name=value'",
             )
         if hint := (excluded or {}).get(name):
             raise UsageError(f"{name} is not supported here", where="overrides", hint=hint)

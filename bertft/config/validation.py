@@ -22,7 +22,7 @@ from bertft.config.overrides import split_override
 from bertft.config.presets import preset_groups
 from bertft.config.rules import COMMAND_RULES
 from bertft.config.schema import Leaf, Node, find_setting, iter_leaves, settings_tree
-from bertft.config.values import missing_problem, value_problems
+from bertft.config.values import missing_problem, placeholder, value_problems
 from bertft.utils.messages import Problem, closest_name, end_sentence, suggest
 
 __all__ = ["ConfigFile", "YamlLines", "validate_config", "validate_file", "validate_override"]
@@ -46,7 +46,11 @@ def validate_override(
     """Problems of one override; ``value`` is its parsed value, not a sweep."""
     sign, key, text = split_override(override)
     if not key or (text is None and sign != "~"):
-        yield Problem(override, "is not a setting", "Write settings as trainer.epochs=3")
+        entry, _ = find_setting(settings_tree(command), key)
+        if key and isinstance(entry, Leaf):
+            yield Problem(key, "has no value", f"Write {key}={placeholder(entry)}")
+        else:
+            yield Problem(override, "is not a setting", "Write settings as name=value")
         return
     if re.match(r"hydra($|[./])", key):
         # Hydra validates its own settings, except that a choice must be a name.

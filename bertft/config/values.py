@@ -23,6 +23,7 @@ __all__ = [
     "format_bounds",
     "is_deferred",
     "missing_problem",
+    "placeholder",
     "value_problems",
 ]
 
@@ -85,6 +86,7 @@ _PLACEHOLDERS = {
     "run": "<run folder>",
     "runs": "[<run folder>,<run folder>]",
 }
+_MAX_PLACEHOLDER_CHOICES = 4
 _MAX_COUNT = 2**31  # a larger number of rows, steps, tokens or threads is a mistake
 _MAX_SEED = 2**63
 _MAX_REAL = 1e30  # products of larger fp32 numbers overflow
@@ -139,10 +141,16 @@ def value_problems(leaf: Leaf, value: Any, where: str | None = None) -> Iterator
 
 def missing_problem(leaf: Leaf) -> Problem:
     """A setting without a default has no value."""
-    if leaf.path in _PLACEHOLDERS:
-        return Problem(leaf.path, "is missing", f"Set {leaf.path}={_PLACEHOLDERS[leaf.path]}")
-    type_name = TYPE_NAMES.get(leaf.type, "value")
-    return Problem(leaf.path, "is missing", f"Set {leaf.path}=<{type_name}>: {leaf.help}")
+    help_text = "" if leaf.path in _PLACEHOLDERS else f" ({leaf.help.removesuffix('.')})"
+    return Problem(leaf.path, "is missing", f"Set {leaf.path}={placeholder(leaf)}{help_text}")
+
+
+def placeholder(leaf: Leaf) -> str:
+    """What to write for a value of ``leaf`` in a message, as in ``<number>``."""
+    if leaf.choices is not None and len(leaf.choices) <= _MAX_PLACEHOLDER_CHOICES:
+        return f"<{'|'.join(leaf.choices)}>"
+    type_name = TYPE_NAMES.get(leaf.type, "value").removeprefix("a ")
+    return _PLACEHOLDERS.get(leaf.path, f"<{type_name}>")
 
 
 def _integer_limit(leaf: Leaf) -> int:

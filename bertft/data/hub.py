@@ -104,10 +104,11 @@ def _contains_only_data_files(folder: Path) -> bool:
 
 def _not_cached_error(hub: str) -> UsageError:
     return UsageError(
-        f"the data set {hub!r} of the run is not in the local cache, and recorded names are not"
-        " downloaded or read from folders",
+        f"the data set {hub!r}, which the run recorded, is not in the local cache, and recorded"
+        " data sets are not downloaded automatically",
         where="data.hub",
-        hint=f"To read it, add data.hub={shlex.quote(hub)} to bertft eval",
+        hint=f"Download it with bertft eval RUN data.hub={shlex.quote(hub)}, then repeat this"
+        " command",
     )
 
 

@@ -134,19 +134,23 @@ def _missing_classes(splits: Splits) -> Iterator[Finding]:
         missing = [label for label in classes if label not in occurring]
         if not missing:
             continue
-        consequence = (
-            "The model cannot learn them: add rows, or remove them from data.labels"
-            if name == "train"
-            else "Metrics do not measure them: add rows to validation, or raise"
-            " data.validation_fraction"
-        )
+        if name == "train":
+            advice = "The model cannot learn them: add rows, or remove them from data.labels"
+        elif splits.validation_from_train:
+            advice = (
+                "Metrics do not measure them: raise data.validation_fraction, or set"
+                " data.validation=<file with all classes>"
+            )
+        else:
+            source = rows.source.rpartition("/")[2] if rows.files else rows.source
+            advice = f"Metrics do not measure them: add rows with these classes to {source}"
         yield Finding(
             f"missing_classes_{name}",
             f"{len(missing):,} of {len(classes):,} classes have no row in {name}",
             len(missing),
             len(classes),
             format_list(map(quote_value, missing), 4),
-            consequence,
+            advice,
         )
 
 

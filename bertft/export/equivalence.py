@@ -18,7 +18,12 @@ from bertft.tasks.feature_tables import build_features, build_unlabelled_feature
 from bertft.training.evaluate import LogitsModel, evaluate, evaluation_transform, predict_logits
 from bertft.utils.status import show_status
 
-__all__ = ["EquivalenceCheck", "check_logit_difference", "score_rows"]
+__all__ = ["NOT_FINITE_HINT", "EquivalenceCheck", "check_logit_difference", "score_rows"]
+
+# Training again with the same settings would give the same weights.
+NOT_FINITE_HINT = (
+    "Train again with a lower learning rate, or use an earlier checkpoint: checkpoint=<step>"
+)
 
 _TOLERANCE = 1e-4  # relative to the largest |logit|, or to 1 if that is smaller
 
@@ -122,7 +127,7 @@ def check_logit_difference(before: np.ndarray, after: np.ndarray, what: str, whe
         raise MergeError(
             f"the logits contain NaN or infinity before the {what} is written",
             where=where,
-            hint="Nothing was written. The weights are too large; train the model again",
+            hint=f"Nothing was written. The weights are too large. {NOT_FINITE_HINT}",
         )
     max_difference = float(np.abs(after - before).max())
     max_logit = float(np.abs(before).max())

@@ -7,7 +7,7 @@ from pathlib import Path
 from bertft.config.command_configs import MergeConfig
 from bertft.config.task_facts import join_words
 from bertft.errors import MergeError, UsageError
-from bertft.export.equivalence import EquivalenceCheck
+from bertft.export.equivalence import NOT_FINITE_HINT, EquivalenceCheck
 from bertft.export.transformers_folder import save_model_folder
 from bertft.pipeline.loaded_model import first_non_finite_parameter
 from bertft.pipeline.merged_folder import store_threshold, write_merged_info
@@ -45,7 +45,8 @@ def write_merged_model(config: MergeConfig, folder: Path, name: str) -> list[str
         raise MergeError(
             f"{non_finite_name} of the merged model is not finite",
             where=source,
-            hint="Nothing was written. The trained update is too large for the weights",
+            hint="Nothing was written. The trained update is too large for the weights."
+            f" {NOT_FINITE_HINT}",
         )
     prefix = loaded.config.method.prefix if has_prefix and loaded.config is not None else None
     store_threshold(model.config, loaded.threshold)

@@ -126,7 +126,7 @@ def make_loaded_model(
         raise DataError(
             f"{name} is not finite: all predictions would be NaN",
             where=str(folder),
-            hint="Restore the folder from a copy, or train the model again",
+            hint="Restore the folder from a copy, or train again with a lower learning rate",
         )
     task_model.model.eval()
     longest = task_model.max_input_length

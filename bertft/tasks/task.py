@@ -159,7 +159,11 @@ class BaseTask(ABC):
 
     def no_feature_error(self, max_length: int) -> RowError:
         """The error of a row that has no feature."""
-        return RowError("no feature", f"the row has no tokens within {max_length} tokens")
+        return RowError(
+            "no tokens",
+            "the tokenizer gives no tokens for this row",
+            hint="Check that the text column has texts in the script of the tokenizer",
+        )
 
     def train_transform(self, batch: Batch, seed: BatchSeed) -> Batch:
         """The batch to train on, if it is random (masked tokens, for example).

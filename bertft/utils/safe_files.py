@@ -105,8 +105,13 @@ def unreadable(error: OSError | str, where: object) -> DataError:
     )
 
 
-def read_regular_bytes(path: Path, max_bytes: int = _MAX_BYTES) -> bytes:
-    """The content of ``path``. DataError if it is missing, not a regular file, or too large."""
+def read_regular_bytes(
+    path: Path, max_bytes: int = _MAX_BYTES, hint: str = DAMAGED_FILE_HINT
+) -> bytes:
+    """The content of ``path``. DataError if it is missing, not a regular file, or too large.
+
+    ``hint``: what to do about a file that is too large.
+    """
     try:
         with open_regular_file(path) as file:
             content = file.read(max_bytes + 1)
@@ -117,9 +122,7 @@ def read_regular_bytes(path: Path, max_bytes: int = _MAX_BYTES) -> bytes:
     except OSError as error:
         raise unreadable(error, path) from error
     if len(content) > max_bytes:
-        raise DataError(
-            f"is larger than {max_bytes:,} bytes", where=str(path), hint=DAMAGED_FILE_HINT
-        )
+        raise DataError(f"is larger than {max_bytes:,} bytes", where=str(path), hint=hint)
     return content
 
 

@@ -72,6 +72,17 @@ def test_version(capsys, words):
     ("words", "expected_text"),
     [
         (["trian"], "unknown command 'trian'. Did you mean 'train'?"),
+        (["predict", "run", "--input", "x"], "--input is not an option. Write settings as name=va"),
+        (["predict", "run", "--input", "x"], "name=value: input=x"),
+        (["predict", "run", "--on-bad-row=skip"], "name=value: on_bad_row=skip"),
+        (["train", "--learning_rate", "1"], "Did you mean 'trainer.learning_rate'?"),
+        (["train", "--num_train_epochs", "1"], "In bertft this is trainer.epochs"),
+        (["train", "--config"], "config=<value>"),
+        (
+            ["train", "trainer.epochs"],
+            "trainer.epochs: has no value. Write trainer.epochs=<num",
+        ),
+        (["train", "trainer.precision"], "trainer.precision=<auto|fp32|bf16|fp16>"),
         (["zzz"], "One of: train, eval, merge, export, predict, verify"),
         (["method=lora"], "expected a command, got 'method=lora'"),
         (["--cfg", "job"], "expected a command, got '--cfg'"),

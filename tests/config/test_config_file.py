@@ -128,6 +128,12 @@ def test_every_experiment_is_a_file_too(folder):
         assert plain == selected, name
 
 
+def test_a_file_that_is_not_utf_8(folder):
+    (folder / "my.yaml").write_text("seed: 1\n", encoding="utf-16")
+    with pytest.raises(UsageError, match=r"my\.yaml: is not UTF-8\. Save it as UTF-8"):
+        overrides("config=my.yaml", text=None)
+
+
 def test_an_empty_file_changes_nothing():
     assert composed(text="# nothing\n") == composed()
     assert composed("config=null") == composed()

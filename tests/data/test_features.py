@@ -8,10 +8,13 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from bertft.config.data import DataConfig
 from bertft.data.cache import cache_folder
 from bertft.data.features import featurize
 from bertft.data.rows import BadRows, Rows
 from bertft.errors import DataError, SystemResourceError
+from bertft.tasks.feature_tables import build_unlabelled_features
+from bertft.tasks.task import build_task
 
 
 def rows(texts: list[str]) -> Rows:
@@ -159,6 +162,16 @@ def test_no_rows_are_an_error():
 def test_no_feature_at_all_is_an_error(tmp_path):
     with pytest.raises(DataError, match="no row can be encoded"):
         featurize(rows(["a"]), lambda _: {"input_ids": [], "row": []}, [], tmp_path)
+
+
+def test_rows_without_tokens_are_reported_with_the_reason_and_an_action(monkeypatch):
+    monkeypatch.setattr("bertft.tasks.feature_tables.tokenizer_hash", str)
+    task = build_task(DataConfig(name="x", task="regression"), None)
+    monkeypatch.setattr(task, "make_encoder", lambda *_: lambda _: {"input_ids": [], "row": []})
+    with pytest.raises(DataError, match="no row can be encoded") as error:
+        build_unlabelled_features(rows(["a"]), task, None, 256, None)
+    message = str(error.value).lower()
+    assert "tokenizer gives no tokens" in message and "check that the text column" in message
 
 
 def test_a_chunk_without_features_is_passed_over(tmp_path):

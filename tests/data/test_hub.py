@@ -144,7 +144,7 @@ def test_a_recorded_data_set_is_not_fetched(folder, name, monkeypatch, tmp_path)
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UsageError, match="in the local cache") as caught:
         load_splits(config(name), cached_only=True)
-    assert f"add data.hub={name} to bertft eval" in str(caught.value)
+    assert f"bertft eval RUN data.hub={name}, then repeat" in str(caught.value)
     assert datasets.config.HF_HUB_OFFLINE is False
 
 

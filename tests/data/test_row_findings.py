@@ -43,6 +43,15 @@ def test_a_class_that_validation_does_not_have(tmp_path):
     (finding,) = by_key.values()
     assert finding.kind == "missing_classes_validation"
     assert (finding.count, finding.total, finding.example) == (1, 2, "'bad'")
+    assert "to validation.csv" in finding.advice and "validation_fraction" not in finding.advice
+
+
+def test_a_class_that_the_held_out_rows_do_not_have(tmp_path):
+    with open(tmp_path / "train.csv", "w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([("text", "label"), *GOOD, *BAD, ("the only one", "rare")])
+    splits = load_splits(DataConfig(name="x", train=str(tmp_path / "train.csv")))
+    findings = {finding.kind: finding for finding in find_row_findings(splits, {}, 4)}
+    assert "data.validation_fraction" in findings["missing_classes_validation"].advice
 
 
 def test_the_same_text_with_another_label(tmp_path):

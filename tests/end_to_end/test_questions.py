@@ -231,6 +231,7 @@ def test_a_question_longer_than_the_window(run, work_dir):
     result = run_bertft("train", *words)
     assert result.refused, result
     assert "train.jsonl:7: the question is too long" in result.err
+    assert "smaller data.stride" in result.err.replace("\n", " ")
     result = run_bertft("train", *words, "data.on_bad_row=skip")
     assert result.refused and "1 of 7 rows cannot be used (1 × question longer" in result.err, (
         result

@@ -146,8 +146,11 @@ class QuestionAnsweringTask(BaseTask):
     def no_feature_error(self, max_length: int) -> RowError:
         return RowError(
             "question longer than the window",
-            f"the question is too long: of data.max_length={max_length} tokens, at most"
-            f" data.stride={self.config.stride} are left for a longer context",
+            f"the question is too long: with data.max_length={max_length}, it leaves at most"
+            f" {self.config.stride} tokens per window for the context, and windows overlap by"
+            f" data.stride={self.config.stride}",
+            hint="Shorten the question, or train with a larger data.max_length or a smaller"
+            " data.stride",
         )
 
     def count_loss_terms(self, batch: Batch) -> int:

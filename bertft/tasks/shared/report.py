@@ -26,8 +26,9 @@ __all__ = [
 ]
 
 NOTHING_LEARNED_ADVICE = (
-    "The model learned nothing from the texts: raise the learning rate or the number of steps, and"
-    " check data.text and data.label"
+    "The predictions do not depend on the texts. Look at the training loss: if it hardly fell,"
+    " raise the learning rate or the number of steps; if it rose or jumped, lower the learning"
+    " rate. Also check data.text and data.label"
 )
 MAX_EXAMPLES = 10  # rows per table
 _MAX_MATRIX_CLASSES = 16  # more classes do not fit into a heat map
