@@ -346,7 +346,7 @@ def _parse_flags(command: str, words: list[str]) -> argparse.Namespace:
     parser = get_args_parser()
 
     def raise_usage_error(message: str) -> NoReturn:
-        unknown = re.match(r"unrecognized arguments: (-\S+)", message)
+        unknown = re.match(r"(?:unrecognized arguments:|ambiguous option:) (-\S+)", message)
         if unknown is not None:
             raise _unknown_option_error(command, words, unknown[1])
         raise UsageError(

@@ -30,7 +30,7 @@ import numpy as np
 import pyarrow as pa
 
 from bertft.data.cache import load_cached, store_cached, write_arrow_file
-from bertft.data.rows import Rows
+from bertft.data.rows import RowError, Rows
 from bertft.errors import DataError
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def featurize(
     *,
     chunk: int = CHUNK_ROWS,
     progress: Callable[[int], None] | None = None,
-    hint: str | None = None,
+    row_error: RowError | None = None,
 ) -> FeatureTable:
     """The features of ``rows``: from ``cache`` if it has them, else computed and cached.
 
@@ -80,7 +80,7 @@ def featurize(
         cache: None keeps the table in memory.
         chunk: rows per chunk.
         progress: called with the number of rows of each chunk.
-        hint: why rows may have no features.
+        row_error: why rows may have no features.
 
     Raises:
         DataError: there are no rows, or no features.
@@ -88,7 +88,7 @@ def featurize(
     """
     if len(rows) == 0:
         raise DataError("there are no rows", where=rows.source)
-    batches = _encode_chunks(rows, encode, chunk, progress, hint)
+    batches = _encode_chunks(rows, encode, chunk, progress, row_error)
     if cache is None:
         sink = pa.BufferOutputStream()
         write_arrow_file(batches, sink)
@@ -106,7 +106,7 @@ def _encode_chunks(
     encode: EncodeFunction,
     chunk: int,
     progress: Callable[[int], None] | None,
-    hint: str | None,
+    row_error: RowError | None,
 ) -> Iterator[pa.RecordBatch]:
     schema, rows_before = None, 0
     for rows_chunk in rows.iter_chunks(chunk):
@@ -120,7 +120,9 @@ def _encode_chunks(
         if progress is not None:
             progress(rows_chunk.num_rows)
     if schema is None:
-        raise NoFeaturesError("no row can be encoded", where=rows.source, hint=hint)
+        reason, hint = ("", None) if row_error is None else (row_error.detail, row_error.hint)
+        problem = f"no row can be encoded: {reason}" if reason else "no row can be encoded"
+        raise NoFeaturesError(problem, where=rows.source, hint=hint)
 
 
 def feature_key(rows: Rows, parts: Sequence[Any]) -> str:

@@ -74,9 +74,7 @@ def _featurize_splits(
     error = task.no_feature_error(max_length)
     tables = {}
     for name, split in rows.items():
-        reason = f"{error.detail[:1].upper()}{error.detail[1:]}"
-        hint = ". ".join(filter(None, [reason, error.hint]))
-        tables[name] = featurize(split, encode, key, cache, hint=hint)
+        tables[name] = featurize(split, encode, key, cache, row_error=error)
         _handle_rows_without_features(tables[name], error, on_bad_row, max_skipped)
     return tables
 
