@@ -64,12 +64,12 @@ _MAX_EXACT_INTEGER = 1 << 53  # larger integers are not exact as float64
 class InputRow:
     """One row: ``values`` as its schema parses them, or the ``error`` that makes it invalid.
 
-    ``kept``: the values of the kept columns; empty if the row could not be split into columns.
+    ``kept_values``: those of the kept columns; empty if the row could not be split into columns.
     """
 
     line: int
     values: Sequence[Any] | None
-    kept: Sequence[Any]
+    kept_values: Sequence[Any]
     error: RowError | None = None
 
     @property
@@ -86,7 +86,7 @@ class PredictionInput:
         name: the input in messages.
         schema: parses the fields of a row.
         read: the records, whose fields are those of ``schema``, then the kept columns.
-        kept: the names of the kept columns.
+        kept_names: the names of the kept columns.
         unit: what record numbers count, if not lines.
         path: the file, if the input is one.
         is_repeatable: whether ``read`` can be called twice.
@@ -97,7 +97,7 @@ class PredictionInput:
     name: str
     schema: RowSchema
     read: Callable[[BadRows], Iterator[Record]]
-    kept: tuple[str, ...] = ()
+    kept_names: tuple[str, ...] = ()
     unit: str = ""
     path: Path | None = None
     is_repeatable: bool = True
@@ -125,15 +125,15 @@ def open_input_file(name: str, config: DataConfig, keep: Any = None) -> Predicti
     path = resolve_existing_file(name, "input")
     schema = build_row_schema(config, labelled=False)
     reader_schema = copy.copy(schema)
-    kept: tuple[str, ...] = ()
+    kept_names: tuple[str, ...] = ()
     if keep is not None:
-        kept = resolve_kept_columns(keep, _column_names(path, config, name), name)
-        reader_schema.columns = with_kept_columns(schema.columns, kept)
+        kept_names = resolve_kept_columns(keep, _column_names(path, config, name), name)
+        reader_schema.columns = with_kept_columns(schema.columns, kept_names)
     return PredictionInput(
         name,
         schema,
         lambda bad: read_records(path, reader_schema, config, bad),
-        kept,
+        kept_names,
         schema.record_unit(path.suffix.lower()),
         path,
     )
@@ -178,14 +178,14 @@ def check_rows(
         DataError: there are no rows; or invalid ones, and data.on_bad_row is ``error``.
     """
     summary, bad = InputSummary(), InputErrors(rows.name, rows.unit)
-    types = [_TypeTracker() for _ in rows.kept]
+    types = [_TypeTracker() for _ in rows.kept_names]
     is_csv = rows.path is not None and uses_csv_reader(rows.path, rows.schema, config)
     is_header_checked = not is_csv
     for row in _propose_columns(_iter_rows(rows, bad), rows, config):
         if row.values is not None and not is_header_checked:
             check_unmarked_header(rows_to_table([row], rows.schema), bad, rows.schema, config)
             is_header_checked = True
-        for tracker, value in zip(types, row.kept, strict=False):
+        for tracker, value in zip(types, row.kept_values, strict=False):
             tracker.add(value)
         summary.rows += 1
         if summary.rows % _PROGRESS_ROWS == 0:
@@ -196,7 +196,7 @@ def check_rows(
     declared = _parquet_types(rows.path)
     summary.kept_types = {
         name: declared.get(name, tracker.arrow_type())
-        for name, tracker in zip(rows.kept, types, strict=True)
+        for name, tracker in zip(rows.kept_names, types, strict=True)
     }
     return summary
 
@@ -272,24 +272,24 @@ class _RowParser:
         self, rows: PredictionInput, errors: InputErrors, emit: Callable[[InputRow], object]
     ) -> None:
         self._schema, self._errors, self._emit = rows.schema, errors, emit
-        self._kept_names, self._kept_values = rows.kept, ()
+        self._kept_names, self._kept_values = rows.kept_names, ()
         self._field_count = len(rows.schema.columns.all_columns)
         errors.on_error = lambda line, error: emit(InputRow(line, None, self._kept_values, error))
 
     def __call__(self, record: Record) -> None:
         line, fields = record
-        kept, ignored = tuple(fields[self._field_count :]), list[str]()
+        kept_values, ignored = tuple(fields[self._field_count :]), list[str]()
         try:
-            for name, value in zip(self._kept_names, kept, strict=False):
+            for name, value in zip(self._kept_names, kept_values, strict=False):
                 _check_kept(value, name)
             values = self._schema.parse(fields[: self._field_count], "input", ignored)
         except RowError as error:
-            self._kept_values = kept
+            self._kept_values = kept_values
             self._errors.add(line + error.line_offset, error)
             self._kept_values = ()
             return
         self._errors.dropped.update(ignored)
-        self._emit(InputRow(line, values, kept))
+        self._emit(InputRow(line, values, kept_values))
 
 
 def _iter_rows(rows: PredictionInput, errors: InputErrors) -> Iterator[InputRow]:
@@ -427,6 +427,6 @@ def _column_names(path: Path, config: DataConfig, name: str) -> list[str] | None
     return None
 
 
-def with_kept_columns(columns: ColumnSpec, kept: Sequence[str]) -> ColumnSpec:
-    """``columns`` with the ``kept`` ones as optional columns."""
-    return replace(columns, optional=(*columns.optional, *kept))
+def with_kept_columns(columns: ColumnSpec, names: Sequence[str]) -> ColumnSpec:
+    """``columns`` with ``names`` as optional columns."""
+    return replace(columns, optional=(*columns.optional, *names))

@@ -75,15 +75,15 @@ def open_rows(
         rows = to_arrow_table(rows, name)
     if isinstance(rows, pa.Table):
         names = rows.column_names
-        kept = resolve_kept_columns(keep, names, name)
-        columns = _columns_of(schema.columns, kept, names, name)
+        kept_names = resolve_kept_columns(keep, names, name)
+        columns = _columns_of(schema.columns, kept_names, names, name)
         batches = rows.to_batches(max_chunksize=1024)
 
         def read_table(bad: BadRows) -> Iterator[Record]:
             bad.count_row(rows.num_rows)
             return read_batches(batches, columns)
 
-        return PredictionInput(name, schema, read_table, kept, "row")
+        return PredictionInput(name, schema, read_table, kept_names, "row")
     if isinstance(rows, Mapping) or not isinstance(rows, Iterable):
         kind = "a dict of columns" if isinstance(rows, Mapping) else f"the type {_type_name(rows)}"
         raise UsageError(f"{kind} is not supported: {_ROW_TYPES}", where=name, hint=_EXAMPLE_HINT)
@@ -105,8 +105,8 @@ def open_rows(
         )
     if has_texts and not names:
         names = [str(text)]
-    kept = resolve_kept_columns(keep, names, name)
-    columns = _columns_of(schema.columns, kept, names, name) if first_rows else []
+    kept_names = resolve_kept_columns(keep, names, name)
+    columns = _columns_of(schema.columns, kept_names, names, name) if first_rows else []
 
     def read_rows(bad: BadRows) -> Iterator[Record]:
         for number, row in enumerate(rows if is_repeatable else chain(first_rows, iterator), 1):
@@ -117,7 +117,7 @@ def open_rows(
             else:
                 yield number, [None if key is None else row.get(key) for key in columns]
 
-    return PredictionInput(name, schema, read_rows, kept, "row", is_repeatable=is_repeatable)
+    return PredictionInput(name, schema, read_rows, kept_names, "row", is_repeatable=is_repeatable)
 
 
 def _check_row_type(row: Any, number: int, name: str) -> None:
@@ -134,10 +134,10 @@ def _type_name(value: Any) -> str:
 
 
 def _columns_of(
-    columns: ColumnSpec, kept: Sequence[str], names: Sequence[str], source: str
+    columns: ColumnSpec, kept_names: Sequence[str], names: Sequence[str], source: str
 ) -> list[str | None]:
     """The name of each requested column among ``names``; None for one that does not exist."""
-    positions = find_columns(with_kept_columns(columns, kept), names, len(names), source)
+    positions = find_columns(with_kept_columns(columns, kept_names), names, len(names), source)
     return [None if position is None else names[position] for position in positions]
 
 

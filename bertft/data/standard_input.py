@@ -111,13 +111,13 @@ def _open_json_lines(
         keys = [str(key) for key in content]
     except (ValueError, TypeError, RecursionError):  # reported with its line
         keys = []
-    kept = resolve_kept_columns(keep, keys, _NAME)
-    columns = with_kept_columns(schema.columns, kept)
+    kept_names = resolve_kept_columns(keep, keys, _NAME)
+    columns = with_kept_columns(schema.columns, kept_names)
 
     def read(bad: BadRows) -> Iterator[Record]:
         return read_json_lines(lines, columns, config.encoding, bad, is_stream=True)
 
-    return PredictionInput(_NAME, schema, read, kept, is_repeatable=False, is_live=is_live)
+    return PredictionInput(_NAME, schema, read, kept_names, is_repeatable=False, is_live=is_live)
 
 
 def _open_table(
@@ -131,8 +131,8 @@ def _open_table(
 ) -> PredictionInput:
     has_header = schema.columns.has_names if config.header is None else config.header
     names = _split_header(first, separator, config) if has_header else None
-    kept = resolve_kept_columns(keep, names, _NAME)
-    columns = with_kept_columns(schema.columns, kept)
+    kept_names = resolve_kept_columns(keep, names, _NAME)
+    columns = with_kept_columns(schema.columns, kept_names)
 
     def read(bad: BadRows) -> Iterator[Record]:
         return read_csv(lines, columns, config, separator, bad)
@@ -140,7 +140,7 @@ def _open_table(
     shown = _SEPARATOR_NAMES.get(separator, repr(separator))
     note = f"{_NAME}: reading a table with columns separated by {shown}"
     return PredictionInput(
-        _NAME, schema, read, kept, is_repeatable=False, is_live=is_live, note=note
+        _NAME, schema, read, kept_names, is_repeatable=False, is_live=is_live, note=note
     )
 
 

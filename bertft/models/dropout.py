@@ -131,8 +131,8 @@ def draw_keep_mask(shape: Sequence[int], p: float, dtype: torch.dtype) -> Tensor
     count = math.prod(shape)
     bits = _random_words((count + 3) // 4).view(torch.int16)[:count].view(torch.Size(shape))
     # The comparison writes into its own type: into another type torch is six times slower.
-    kept = torch.ge(bits, _dropped_levels(p) - _LEVELS // 2, out=bits)
-    return kept.neg_() if dtype.itemsize == 2 else kept.to(torch.uint8)
+    mask = torch.ge(bits, _dropped_levels(p) - _LEVELS // 2, out=bits)
+    return mask.neg_() if dtype.itemsize == 2 else mask.to(torch.uint8)
 
 
 def _random_words(count: int) -> Tensor:

@@ -73,7 +73,7 @@ class RowPredictor:
         self._rows, self._skips = rows, on_bad_row == "skip"
         self._skip_rows = skip_rows
         self._errors = InputErrors(rows.name, rows.unit)
-        self._kept_keys = [kept_key(name, self._task) for name in rows.kept]
+        self._kept_keys = [kept_key(name, self._task) for name in rows.kept_names]
         self._invalid_counts: Counter[str] = Counter()
         self.count = 0
 
@@ -126,7 +126,7 @@ class RowPredictor:
         """
         return {
             key: types.get(name, pa.string())
-            for key, name in zip(self._kept_keys, self._rows.kept, strict=True)
+            for key, name in zip(self._kept_keys, self._rows.kept_names, strict=True)
             if key != "id" or "id" not in self._rows.schema.arrow_schema.names
         }
 
@@ -149,17 +149,17 @@ class RowPredictor:
         predictions = iter(self._predict_valid(valid_rows))
         results = []
         for row in block:
-            kept = dict(
-                zip(self._kept_keys, row.kept or [None] * len(self._kept_keys), strict=True)
+            kept_values = dict(
+                zip(self._kept_keys, row.kept_values or [None] * len(self._kept_keys), strict=True)
             )
             prediction = next(predictions) if row.error is None else row.error
             if isinstance(prediction, RowError):
                 self._invalid_counts[prediction.reason] += 1
                 row_id = {} if prediction.row_id is None else {"id": prediction.row_id}
                 empty = dict.fromkeys(self._task.prediction_fields)
-                result = {**kept, **row_id, **empty, "error": prediction.detail}
+                result = {**kept_values, **row_id, **empty, "error": prediction.detail}
             else:
-                result = {**kept, **prediction}
+                result = {**kept_values, **prediction}
             results.append({"line": row.line, **result} if self._skips else result)
         return results
 
@@ -232,9 +232,9 @@ def output_columns(task: BaseTask, rows: PredictionInput, has_errors: bool) -> l
 
     ``has_errors``: whether there are also ``line`` and ``error`` (on_bad_row=skip).
     """
-    kept = [kept_key(name, task) for name in rows.kept]
-    ids = ["id"] if "id" in rows.schema.arrow_schema.names and "id" not in kept else []
-    columns = [*kept, *ids, *_prediction_keys(task)]
+    kept_keys = [kept_key(name, task) for name in rows.kept_names]
+    ids = ["id"] if "id" in rows.schema.arrow_schema.names and "id" not in kept_keys else []
+    columns = [*kept_keys, *ids, *_prediction_keys(task)]
     return ["line", *columns, "error"] if has_errors else columns
 
 

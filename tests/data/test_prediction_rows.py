@@ -54,11 +54,11 @@ def test_kept_columns_follow_the_fields_of_every_format(files, name):
         ("all", ("id", "text", "date")),
     ):
         rows = open_input_file(str(files / name), CONFIG, keep)
-        assert rows.kept == expected_names
+        assert rows.kept_names == expected_names
         [block] = blocks(rows)
         assert [row.values for row in block] == [[row["text"]] for row in ROWS]
         for row, expected in zip(block, ROWS, strict=True):
-            assert [str(value) for value in row.kept] == [
+            assert [str(value) for value in row.kept_values] == [
                 str(expected[key]) for key in expected_names
             ]
 
@@ -190,7 +190,7 @@ def test_standard_input_is_what_its_first_line_is(content, keep, note, expected)
     assert note in rows.note and bool(note) == bool(rows.note)
     assert not rows.is_live and not rows.is_repeatable
     [block] = blocks(rows)
-    assert [(row.values[0], row.kept) for row in block] == expected
+    assert [(row.values[0], row.kept_values) for row in block] == expected
 
 
 def test_standard_input_that_is_not_understood():

@@ -87,7 +87,7 @@ def test_moments_come_back_bit_for_bit(dtype):
     other = made(twins)
     load_optimizer_state(other, saved)
     assert {key: tensor.dtype for key, tensor in optimizer_state(other).items()} == {
-        key: each.dtype for key, each in optimizer_state(optimizer).items()
+        key: tensor.dtype for key, tensor in optimizer_state(optimizer).items()
     }
     assert all(torch.equal(tensor, saved[key]) for key, tensor in optimizer_state(other).items())
     for seed in range(3, 6):

@@ -214,7 +214,7 @@ class LowRank(MethodComponent):
         sizes = [update.sizes(left or 0) for update, left in zip(updates, triplets, strict=True)]
         return {
             "trainable": trainable,
-            "kept": sum(kept for kept, _ in sizes),
+            "kept": sum(stored for stored, _ in sizes),
             "exported": sum(exported for _, exported in sizes),
         }
 

@@ -109,9 +109,10 @@ def attend_with_distances(
     chunks = layout.chunks
     sizes = [chunk.token_end - chunk.token_start for chunk in chunks]
     surplus = [layout.surplus_slots] if layout.surplus_slots else []
-    parts = [tensor[0].split(sizes + surplus) for tensor in (query, key, value)]
+    split_inputs = [tensor[0].split(sizes + surplus) for tensor in (query, key, value)]
     outputs = []
-    for chunk, *tokens in zip(chunks, *(part[: len(chunks)] for part in parts), strict=True):
+    inputs_of_chunks = (tensors[: len(chunks)] for tensors in split_inputs)
+    for chunk, *tokens in zip(chunks, *inputs_of_chunks, strict=True):
         rows = [pad_chunk(chunk_tokens, chunk, layout) for chunk_tokens in tokens]
         visible_keys = _visible_keys(state, chunk)
         output = _attend_rows(rows[0], rows[1], rows[2], tables, visible_keys, prefix, dropout)

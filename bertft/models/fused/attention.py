@@ -269,8 +269,8 @@ def _join_heads(
         if grad is None:
             by_head[number].zero_()
             continue
-        own = grad if number == 0 else grad[:, :, prefix_length : prefix_length + t]
-        by_head[number].copy_(own)
+        token_grad = grad if number == 0 else grad[:, :, prefix_length : prefix_length + t]
+        by_head[number].copy_(token_grad)
         if number and prefix_grad is not None:
             prefix_heads = grad[:, :, :prefix_length].sum(0)  # [heads, L, d]
             prefix_grad[number - 1].add_(prefix_heads.transpose(0, 1).flatten(1))

@@ -298,9 +298,9 @@ class _Structure:
         """
         parameters = self._parameters()
         counts_changes = not any(map(_has_uncounted_changes, parameters))
-        kept = self._weights
-        if kept is not None and counts_changes:
-            weights, states = kept
+        cached = self._weights
+        if cached is not None and counts_changes:
+            weights, states = cached
             if all(map(_TensorState.is_current, states, parameters)):
                 return weights
         with _weights_lock:

@@ -49,10 +49,10 @@ def print_comparison(comparison: Comparison, console: Console | None = None) -> 
 def results_table(comparison: Comparison) -> TableItem:
     """The results without columns that say nothing: one value in all rows, or a repetition."""
     head, rows = comparison_cells(comparison)
-    trained, kept = head.index("parameters"), head.index("after pruning")
-    if all(row[trained] == row[kept] for row in rows):
-        head = [*head[:kept], *head[kept + 1 :]]
-        rows = [[*row[:kept], *row[kept + 1 :]] for row in rows]
+    trained, after_pruning = head.index("parameters"), head.index("after pruning")
+    if all(row[trained] == row[after_pruning] for row in rows):
+        head = [*head[:after_pruning], *head[after_pruning + 1 :]]
+        rows = [[*row[:after_pruning], *row[after_pruning + 1 :]] for row in rows]
     strong = [index for index, row in enumerate(comparison.rows) if row.result.best]
     has_long_name = any(len(row.name) > _LONG_NAME for row in comparison.rows)
     kinds = ["text" if has_long_name else "word", *["number"] * (len(head) - 1)]
@@ -67,9 +67,17 @@ def comparison_cells(comparison: Comparison) -> tuple[list[str], list[list[str]]
     rows = []
     for row in comparison.rows:
         value, run_count, trained, *cost_cells = format_result_cells(row.result, comparison.metric)
-        kept = format_count(row.kept_parameters)
+        after_pruning = format_count(row.kept_parameters)
         rows.append(
-            [row.name, value, *_difference_cells(row), run_count, trained, kept, *cost_cells]
+            [
+                row.name,
+                value,
+                *_difference_cells(row),
+                run_count,
+                trained,
+                after_pruning,
+                *cost_cells,
+            ]
         )
     return head, rows
 

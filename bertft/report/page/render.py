@@ -212,10 +212,10 @@ def _facts(context: ReportContext) -> list[tuple[str, str, str]]:
     parameters, train = context.metrics["parameters"], context.metrics["train"]
     manifest, padding = context.manifest, context.padding_fractions
     full = manifest["parameters"]["base"] + parameters["head"]
-    kept = parameters["kept"] + parameters["head"]
+    after_pruning = parameters["kept"] + parameters["head"]
     fraction = f"{parameters['trainable'] / full:.2%} of full fine-tuning"
-    if kept != parameters["trainable"]:
-        fraction += f", {format_count(kept)} after pruning"
+    if after_pruning != parameters["trainable"]:
+        fraction += f", {format_count(after_pruning)} after pruning"
     layout = manifest["layout"]
     layout_detail = f"layout {layout}"
     if layout != "padded":

@@ -165,8 +165,8 @@ class TokenClassificationTask(BaseTask):
             entities = [
                 extract_entities([self.tags[number] for number in numbers]) for numbers in sentence
             ]
-            for column, found in zip(texts, entities, strict=True):
-                column.append(format_entities(found, features.rows, row))
+            for column, entity_list in zip(texts, entities, strict=True):
+                column.append(format_entities(entity_list, features.rows, row))
             common = len(set(entities[0]) & set(entities[1]))
             counts.append((common, len(entities[0]), len(entities[1])))
         common_counts, true_counts, predicted_counts = np.array(counts).T
