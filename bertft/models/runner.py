@@ -162,9 +162,15 @@ class EncoderRunner:
         return self._select_logits(logits, batch)
 
     def _rounds_slots(self, input_ids: Tensor) -> bool:
-        """Whether products are in half precision: a CPU generates their kernels for each shape."""
+        """Whether few shapes should occur.
+
+        A CPU generates kernels of half precision for each shape, and passes without gradients have
+        tensors of many sizes, which fragment the heap.
+        """
         if not input_ids.is_cpu:
             return False
+        if not torch.is_grad_enabled():
+            return True
         return torch.is_autocast_enabled("cpu") or next(self.base.parameters()).element_size() < 4
 
     def _call_model(

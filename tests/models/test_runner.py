@@ -178,29 +178,33 @@ def test_a_mean_in_half_precision_is_summed_in_single(encoder, batch):
     assert actual.dtype == torch.bfloat16 and bool((actual == 3).all())
 
 
-def test_in_half_precision_few_shapes_occur(encoder, batch):
-    """Kernels are generated for each shape and kept: the number of slots is rounded, also of those
-    that the top layer and the head compute, and the logits are those of the batch."""
-    generator = torch.Generator().manual_seed(1)
-    shapes = {torch.bfloat16: set(), torch.float32: set()}
-    for dtype, head_shapes in shapes.items():
-        model = encoder("bert", "mask").to(dtype)
-        for module in model.modules():
-            if isinstance(module, torch.nn.Linear):
-                module.register_forward_pre_hook(
-                    lambda _, inputs, shapes=head_shapes: shapes.add(inputs[0].shape[:-1].numel())
-                )
-        runner = EncoderRunner(model, "token", fused_layers=False)
-        with torch.no_grad():
-            for count in range(65, 129, 3):
-                rows = batch([count // 2, count - count // 2])
-                selected = torch.randperm(count, generator=generator)[: count // 3].sort().values
-                assert len(runner(rows)) == count
-                assert (
-                    len(runner(dataclasses.replace(rows, selected_tokens=selected))) == count // 3
-                )
-    assert all(count % 8 == 0 for count in shapes[torch.bfloat16])
-    assert len(shapes[torch.bfloat16]) <= 12 and len(shapes[torch.float32]) > 30
+@pytest.mark.parametrize(
+    ("dtype", "has_gradient", "is_rounded"),
+    [(torch.bfloat16, True, True), (torch.bfloat16, False, True),
+     (torch.float32, False, True), (torch.float32, True, False)],
+)  # fmt: skip
+def test_few_shapes_occur(encoder, batch, dtype, has_gradient, is_rounded):
+    """In half precision, kernels are generated for each shape and kept; without gradients, sizes
+    fragment the heap. The number of slots is rounded, also of those that the top layer and the head
+    compute, and the logits are those of the batch."""
+    generator, row_counts = torch.Generator().manual_seed(1), set()
+    model = encoder("bert", "mask").to(dtype)
+    for module in model.modules():
+        if isinstance(module, torch.nn.Linear):
+            module.register_forward_pre_hook(
+                lambda _, inputs: row_counts.add(inputs[0].shape[:-1].numel())
+            )
+    runner = EncoderRunner(model, "token", fused_layers=False)
+    with torch.set_grad_enabled(has_gradient):
+        for count in range(65, 129, 3):
+            rows = batch([count // 2, count - count // 2])
+            selected = torch.randperm(count, generator=generator)[: count // 3].sort().values
+            assert len(runner(rows)) == count
+            assert len(runner(dataclasses.replace(rows, selected_tokens=selected))) == count // 3
+    if is_rounded:
+        assert all(count % 8 == 0 for count in row_counts) and len(row_counts) <= 12
+    else:
+        assert len(row_counts) > 30
 
 
 def test_rounding_adds_few_slots():
