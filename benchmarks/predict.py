@@ -1,11 +1,14 @@
 """Prediction of short rows with MiniLM, next to a transformers pipeline with batching.
 
-    python -m benchmarks.predict [--quick] [--rows N] [--pipeline-rows N] [--rounds 3] [--json FILE]
+    python -m benchmarks.predict [--quick] [--precision fp32|bf16] [--rows N] [--pipeline-rows N]
+        [--rounds 3] [--json FILE]
 
 Both read a JSON Lines file of 200,000 rows (``--quick``: 10,000; ``--rows``: another number) and
 write JSON Lines, in a separate process per round. The time starts when the model is loaded. The
 contenders take turns, and the medians over the rounds are compared. The pipeline uses the better of
-batch_size=32 and 128; ``--pipeline-rows`` gives it fewer rows, and rows per second are compared.
+batch_size=32 and 128 in fp32, its default; ``--pipeline-rows`` gives it fewer rows, and rows per
+second are compared. With ``--precision bf16``, bertft predicts in bf16, as for a run that was
+trained in bf16, and a pipeline in bf16 is measured too.
 Memory is the largest resident set of the process, with all rows and with
 2,000.
 """
@@ -31,7 +34,7 @@ from benchmarks.rounds import machine, tell
 __all__ = ["main"]
 
 _ROWS, _QUICK_ROWS, _FEW_ROWS = 200_000, 10_000, 2_000
-_CONTENDERS = ("bertft", "pipeline 32", "pipeline 128")
+_PIPELINES = ("pipeline 32", "pipeline 128")
 _SENTENCE = (
     "the a film book meal room song plot was is very not quite good great dull slow lovely poor and"
     " but with an ending that nobody expected at all in this town last year we saw it twice"
@@ -42,6 +45,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     """Measure, print, and return the figures."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--quick", action="store_true", help="10,000 rows, one round")
+    parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
     parser.add_argument("--rows", type=int)
     parser.add_argument("--pipeline-rows", type=int, help="default: --rows")
     parser.add_argument("--rounds", type=int)
@@ -49,16 +53,20 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     args = parser.parse_args(argv)
     rows, rounds = (_QUICK_ROWS, 1) if args.quick else (_ROWS, 3)
     rows, rounds = args.rows or rows, args.rounds or rounds
-    counts = dict.fromkeys(_CONTENDERS, args.pipeline_rows or rows) | {"bertft": rows}
+    ours = f"bertft {args.precision}"
+    contenders = [ours, *_PIPELINES]
+    if args.precision == "bf16":
+        contenders.append("pipeline 128 bf16")
+    counts = dict.fromkeys(contenders, args.pipeline_rows or rows) | {ours: rows}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder)
         _write_model(path / "model")
         for count in {_FEW_ROWS, *counts.values()}:
             _write_rows(path / f"{count}.jsonl", count)
-        few = _measure("bertft", path, _FEW_ROWS)
-        results: dict[str, list[dict[str, float]]] = {name: [] for name in _CONTENDERS}
+        few = _measure(ours, path, _FEW_ROWS)
+        results: dict[str, list[dict[str, float]]] = {name: [] for name in contenders}
         for _ in range(rounds):
-            for name in _CONTENDERS:
+            for name in contenders:
                 results[name].append(_measure(name, path, counts[name]))
     speeds = {
         name: statistics.median(counts[name] / result["seconds"] for result in of_rounds)
@@ -66,23 +74,24 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     }
     ratio = statistics.median(
         rows
-        / results["bertft"][number]["seconds"]
-        / max(counts[name] / results[name][number]["seconds"] for name in _CONTENDERS[1:])
+        / results[ours][number]["seconds"]
+        / max(counts[name] / results[name][number]["seconds"] for name in _PIPELINES)
         for number in range(rounds)
     )
     memory = {
         name: max(result["megabytes"] for result in of_rounds)
         for name, of_rounds in results.items()
     }
-    for name in _CONTENDERS:
-        print(f"{name:12}  {speeds[name]:8,.0f} rows/s  {memory[name]:7,.0f} MB")
-    print(f"bertft / best pipeline: {ratio:.2f}")
+    for name in contenders:
+        print(f"{name:17}  {speeds[name]:8,.0f} rows/s  {memory[name]:7,.0f} MB")
+    print(f"{ours} / best pipeline in fp32: {ratio:.2f}")
     print(
         f"memory of bertft: {few['megabytes']:,.0f} MB for {_FEW_ROWS:,} rows,"
-        f" {memory['bertft']:,.0f} MB for {rows:,} rows"
+        f" {memory[ours]:,.0f} MB for {rows:,} rows"
     )
     figures = {
         "machine": machine(),
+        "precision": args.precision,
         "rows": counts,
         "rounds": rounds,
         "rows_per_second": speeds,
@@ -132,7 +141,7 @@ def _measure(name: str, folder: Path, rows: int) -> dict[str, float]:
 def _work(name: str, folder: Path, rows: int) -> None:
     """Predict in this process; print the seconds and the memory."""
     source, output = folder / f"{rows}.jsonl", folder / "output.jsonl"
-    seconds = _run_bertft if name == "bertft" else _run_pipeline
+    seconds = _run_bertft if name.startswith("bertft") else _run_pipeline
     elapsed = seconds(folder / "model", source, output, name)
     written = sum(1 for _ in output.open(encoding="utf-8"))
     if written != rows:
@@ -141,10 +150,10 @@ def _work(name: str, folder: Path, rows: int) -> None:
     print(json.dumps({"seconds": elapsed, "megabytes": kilobytes / 1024}))
 
 
-def _run_bertft(model: Path, source: Path, output: Path, _: str) -> float:
+def _run_bertft(model: Path, source: Path, output: Path, name: str) -> float:
     import bertft
 
-    predictor = bertft.load(model)
+    predictor = bertft.load(model, precision=name.split()[1])
     start = time.perf_counter()
     with output.open("w", encoding="utf-8") as file:
         for prediction in predictor.predict_iter(source):
@@ -153,9 +162,13 @@ def _run_bertft(model: Path, source: Path, output: Path, _: str) -> float:
 
 
 def _run_pipeline(model: Path, source: Path, output: Path, name: str) -> float:
+    import torch
     from transformers import pipeline
 
-    classify = pipeline("text-classification", model=str(model), device="cpu", top_k=None)
+    dtype = torch.bfloat16 if name.endswith("bf16") else torch.float32
+    classify = pipeline(
+        "text-classification", model=str(model), device="cpu", top_k=None, dtype=dtype
+    )
     start = time.perf_counter()
     with source.open(encoding="utf-8") as lines, output.open("w", encoding="utf-8") as file:
         texts = (json.loads(line)["text"] for line in lines)

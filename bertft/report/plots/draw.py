@@ -103,9 +103,10 @@ def draw_item(item: ReportItem, folder: Path | None = None) -> Drawing:
 
     text = "".join(_item_texts(item))
     with warnings.catch_warnings(), matplotlib.rc_context(matplotlib_settings(text)):
-        warnings.filterwarnings(
-            "ignore", message=r"Glyph .* missing"
-        )  # reported once for all pictures
+        # Reported once for all pictures.
+        warnings.filterwarnings("ignore", message=r"Glyph .* missing")
+        # The picture is drawn with margins of a fixed size then.
+        warnings.filterwarnings("ignore", message=r"constrained_layout not applied")
         figure = _draw_figure(item)
         if folder is not None:
             picture = io.BytesIO()
