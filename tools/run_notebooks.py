@@ -27,6 +27,7 @@ MAX_NOTEBOOK_BYTES = 500_000
 _ABSOLUTE_PATH = re.compile(r"(?<![\w.<])/(?:root|home|Users|tmp|work|var|mnt|opt)/|[A-Z]:\\\\")
 _TIMES = (
     (r", [\d:]+ (?:elapsed|left|total)", ""),  # next to the progress bar
+    (r", rows/s [\d,]+", ""),  # in a line of several facts
     (r"<div><small>[^<]* rows/s[^<]*</small></div>", ""),  # the status below it
     (r"^(\d[\d,]* steps) in .*\n", ""),  # the line with time, speed and memory of training
 )

@@ -128,7 +128,9 @@ _TRACKER = "The trackers read it from their own environment variables"
 _RESUMED = "A resumed run continues bit for bit, with all of its state"
 _ADAPTER = "bertft adapts encoders itself, without this option of peft"
 _INTERNAL = "bertft determines it from the model"
-_CHECKPOINTS = "A checkpoint always has the state that resuming needs"
+_CHECKPOINTS = (
+    "Checkpoints include the state for resuming; an older best checkpoint has only the weights"
+)
 
 # Name → why bertft has no setting for it, and what it does instead.
 NO_SETTING = {
@@ -145,7 +147,10 @@ NO_SETTING = {
     "eval_delay": _FIRST_EVALUATION,
     "eval_on_start": "trainer.max_steps=0 evaluates the base without training",
     "load_best_model_at_end": "Always done: eval, predict and merge use the best checkpoint",
-    "greater_is_better": "The metric defines it (data.metric)",
+    "greater_is_better": (
+        "The metric defines it; for a Python function in data.metric, set"
+        " data.metric_direction=higher or lower"
+    ),
     "lr_scheduler_kwargs": "The schedules of trainer.schedule have no options but trainer.warmup",
     "optim_target_modules": "The method selects the trained weights",
     "average_tokens_across_devices": "Always done: the loss is the mean over all rows (or labelled"
@@ -239,8 +244,8 @@ NO_SETTING = {
     "init_weights": "The components define their initial weights",
     "init_ia3_weights": "The factors start at 1",
     "save_projection": "Always done: checkpoints and adapters contain A and B",
-    "prompt_tuning_init": "The prompt starts at random; see method.prefix.start_scale",
-    "prompt_tuning_init_text": "The prompt starts at random; see method.prefix.start_scale",
+    "prompt_tuning_init": "The initialization of the prompt cannot be configured",
+    "prompt_tuning_init_text": "The initialization of the prompt cannot be configured",
     "tokenizer_name_or_path": "The tokenizer is model.tokenizer",
     "tokenizer_kwargs": "The tokenizer is model.tokenizer",
     "megatron_config": _ADAPTER,
@@ -269,7 +274,6 @@ FOREIGN_METHODS = {
     "pissa": "method=lora method.low_rank.start=principal",
     "loraplus": "method=lora method.low_rank.b_rate_ratio=16",
     "prefixtuning": "method=prefix",
-    "ptuning": "method=prefix",
     "ptuningv2": "method=prefix",
     "prompttuning": "method=prefix method.prefix.kind=prompt",
     "finetuning": "method=full",
@@ -286,6 +290,9 @@ NO_METHOD = {
     "qlora": _QUANTIZED,
     "qalora": _QUANTIZED,
     "loftq": _QUANTIZED,
+    "ptuning": (
+        "Not supported; the closest is prompt tuning: method=prefix method.prefix.kind=prompt"
+    ),
     "adapter": _OTHER_ADAPTER,
     "loha": _OTHER_ADAPTER,
     "lokr": _OTHER_ADAPTER,

@@ -231,7 +231,7 @@ def _shared_texts(
         f"{same_count:,} the same" if same_count else "",
         f"{about}{near_count:,} nearly the same" if near_count else "",
     ]
-    origin = "the file" if held_out else "one of the two"
+    origin = "the file" if held_out else "train or from validation"
     yield Finding(
         "validation_texts_in_train",
         f"{about}{same_count + near_count:,} of {total:,} validation rows have a text that is also"

@@ -34,7 +34,7 @@ __all__ = [
     "format_reasons",
     "raise_or_skip",
 ]
-UNDECODABLE = "bytes outside the encoding"
+UNDECODABLE = "bytes that are not valid in the encoding"
 _MAX_SHOWN = 5
 _CHUNK_ROWS = 65_536
 _COPY_BELOW_SHARE = 1 / 8  # of the rows of the table

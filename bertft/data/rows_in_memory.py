@@ -25,7 +25,7 @@ __all__ = ["open_rows", "rows_file", "to_arrow_table"]
 
 _NAME_SAMPLE_ROWS = 100  # the keys of these rows are the columns
 _ROW_TYPES = "rows must be dicts, texts, a DataFrame, a datasets.Dataset or a path"
-_EXAMPLE_HINT = "For example [{'text': 'so good'}]"
+_EXAMPLE_HINT = "Pass, for example, [{'text': 'so good'}]"
 
 
 def to_arrow_table(rows: Any, name: str) -> pa.Table:
@@ -44,7 +44,7 @@ def to_arrow_table(rows: Any, name: str) -> pa.Table:
         if not all(isinstance(row, Mapping) for row in rows):
             raise UsageError(
                 f"{name}: rows must be dicts, a DataFrame, a datasets.Dataset or a path",
-                hint="For example [{'text': 'so good', 'label': 'pos'}]",
+                hint="Pass, for example, [{'text': 'so good', 'label': 'pos'}]",
             )
         names = list(dict.fromkeys(key for row in rows for key in row))
         return pa.table({key: [row.get(key) for row in rows] for key in names})

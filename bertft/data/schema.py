@@ -349,7 +349,7 @@ def _column_not_found_error(
             return error
     hint = f"Did you mean {closest!r}?" if closest is not None else f"Set {setting}=<column>"
     if printable_names != list(names):
-        hint = "The names contain bytes outside the encoding: set data.encoding"
+        hint = "The names contain bytes that are not valid in data.encoding: set data.encoding"
     error = ColumnNotFound(
         f"{setting}: column {name!r} not found (columns:"
         f" {format_list(map(quote_value, printable_names)) or 'none'})",

@@ -177,7 +177,7 @@ def _split_first_line(text: Iterable[str], encoding: str) -> tuple[str, Iterable
                 return line.rstrip("\r\n"), chain(read_lines, lines)
     except UnicodeError as error:
         raise DataError(
-            f"bytes outside the encoding {encoding} ({error})",
+            f"the file is not valid {encoding} ({error})",
             where=f"{_NAME}:{len(read_lines) + 1}",
             hint="Set encoding to the encoding of the input (utf-8, gb18030, utf-16, …)",
         ) from error

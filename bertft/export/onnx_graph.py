@@ -61,7 +61,8 @@ def export_onnx(config: ExportConfig, folder: Path, name: str) -> list[str]:
         raise UsageError(
             f"the run has a {unfoldable[0]}, which an ONNX graph of the encoder does not support",
             where=source,
-            hint="Train without it, or use bertft merge prefix=separate for use with bertft",
+            hint="Train without it, or use bertft merge RUN <folder> prefix=separate, which only"
+            " bertft reads with the prefix",
         )
     check = EquivalenceCheck(loaded)
     task_model.fold()

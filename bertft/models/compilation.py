@@ -38,7 +38,7 @@ def compile_layers(model: PreTrainedModel, device: torch.device) -> None:
     family = encoder_family(model)
     if not family.uses_attention_interface:
         raise UsageError(
-            f"the attention of a {family.model_type} model cannot be excluded from a graph",
+            f"torch.compile is not supported for {family.model_type} models",
             where=_WHERE,
             hint="Set it to false",
         )

@@ -304,9 +304,9 @@ def _no_match_error(name: str, paths: Sequence[str], roles_known: bool, where: s
     last_names = sorted({path.rpartition(".")[2] for path in paths})
     if not last_names:
         return UsageError(
-            "this model has no linear layers inside a list of layers",
+            "this model has no linear layers in its encoder layers (nn.ModuleList)",
             where=where,
-            hint="Use a method that needs none, such as method=bitfit",
+            hint="Use a method without target layers, such as method=bitfit",
         )
     valid_names = [*(ROLES if roles_known else ()), "all_linear", *last_names]
     suggestion = did_you_mean(name, valid_names)

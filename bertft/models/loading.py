@@ -114,9 +114,10 @@ def load_config(
         model_type = overrides.pop("model_type", None)
         if model_type is None:
             raise UsageError(
-                "neither a path nor an architecture",
+                "a model is missing",
                 where="model",
-                hint="Set model.path, or weights=random with architecture.model_type",
+                hint="Set model.path=<folder or Hub id>, or model.weights=random with"
+                " model.architecture.model_type=<type>",
             )
         if model_type not in CONFIG_MAPPING:
             raise UsageError(

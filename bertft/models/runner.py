@@ -386,9 +386,10 @@ class EncoderRunner:
         expected = self.family.layers
         if state.attention_calls < expected:
             raise BertftError(
-                f"attention was called {state.attention_calls} times in {expected} layers",
+                "this encoder does not use transformers' AttentionInterface, which bertft needs"
+                f" (calls: {state.attention_calls} in {expected} layers)",
                 where=type(self.model).__name__,
-                hint="This encoder does not use transformers' attention interface",
+                hint="Choose an encoder of another type, such as bert or roberta",
             )
         self._attention_checked = True
 

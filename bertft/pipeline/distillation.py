@@ -196,7 +196,8 @@ def warn_if_teacher_is_worse(
     if task.is_better(student_value, teacher_value):
         warn(
             f"the teacher {teacher.path} has {task.metric} {teacher_value:.4f} on validation,"
-            f" worse than the student's {student_value:.4f} before its first step"
+            f" worse than the student's {student_value:.4f} before its first step. Check that"
+            " method.distill.teacher was trained for this task and these rows"
         )
 
 

@@ -76,7 +76,7 @@ def evaluation_tables(evaluation: Evaluation) -> list[RenderableType]:
 def _result_tables(evaluation: Evaluation) -> list[TableItem]:
     notes = [evaluation.task.metric_note]
     if evaluation.intervals:
-        notes.append(f"Intervals: bootstrap over the rows, {DRAWS:,} draws")
+        notes.append(f"Intervals: bootstrap over the rows, {DRAWS:,} samples")
     return score_items(
         evaluation.metrics,
         evaluation.task.metric,

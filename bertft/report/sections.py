@@ -55,7 +55,7 @@ def _result_items(context: ReportContext) -> Iterator[ReportItem]:
     if task.metric_note:
         note += f" {task.metric_note}."
     if any(context.intervals.values()):
-        note += f" Intervals: bootstrap over the rows, {DRAWS:,} draws."
+        note += f" Intervals: bootstrap over the rows, {DRAWS:,} samples."
     overall = metrics_table(splits, task.metric, note=note, intervals=context.intervals)
     if overall is not None:
         yield overall

@@ -31,10 +31,14 @@ def config(path, content: bytes, **settings) -> DataConfig:
         (b"x,a,y", "3 columns where 2 are expected", "wrong number of columns"),
         (
             b"caf\xe9,a",
-            "the text contains bytes outside the encoding",
-            "bytes outside the encoding",
+            "the text contains bytes that are not valid in the encoding",
+            "bytes that are not valid in the encoding",
         ),
-        (b"x,\xff", "the label contains bytes outside the encoding", "bytes outside the encoding"),
+        (
+            b"x,\xff",
+            "the label contains bytes that are not valid in the encoding",
+            "bytes that are not valid in the encoding",
+        ),
         (b"x\0y,a", "the text contains a NUL byte", "NUL byte"),
         (b"x,\0", "the label contains a NUL byte", "NUL byte"),
         (b'"x"y,a', "text after a closing quote", "text after a closing quote"),

@@ -177,7 +177,7 @@ def test_layers_nobody_knows_go_by_name():
         "method.low_rank.targets: 'ffn_in' matches no linear layer of this model"
         " (last parts of their names: mix, query). Roles are not known for this model"
     )
-    with pytest.raises(UsageError, match="no linear layers inside a list of layers"):
+    with pytest.raises(UsageError, match="no linear layers in its encoder layers"):
         find_targets(nn.Linear(3, 3), ["query"])
 
 

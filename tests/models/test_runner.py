@@ -159,7 +159,7 @@ def test_an_encoder_that_ignores_the_interface_is_found_out(encoder, batch, monk
     model = encoder("bert")
     runner = EncoderRunner(model, "sequence")
     model.set_attn_implementation("sdpa")
-    with pytest.raises(BertftError, match="called 0 times in 3 layers"):
+    with pytest.raises(BertftError, match="calls: 0 in 3 layers"):
         runner(batch([3, 4]))
 
 

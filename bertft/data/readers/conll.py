@@ -153,7 +153,7 @@ def _column_positions(
         )
         if width > 1:
             problem = f"words and tags are both in column {positions[0]}"
-            hint = "Set data.text and data.label to two columns"
+            hint = "Set data.text and data.label to different columns"
         else:
             problem = "the lines have 1 column, but a word and its tag need two"
             hint = "CoNLL has one word per line, with its tag after a tab or a space"
@@ -278,7 +278,7 @@ def _check_one_word_per_line(
                 raise DataError(
                     "each line has a sentence and its tags, but CoNLL has a word and its tag",
                     where=source,
-                    hint="Rename the file to end in .csv and set 'data.separator=\\t'",
+                    hint="Rename the file to end in .csv and set data.separator=tab",
                 )
 
 

@@ -73,7 +73,7 @@ def _load_json(path: Path, encoding: str, source: str) -> Any:
             ) from error
         except UnicodeError as error:
             raise DataError(
-                f"bytes outside the encoding {encoding} ({error})",
+                f"the file is not valid {encoding} ({error})",
                 where=source,
                 hint="Set data.encoding",
             ) from error

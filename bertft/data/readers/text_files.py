@@ -220,7 +220,7 @@ def open_text(source: Path | BinaryIO, encoding: str, newline: str) -> TextIO:
         raise DataError(
             f"unknown encoding {encoding!r}",
             where="data.encoding",
-            hint=did_you_mean(encoding, known) or "For example utf-8, gb18030, cp1252",
+            hint=did_you_mean(encoding, known) or "Use, for example, utf-8, gb18030 or cp1252",
         ) from None
     name = "utf-8-sig" if info.name == "utf-8" else info.name
     try:
@@ -280,7 +280,7 @@ def iter_lines(file: Iterable[str], bad: BadRows, encoding: str) -> Iterator[str
             yield line
     except UnicodeError as error:
         raise DataError(
-            f"bytes outside the encoding {encoding} ({error})",
+            f"the file is not valid {encoding} ({error})",
             where=f"{bad.source}:{number + 1}",
             hint="Set data.encoding to the encoding of the file (utf-8, gb18030, utf-16, …)",
         ) from error

@@ -136,7 +136,8 @@ class LowRank(MethodComponent):
                 f"rank {self.start_rank:,} is too high for {target.path}, a layer of"
                 f" {rows} × {columns}",
                 where="method.rank",
-                hint=f"A rank above {min(rows, columns)} adds nothing there",
+                hint=f"Set it to {min(rows, columns)} or less: a higher rank adds nothing in this"
+                " layer",
             )
         if self.start in _STARTS_LIMITED_BY_SHAPE and self.start_rank > min(rows, columns):
             other = "zero_b" if self.start == "principal" else "gaussian"

@@ -222,7 +222,7 @@ def _update_scale(
         alpha = settings.get("lora_alpha", 8)
         patterns = settings.get("alpha_pattern") or {}
         if len(patterns) > _MAX_PATTERNS:
-            raise ValueError(f"{len(patterns):,} patterns, more than {_MAX_PATTERNS:,}")
+            raise ValueError(f"{len(patterns):,} patterns; at most {_MAX_PATTERNS:,} are supported")
         for pattern, value in patterns.items():
             if _pattern_matches(pattern, path):
                 alpha = value
@@ -241,7 +241,7 @@ def _update_scale(
         raise DataError(
             f"invalid value for 'lora_alpha' or 'alpha_pattern' ({error})",
             where="adapter_config.json",
-            hint="Save the adapter with peft again",
+            hint="Merge the adapter with peft, and use the merged folder",
         ) from None
     return scale
 

@@ -121,7 +121,8 @@ def comparison_notes(comparison: Comparison) -> list[str]:
         notes.append(
             f"difference to {', '.join(map(str, baselines))}: mean over the seeds, with a 95 %"
             f" confidence interval from a paired bootstrap of the validation rows"
-            f" ({comparison.draws:,} resamples); p: two-sided p value; tie: the interval contains 0"
+            f" ({comparison.draws:,} bootstrap samples); p: two-sided p value; tie: the interval"
+            " contains 0"
         )
     for row in rows:
         if row.reason:

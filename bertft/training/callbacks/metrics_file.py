@@ -147,7 +147,8 @@ class MetricsFile:
                 file.seek(length - 1)
                 if file.read(1) != b"\n":
                     raise DataError(
-                        f"no line ends at byte {length}, where the checkpoint was saved",
+                        "the file has changed since the checkpoint was saved: its first"
+                        f" {length:,} bytes do not end with a line break",
                         where=str(path),
                         hint="The file was edited. Restore it, or start a new run",
                     )

@@ -150,7 +150,7 @@ FAULTS = [
     ("a\tS-X\nd\tB-X\ne\tE-X\n\nb\tO\nc\tB-X\n",
      "train.conll:6: 'B-X' of the last word 'c' does not end its entity (bioes)"),
     ("a\tB-X\n\nb\x00\tO\n", "train.conll:3: the word contains a NUL byte"),
-    (b"a\tB-X\n\nb\tO\n\xff\tO\n", "train.conll:4: the word contains bytes outside the encoding"),
+    (b"a\tB-X\n\nb\tO\n\xff\tO\n", "train.conll:4: the word contains bytes that are not valid"),
 ]  # fmt: skip
 
 

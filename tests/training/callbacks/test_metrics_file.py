@@ -194,7 +194,7 @@ def test_a_file_that_was_cut_is_refused(tmp_path):
 def test_a_file_that_was_edited_is_refused(tmp_path):
     path = tmp_path / "metrics.jsonl"
     path.write_bytes(b"another\n")
-    with pytest.raises(DataError, match="no line ends at byte 4"):
+    with pytest.raises(DataError, match="first 4 bytes do not end with a line break"):
         MetricsFile.truncate(path, 4)
     assert path.read_bytes() == b"another\n"
 
