@@ -456,10 +456,9 @@ def _arguments_in_errors() -> Iterator[None]:
     try:
         yield
     except DataError as error:
-        error.what, error.hint = (
-            text and text.replace("data.on_bad_row=skip", 'on_bad_row="skip"')
-            for text in (error.what, error.hint)
-        )
+        setting, argument = "data.on_bad_row=skip", 'on_bad_row="skip"'
+        error.what = error.what.replace(setting, argument)
+        error.hint = error.hint and error.hint.replace(setting, argument)
         raise
 
 
