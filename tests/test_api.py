@@ -254,7 +254,7 @@ def test_predictions_of_rows_of_every_kind(run, tmp_path):
     assert model.predict(rows, keep=["id", "label"]) == expected
     assert model.predict(pd.DataFrame(rows), keep=["id", "label"]) == expected
     assert list(model.predict(rows, keep="all")[0])[:3] == ["text", "id", "input_label"]
-    with pytest.raises(DataError, match=r"keep: column .idd. not found.*did you mean .id."):
+    with pytest.raises(DataError, match=r"keep: column .idd. not found.*Did you mean .id."):
         model.predict(rows, keep=["idd"])
     with pytest.raises(UsageError, match="on_bad_row"):
         model.predict(rows, on_bad_row="ignore")

@@ -17,7 +17,7 @@ from hydra.plugins.completion_plugin import CompletionPlugin
 from bertft.config.command_configs import COMMAND_CONFIGS
 from bertft.config.presets import find_presets, preset_groups
 from bertft.config.schema import Leaf, Node, find_setting, settings_tree
-from bertft.utils.messages import Problem, did_you_mean, usage_error
+from bertft.utils.messages import Problem, suggest, usage_error
 
 __all__ = ["complete_line", "completion_script"]
 
@@ -40,7 +40,7 @@ def completion_script(shell: str, action: str) -> str:
         for plugin in Plugins.instance().discover(CompletionPlugin)
     }
     if shell not in plugins or action not in ("install", "uninstall"):
-        hint = did_you_mean(shell, plugins)
+        hint = suggest(shell, plugins)
         raise usage_error([Problem(f"-sc {action}={shell}", "is not supported", hint)])
     with contextlib.redirect_stdout(io.StringIO()) as printed:
         getattr(plugins[shell](None), action)()

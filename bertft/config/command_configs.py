@@ -200,8 +200,8 @@ class PredictConfig:
     )
     text: Any = setting(
         None,
-        "Text to predict, or a list of texts, instead of input. Together with input: the text"
-        " column, as columns (former name).",
+        "Text to predict, or a list of texts, instead of input. With input, text is the former name"
+        " of columns.",
     )
     text_pair: str | None = setting(
         None, "Second text of the pair, if the task has two. Together with text."

@@ -66,7 +66,7 @@ def resume_config(
             for name in inside
         }
         changed = [
-            Problem(name, f"the run has {old}, not {new}", _RESUME_HINT)
+            Problem(name, f"the run has {_as_setting(old)}, not {_as_setting(new)}", _RESUME_HINT)
             for name, (new, old) in values.items()
             if new != old
         ]
@@ -83,13 +83,14 @@ def resume_config(
         if leaf.on_resume == "change":
             OmegaConf.update(run_config, leaf.path, new)
         elif leaf.on_resume == "fixed" or new is None:
-            problems.append(Problem(leaf.path, f"the run has {old}, not {new}", _RESUME_HINT))
+            what = f"the run has {_as_setting(old)}, not {_as_setting(new)}"
+            problems.append(Problem(leaf.path, what, _RESUME_HINT))
         elif old is None:
             counted_in = "max_steps" if leaf.path == "trainer.epochs" else "epochs"
             problems.append(
                 Problem(
                     leaf.path,
-                    f"the run is configured with {counted_in}",
+                    f"the run is configured with trainer.{counted_in}",
                     f"Set trainer.{counted_in}",
                 )
             )
@@ -103,6 +104,19 @@ def resume_config(
     config = OmegaConf.to_object(run_config)
     assert isinstance(config, TrainConfig)
     return config
+
+
+def _as_setting(value: Any) -> str:
+    """``value`` as it is written on the command line: null, true, [a,b]."""
+    if OmegaConf.is_config(value):
+        value = OmegaConf.to_container(value)
+    if isinstance(value, list):
+        return f"[{','.join(map(_as_setting, value))}]"
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{key}: {_as_setting(item)}' for key, item in value.items())}}}"
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    return str(value)
 
 
 def read_run_config(folder: Path) -> TrainConfig:

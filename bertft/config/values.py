@@ -127,7 +127,9 @@ def value_problems(leaf: Leaf, value: Any, where: str | None = None) -> Iterator
         yield Problem(where, f"{value!r} is not a valid value", _choice_hint(value, leaf.choices))
     elif isinstance(value, int) and not -(limit := _integer_limit(leaf)) <= value < limit:
         yield Problem(
-            where, f"{_format_integer(value)} is out of range", f"It must be less than {limit:,}"
+            where,
+            f"{_format_integer(value)} is out of range",
+            f"It must be {format_bounds(leaf, limit)}",
         )
     elif isinstance(value, float) and not math.isfinite(value):
         yield Problem(where, f"{value} is not finite", _expected_value(leaf))
@@ -168,9 +170,17 @@ def is_deferred(value: Any) -> bool:
     return isinstance(value, str) and ("${" in value or value == "???")
 
 
-def format_bounds(leaf: Leaf) -> str:
-    """``at least 0 and below 1``; empty if there are no bounds."""
-    return " and ".join(f"{_BOUNDS[name][0]} {bound:g}" for name, bound in leaf.bounds.items())
+def format_bounds(leaf: Leaf, limit: int | None = None) -> str:
+    """``at least 0 and below 1``; empty if there are no bounds.
+
+    ``limit``: integers are below it, and at least its negative, if the setting has no such bound.
+    """
+    bounds = [f"{_BOUNDS[name][0]} {bound:g}" for name, bound in leaf.bounds.items()]
+    if limit is not None and not leaf.bounds.keys() & {"at_least", "above"}:
+        bounds.insert(0, f"at least {-limit:,}")
+    if limit is not None and not leaf.bounds.keys() & {"at_most", "below"}:
+        bounds.append(f"below {limit:,}")
+    return " and ".join(bounds)
 
 
 def _choice_hint(value: Any, choices: tuple[str, ...]) -> str:

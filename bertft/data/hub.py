@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bertft.config.choices import SPLITS
 from bertft.config.data import DataConfig
 from bertft.data.data_sources import (
     DataSource,
@@ -20,7 +21,7 @@ from bertft.data.readers.parquet import read_batches
 from bertft.data.rows import BadRows
 from bertft.data.schema import ColumnSpec, Record, find_columns
 from bertft.errors import DataError, SystemResourceError, UsageError
-from bertft.utils.messages import did_you_mean, first_line, format_list
+from bertft.utils.messages import first_line, format_list, suggest
 
 if TYPE_CHECKING:
     import datasets
@@ -51,10 +52,12 @@ def open_hub_split(
             hint="Set data.hub=<Hub id>",
         )
     source = f"{config.hub}/{config.subset}/{split}" if config.subset else f"{config.hub}/{split}"
+    names_of_split = [name for name in SPLITS if getattr(config, name) == split or name == split]
+    setting = f"data.{names_of_split[0]}" if names_of_split else "data.train"
     if cached_only:
-        dataset = _load_cached_dataset(config.hub, config.subset, split)
+        dataset = _load_cached_dataset(config.hub, config.subset, split, setting)
     else:
-        dataset = _load_dataset(config.hub, config.subset, split, source)
+        dataset = _load_dataset(config.hub, config.subset, split, source, setting)
     names: list[str] = dataset.column_names
     positions = find_columns(columns, names, len(names), source)
     selected_names = [None if position is None else names[position] for position in positions]
@@ -76,7 +79,9 @@ def open_hub_split(
     return DataSource(source, read, class_names)
 
 
-def _load_cached_dataset(hub: str, subset: str | None, split: str) -> datasets.Dataset:
+def _load_cached_dataset(
+    hub: str, subset: str | None, split: str, setting: str
+) -> datasets.Dataset:
     """Load the split from the local cache of ``datasets`` alone."""
     import datasets
     from datasets.packaged_modules import _PACKAGED_DATASETS_MODULES as readers
@@ -89,7 +94,7 @@ def _load_cached_dataset(hub: str, subset: str | None, split: str) -> datasets.D
     previous_offline = datasets.config.HF_HUB_OFFLINE
     datasets.config.HF_HUB_OFFLINE = True
     try:
-        return _load_dataset(hub, subset, split, hub)
+        return _load_dataset(hub, subset, split, hub, setting)
     except SystemResourceError as error:
         raise _not_cached_error(hub) from error
     finally:
@@ -112,20 +117,23 @@ def _not_cached_error(hub: str) -> UsageError:
     )
 
 
-def _load_dataset(hub: str, subset: str | None, split: str, source: str) -> datasets.Dataset:
+def _load_dataset(
+    hub: str, subset: str | None, split: str, source: str, setting: str
+) -> datasets.Dataset:
+    """``setting``: the setting with the name of the split, for messages."""
     import datasets
 
     datasets.disable_progress_bars()
     try:
         return datasets.load_dataset(hub, subset, split=split)
     except ValueError as error:
-        _raise_for_wrong_name(error, hub, subset, split)
+        _raise_for_wrong_name(error, hub, subset, split, setting)
         raise _load_error(error, source) from error
     except datasets.exceptions.DatasetNotFoundError as error:
         raise SystemResourceError(
             "data set not found, or not accessible",
             where=f"data.hub={hub}",
-            hint=_HINT,
+            hint=f"{_HINT}. A private or gated data set needs hf auth login",
         ) from error
     except Exception as error:
         raise _load_error(error, source) from error
@@ -137,7 +145,9 @@ def _load_error(error: Exception, source: str) -> SystemResourceError:
     )
 
 
-def _raise_for_wrong_name(error: ValueError, hub: str, subset: str | None, split: str) -> None:
+def _raise_for_wrong_name(
+    error: ValueError, hub: str, subset: str | None, split: str, setting: str
+) -> None:
     """Raise DataError if the Hub was reached and only the subset or the split is wrong."""
     import datasets
 
@@ -153,7 +163,7 @@ def _raise_for_wrong_name(error: ValueError, hub: str, subset: str | None, split
             raise DataError(
                 f"{hub} has no subset {subset!r}",
                 where="data.subset",
-                hint=did_you_mean(subset, subsets),
+                hint=suggest(subset, subsets),
             ) from error
         splits = datasets.get_dataset_split_names(hub, subset)
     except DataError:
@@ -163,6 +173,6 @@ def _raise_for_wrong_name(error: ValueError, hub: str, subset: str | None, split
     if split not in splits:
         raise DataError(
             f"{hub} has no split {split!r} (splits: {format_list(splits)})",
-            where="data",
-            hint=did_you_mean(split, splits),
+            where=setting,
+            hint=suggest(split, splits),
         ) from error

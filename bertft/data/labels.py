@@ -23,7 +23,7 @@ import pyarrow.compute as pc
 from bertft.config.values import NUMBER_PATTERN
 from bertft.data.rows import RowError
 from bertft.errors import DataError, UsageError
-from bertft.utils.messages import closest_name, quote_value, shorten
+from bertft.utils.messages import closest_name, describe_value, quote_value, shorten
 
 __all__ = [
     "NOT_BINARY",
@@ -66,7 +66,7 @@ def to_class_name(value: Any) -> str | None:
             raise RowError("label is not a name", f"the label is {value}, not a finite number")
         return str(int(value)) if value.is_integer() else repr(value)
     raise RowError(
-        "label is not a name", f"the label is a {type(value).__name__}, not a name or number"
+        "label is not a name", f"the label is {describe_value(value)}, not a name or number"
     )
 
 

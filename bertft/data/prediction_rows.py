@@ -38,7 +38,7 @@ from bertft.data.schema import (
     check_characters,
 )
 from bertft.errors import DataError
-from bertft.utils.messages import did_you_mean, format_list
+from bertft.utils.messages import format_list, suggest
 
 __all__ = [
     "InputErrors",
@@ -160,7 +160,7 @@ def resolve_kept_columns(keep: Any, names: Sequence[str] | None, source: str) ->
             raise DataError(
                 f"keep: column {name!r} not found (columns: {format_list(names) or 'none'})",
                 where=source,
-                hint=did_you_mean(name, names),
+                hint=suggest(name, names),
             )
     return tuple(dict.fromkeys(map(str, selected)))
 

@@ -187,6 +187,17 @@ def raise_or_skip(bad_rows: Sequence[BadRows], policy: str, max_share: float | N
     )
 
 
+def no_usable_row_error(bad: BadRows) -> DataError:
+    """The error for a source of which no row can be used, with the first bad rows."""
+    if not len(bad):
+        return DataError("there are no rows", where=bad.source)
+    lines = [f"no row can be used ({format_reasons(bad.counts)})", *_format_first_errors([bad])]
+    return DataError(
+        "\n".join([*lines, _append_hints("Fix them, or check the columns and the format", [bad])]),
+        where=bad.source,
+    )
+
+
 def check_skipped_share(bad: BadRows, skipped: float, read: int, max_share: float) -> None:
     """Raise DataError if ``skipped`` of ``read`` rows are more than ``max_share``."""
     if skipped <= max_share * read + 1e-9:

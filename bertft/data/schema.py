@@ -15,7 +15,13 @@ from bertft.config.data import DataConfig
 from bertft.config.registry import TASKS
 from bertft.data.rows import UNDECODABLE, BadRows, RowError
 from bertft.errors import DataError, UsageError
-from bertft.utils.messages import closest_name, format_list, join_problems, quote_value
+from bertft.utils.messages import (
+    closest_name,
+    describe_value,
+    format_list,
+    join_problems,
+    quote_value,
+)
 
 __all__ = [
     "ColumnNotFound",
@@ -45,7 +51,7 @@ def require_text(value: Any, field_name: str = "text") -> str:
     if not isinstance(value, str):
         raise RowError(
             f"{field_name} is not a string",
-            f"the {field_name} is a {type(value).__name__}, not a string",
+            f"the {field_name} is {describe_value(value)}, not a string",
         )
     return check_characters(value, field_name)
 

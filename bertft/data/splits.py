@@ -35,7 +35,7 @@ from bertft.data.rows import (
     RowError,
     Rows,
     drop_rows,
-    format_reasons,
+    no_usable_row_error,
     raise_or_skip,
 )
 from bertft.data.schema import ColumnNotFound, LabelReader, RowSchema, build_row_schema
@@ -413,9 +413,7 @@ class _LoadingSplit:
 
 def _check_not_empty(split: _LoadingSplit) -> None:
     if split.table.num_rows == 0:
-        reasons = format_reasons(split.bad.counts)
-        problem = f"no row can be used ({reasons})" if reasons else "there are no rows"
-        raise DataError(problem, where=split.bad.source)
+        raise no_usable_row_error(split.bad)
 
 
 def _check_learnable(split: _LoadingSplit, labels: LabelReader) -> None:

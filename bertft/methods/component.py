@@ -98,6 +98,7 @@ class MethodComponent(ABC):
     training_only: ClassVar[bool] = False
     reserved_positions: int = 0
     use_weight_decay: ClassVar[bool] = True
+    ineligible_reason: ClassVar[str] = "the method is not complete"  # if is_eligible is False
     learning_rate: float
 
     @abstractmethod
@@ -143,7 +144,7 @@ class MethodComponent(ABC):
         """Called after the weights are updated."""
 
     def is_eligible(self, step: int, total_steps: int) -> bool:
-        """Whether the model after ``step`` may become the best one."""
+        """Whether the model after ``step`` may become the best one (see ``ineligible_reason``)."""
         return True
 
     def metrics(self) -> dict[str, float]:

@@ -26,6 +26,7 @@ __all__ = ["align_head", "has_trained_head", "reorder_outputs"]
 
 _PLACEHOLDER = "LABEL_"
 _MAX_SHOWN_CLASSES = 6
+_NEW_LAYER = "the output layer is newly initialized"
 
 
 def has_trained_head(loaded: LoadedEncoder) -> bool:
@@ -49,19 +50,20 @@ def align_head(
     model = loaded.model
     head_names = set(head_parameters(model))
     if loaded.mismatched_parameters & head_names:
-        count = f"{len(base_classes)} other output{'s' if len(base_classes) != 1 else ''}"
-        return f"the base has a head for {count}: its output layer is new"
+        outputs = f"{len(base_classes)} output{'s' if len(base_classes) != 1 else ''}"
+        needed = "one number" if task_classes is None else f"{len(task_classes)} classes"
+        return f"the head of the base has {outputs}, the task has {needed}: {_NEW_LAYER}"
     if not head_names or not head_names <= loaded.loaded_parameters:
         return ""
     if loaded.left_out:
         _initialize(output_layer(model), model)
         return (
             "the head of the base has weights without a place in the model"
-            f" ({format_list(list(loaded.left_out), 3)}): its output layer is new"
+            f" ({format_list(list(loaded.left_out), 3)}): {_NEW_LAYER}"
         )
     if other_meaning:
         _initialize(output_layer(model), model)
-        return f"the base has a head for {other_meaning}: its output layer is new"
+        return f"the base has a head for {other_meaning}: {_NEW_LAYER}"
     if task_classes is None:
         return "the base has a regression head: it is kept"
     if _class_order(base_classes, task_classes) == list(range(len(task_classes))):
@@ -77,8 +79,7 @@ def align_head(
     _initialize(output_layer(model), model)
     return (
         f"the base has a head for {format_list(base_classes, _MAX_SHOWN_CLASSES)}, not for"
-        f" {format_list(task_classes, _MAX_SHOWN_CLASSES)}:"
-        " its output layer is new"
+        f" {format_list(task_classes, _MAX_SHOWN_CLASSES)}: {_NEW_LAYER}"
     )
 
 

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from bertft.errors import BertftError, UsageError
-from bertft.utils.messages import did_you_mean, format_list
+from bertft.utils.messages import closest_name, format_list
 
 __all__ = [
     "ROLES",
@@ -309,14 +309,14 @@ def _no_match_error(name: str, paths: Sequence[str], roles_known: bool, where: s
             hint="Use a method without target layers, such as method=bitfit",
         )
     valid_names = [*(ROLES if roles_known else ()), "all_linear", *last_names]
-    suggestion = did_you_mean(name, valid_names)
-    if not suggestion.startswith("did"):
-        suggestion = (
-            f"Roles: {', '.join(ROLES)}" if roles_known else "Roles are not known for this model"
-        )
+    closest = closest_name(name, valid_names)
+    if closest is not None:
+        hint = f"Did you mean '{closest}'?"
+    else:
+        hint = f"Roles: {', '.join(ROLES)}" if roles_known else "Roles are not known for this model"
     return UsageError(
         f"{name!r} matches no linear layer of this model (last parts of their names:"
         f" {format_list(last_names)})",
         where=where,
-        hint=f"{suggestion[0].upper()}{suggestion[1:]}",
+        hint=hint,
     )

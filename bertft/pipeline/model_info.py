@@ -67,7 +67,12 @@ def read_model_info(folder: Path, required: Collection[str] = ()) -> ModelInfo:
         if name not in content:
             raise DataError(f"has no {name!r}", where=str(file), hint=DAMAGED_FILE_HINT)
     if unknown := content.keys() - _ENTRIES:  # of a later version: it may change predictions
-        raise DataError(f"unknown entry {shorten(repr(min(unknown)))}", where=str(file))
+        raise DataError(
+            f"has the entry {shorten(repr(min(unknown)))}, which this version of bertft does not"
+            " know",
+            where=str(file),
+            hint="Update bertft",
+        )
     for name, is_valid in _VALIDATORS.items():
         value = content.get(name)
         if not is_valid(value) and (value is not None or name in required):

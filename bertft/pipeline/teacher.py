@@ -375,10 +375,10 @@ def _teacher_features(
         differing = np.flatnonzero(teacher_mask != student_mask)
         if len(differing):
             raise DataError(
-                f"{len(differing):,} {name} rows have features for only one of teacher and student;"
-                " this is the first",
+                f"{len(differing):,} {name} rows fit the maximum length of only one of teacher and"
+                " student; the first is here",
                 where=table.rows.location(int(differing[0])),
-                hint="Remove them, or set a data.max_length with which both have features",
+                hint="Remove them, or set a data.max_length that they fit with both tokenizers",
             )
     return tables
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from bertft.config.registry import METHODS
 from bertft.config.serialize import to_yaml
 from bertft.errors import NonFiniteError, StoppedBySignal
 from bertft.methods import trained_tensors
@@ -159,9 +160,10 @@ class TrainingRun:
                 self._raise_if_interrupted(event)
         self.best_outputs = trainer.best_outputs
         for name in trainer.unchanged_groups:
+            setting, learning_rate = _learning_rate_setting(name, self.config.trainer.learning_rate)
             print_warning(
-                f"{name}: no weight changed by more than rounding errors in {self.state.step}"
-                " steps. Raise its learning rate"
+                f"{setting}: no weight changed by more than rounding errors in {self.state.step}"
+                f" steps. Raise {learning_rate}"
             )
 
     def build_trainer(
@@ -345,6 +347,22 @@ def _training_result(state: TrainerState, peak_bytes: int) -> TrainingResult:
         "steps": state.step,
         "loss": state.loss_sum / max(1, state.applied_steps),
     }
+
+
+def _learning_rate_setting(group: str, learning_rate: float | None) -> tuple[str, str]:
+    """The part of the method that a parameter group belongs to, and the setting of its rate.
+
+    ``learning_rate``: trainer.learning_rate, which replaces those of the components.
+    """
+    name = group.partition("/")[0]
+    component = next((known for known in METHODS.names() if _is_group_of(known, name)), None)
+    place = "task head" if component is None else f"method.{component}"
+    setting = "method.head_learning_rate" if component is None else f"{place}.learning_rate"
+    return place, setting if learning_rate is None else "trainer.learning_rate"
+
+
+def _is_group_of(component: str, group: str) -> bool:
+    return group == component or group.startswith(f"{component}_")  # low_rank_b
 
 
 def _parameter_counts(task_model: TaskModel) -> ParameterCounts:

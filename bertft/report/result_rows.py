@@ -15,6 +15,7 @@ from bertft.utils.numbers import format_bytes
 
 __all__ = [
     "COST_COLUMNS",
+    "PARAMETERS_NOTE",
     "JobResult",
     "ResultRow",
     "differing_settings",
@@ -26,7 +27,8 @@ __all__ = [
 
 _SEED = "seed"
 # The headings of ``format_result_cells`` after the metric.
-COST_COLUMNS = ("runs", "parameters", "checkpoint", "seconds", "peak memory")
+COST_COLUMNS = ("runs", "method parameters", "checkpoint", "seconds", "peak memory")
+PARAMETERS_NOTE = "Method parameters: trained parameters without the task head."
 
 
 @dataclass(frozen=True)

@@ -225,7 +225,7 @@ def _splits_table(splits: Mapping[str, Mapping[str, Any]]) -> TableItem:
     return TableItem(
         "data",
         "Splits",
-        "Lengths in tokens per feature, before truncation.",
+        "Lengths in tokens per sequence (a row, or a window of it), before truncation.",
         head=("", *splits),
         rows=rows,
         kinds=("word", *("text" for _ in columns)),

@@ -18,6 +18,7 @@ from bertft.errors import DataError
 from bertft.export.markdown import escape_markdown, markdown_table
 from bertft.report.result_rows import (
     COST_COLUMNS,
+    PARAMETERS_NOTE,
     JobResult,
     ResultRow,
     format_mean,
@@ -117,7 +118,8 @@ def write_summary(folder: Path, results: Sequence[ResultRow]) -> None:
         [escape_markdown(cell) for cell in head], [[*map(escape_markdown, row)] for row in rows]
     )
     title = escape_markdown(folder.name)
-    atomic_write_text(folder / "summary.md", f"# {title}\n\n{markdown}\n")
+    summary = f"# {title}\n\n{markdown}\n\n{PARAMETERS_NOTE}\n"
+    atomic_write_text(folder / "summary.md", summary)
 
 
 def print_summary(results: Sequence[ResultRow]) -> None:
@@ -131,12 +133,14 @@ def print_summary(results: Sequence[ResultRow]) -> None:
     settings = len(head) - len(COST_COLUMNS) - 2
     kinds = ["word"] * settings + ["number"] * (len(head) - settings - 1) + ["word"]
     strong = [index for index, result in enumerate(results) if result.best]
-    table = TableItem("results", "Results", head=head, rows=rows, kinds=kinds, strong=strong)
+    table = TableItem(
+        "results", "Results", PARAMETERS_NOTE, head=head, rows=rows, kinds=kinds, strong=strong
+    )
     console = wide_console()
     console.print(
         FittedTable(
             move_constant_columns(table, (*COST_COLUMNS, "")),
-            droppable=("peak memory", "checkpoint", "seconds", "runs", "parameters"),
+            droppable=("peak memory", "checkpoint", "seconds", "runs", "method parameters"),
         )
     )
     for result in results:

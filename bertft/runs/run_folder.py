@@ -84,6 +84,8 @@ class RunFolder:
         if folder.has_run:
             return folder
         problem = "is not a run folder" if folder.path.is_dir() else "is not a folder"
+        if not folder.path.exists():
+            problem = "there is no such folder"
         raise UsageError(problem, where=str(path), hint=_nearby_runs_hint(folder.path))
 
     def create(self, config_text: str, manifest: Mapping[str, Any]) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 from bertft.config.choices import SPLITS
 from bertft.errors import UsageError
-from bertft.utils.messages import did_you_mean
+from bertft.utils.messages import suggest
 
 __all__ = ["load_sample", "sample_names"]
 
@@ -36,13 +36,13 @@ def load_sample(name: str, split: str) -> dict[str, list[Any]]:
         raise UsageError(
             f"no bundled sample {name!r}",
             where="data.sample",
-            hint=did_you_mean(name, sample_names()),
+            hint=suggest(name, sample_names()),
         )
     if split not in SPLITS:
         raise UsageError(
             f"a bundled sample has no split {split!r}",
             where=f"data.sample={name}",
-            hint=did_you_mean(split, SPLITS),
+            hint=suggest(split, SPLITS),
         )
     with (_FOLDER / name / f"{split}.jsonl").open(encoding="utf-8") as file:
         rows = [json.loads(line) for line in file]

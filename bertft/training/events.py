@@ -87,7 +87,11 @@ class StepSkipped(Event):
 
 @dataclass(frozen=True)
 class Evaluated(Event):
-    """A split was evaluated. ``eligible``: the components allow this model to become the best."""
+    """A split was evaluated.
+
+    ``ineligible_reason``: why a component does not allow this model to become the best; empty if
+    all do (``eligible``).
+    """
 
     epoch: float
     split: str
@@ -96,6 +100,7 @@ class Evaluated(Event):
     best: bool
     eligible: bool
     seconds: float
+    ineligible_reason: str = ""
 
 
 @dataclass(frozen=True)

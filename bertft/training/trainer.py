@@ -356,10 +356,12 @@ class Trainer:
             self.distributed,
             outputs.append,
         )
-        eligible = all(
-            component.is_eligible(state.step, self.schedule.total_steps)
+        ineligible_reasons = [
+            component.ineligible_reason
             for component in train_step.components
-        )
+            if not component.is_eligible(state.step, self.schedule.total_steps)
+        ]
+        eligible = not ineligible_reasons
         value = metrics[task.metric]
         # Some metrics, such as accuracy, are finite even if every output is NaN.
         is_finite = math.isfinite(value) and not bool(np.isnan(outputs[0]).any())
@@ -380,6 +382,7 @@ class Trainer:
             best=is_best,
             eligible=eligible,
             seconds=time.perf_counter() - start,
+            ineligible_reason=", ".join(ineligible_reasons),
         )
 
     def _save_checkpoint(self, is_best: bool) -> Checkpointed:

@@ -1,8 +1,8 @@
 """Error texts: the closest valid name, lists of limited length, and several problems at once.
 
 closest_name("svdlora", ("lora", "svd_lora"))  -> "svd_lora"
-did_you_mean("svdlora", ("lora", "svd_lora"))  -> "did you mean 'svd_lora'?"
-did_you_mean("zebra", ("lora", "svd_lora"))    -> "one of: lora, svd_lora"
+suggest("svdlora", ("lora", "svd_lora"))       -> "Did you mean 'svd_lora'?"
+suggest("zebra", ("lora", "svd_lora"))         -> "One of: lora, svd_lora"
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ __all__ = [
     "Problem",
     "add_location",
     "closest_name",
-    "did_you_mean",
+    "describe_value",
     "display_path",
     "end_sentence",
     "first_line",
@@ -178,19 +178,13 @@ def closest_name(word: object, choices: Iterable[object]) -> str | None:
     return names[matches[0]] if matches else None
 
 
-def did_you_mean(word: object, choices: Iterable[object]) -> str:
+def suggest(word: object, choices: Iterable[object]) -> str:
     """A hint: the closest choice, else all of them; empty if there are no choices."""
     names = [str(choice) for choice in choices]
     closest = closest_name(word, names)
     if closest is not None:
-        return f"did you mean '{closest}'?"
-    return f"one of: {format_list(names)}" if names else ""
-
-
-def suggest(word: object, choices: Iterable[object]) -> str:
-    """``did_you_mean`` as a sentence."""
-    hint = did_you_mean(word, choices)
-    return hint[:1].upper() + hint[1:]
+        return f"Did you mean '{closest}'?"
+    return f"One of: {format_list(names)}" if names else ""
 
 
 def end_sentence(text: str) -> str:
@@ -229,6 +223,19 @@ def quote_value(value: object, max_length: int = _MAX_NAME_LENGTH) -> str:
     if isinstance(value, str) and len(value) > max_length:
         return f"{value[:max_length]!r}… ({len(value) - max_length:,} more characters)"
     return shorten(repr(value), max_length + 2)
+
+
+def describe_value(value: object) -> str:
+    """A value of a wrong type in the words of JSON: ``the number 3``, ``null``, ``a list``."""
+    if isinstance(value, bool) or value is None:
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, (int, float)):
+        return f"the number {value}"
+    if isinstance(value, str):
+        return "a string"
+    kinds = ((dict, "an object"), ((list, tuple), "a list"))
+    names = (name for kind, name in kinds if isinstance(value, kind))
+    return next(names, f"of type {type(value).__name__}")
 
 
 def invalid_entry(name: str, value: object) -> str:

@@ -101,7 +101,7 @@ def test_columns_that_are_unclear_are_left_to_the_user(capsys):
     [
         ([], "the file exists. Set another output, or add force=true"),
         (["missing.csv", "other.yaml"], "there is no such file"),
-        (["output=nowhere/a.yaml"], "there is no folder nowhere"),
+        (["output=nowhere/a.yaml"], "there is no folder nowhere. Create it first"),
         (["output=."], "is a folder"),
         (["outpt=a.yaml"], "Did you mean 'output'"),
     ],

@@ -7,10 +7,10 @@ from bertft.errors import DataError
 from bertft.utils.messages import (
     Problem,
     closest_name,
-    did_you_mean,
     format_list,
     quote_value,
     shorten,
+    suggest,
     usage_error,
 )
 
@@ -48,9 +48,9 @@ def test_numbers_may_be_choices():
 
 
 def test_a_hint_names_the_nearest_else_all():
-    assert did_you_mean("trian", ["train", "eval"]) == "did you mean 'train'?"
-    assert did_you_mean("zzz", ["train", "eval"]) == "one of: train, eval"
-    assert did_you_mean("zzz", []) == ""
+    assert suggest("trian", ["train", "eval"]) == "Did you mean 'train'?"
+    assert suggest("zzz", ["train", "eval"]) == "One of: train, eval"
+    assert suggest("zzz", []) == ""
 
 
 def test_a_long_list_is_cut():

@@ -40,6 +40,7 @@ ONE_BY_ONE = {
     "method.prefix={lenght: 1}": ("unknown setting", "'method.prefix.length'"),
     "method.prefix=5": ("method.prefix: is a group of settings, not 5", "length"),
     "trainer.batch_size=0": ("0 is out of range", "at least 1"),
+    "trainer.batch_size=-3000000000": ("is out of range", "at least 1 and below 2,147,483,648"),
     "trainer.learning_rate=-1": ("-1", "out of range", "above 0"),
     "trainer.learning_rate=nan": ("nan is not finite",),
     "trainer.epochs=inf": ("inf is not finite",),

@@ -247,6 +247,7 @@ def test_right_together(run_bertft, calls, words, tmp_path):
         ("merge run=r out=o checkpoint=-1", "'-1' is not a checkpoint"),
         ("predict run=r columns=[a,b,c]", "nor a pair of columns"),
         ("predict run=r threshold=1.5", "1.5 is out of range"),
+        ("predict run=r input=a.csv text=x columns=y", "former name of columns"),
     ],
 )
 def test_other_commands(run_bertft, calls, line, expected_text):

@@ -69,7 +69,7 @@ def test_each_kind_is_named_or_skipped(tmp_path, row, message, reason):
         ("[1]", "not a JSON object"),
         ('{"label": "a"}', "empty text"),
         ('{"text": null, "label": "a"}', "empty text"),
-        ('{"text": 7, "label": "a"}', "the text is a int, not a string"),
+        ('{"text": 7, "label": "a"}', "the text is the number 7, not a string"),
         ('{"text": "x"}', "no label"),
         ('{"text": "x", "label": {"a": 1}}', "the label {'a': 1} is a mapping"),
         ('{"text": "\\ud83d", "label": "a"}', "the text contains an unpaired surrogate"),
@@ -112,7 +112,8 @@ def test_all_splits_are_reported_together(tmp_path):
 def test_skipping_everything_is_an_error(tmp_path):
     with pytest.raises(DataError, match=r"no row can be used .2 × empty text.") as caught:
         load_splits(config(tmp_path / "a.csv", b",a\n,b\n", on_bad_row="skip", max_skipped=1.0))
-    assert "a.csv" in str(caught.value)
+    message = str(caught.value)
+    assert "a.csv" in message and "a.csv:1: empty text" in message and "a.csv:2:" in message
 
 
 def test_inputs_to_predict_are_checked_too(tmp_path):

@@ -72,7 +72,7 @@ def test_a_column_that_does_not_exist(folder):
 
 
 def test_a_split_that_does_not_exist(folder):
-    with pytest.raises(DataError, match="no split 'dev'"):
+    with pytest.raises(DataError, match=r"data\.validation: .*no split 'dev'"):
         load_splits(config(folder, validation="dev"))
 
 

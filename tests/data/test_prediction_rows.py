@@ -64,7 +64,7 @@ def test_kept_columns_follow_the_fields_of_every_format(files, name):
 
 
 def test_a_column_that_is_not_there_is_an_error_with_the_closest(files):
-    with pytest.raises(DataError, match=r"keep: column 'dat' not found .*did you mean 'date'") as e:
+    with pytest.raises(DataError, match=r"keep: column 'dat' not found .*Did you mean 'date'") as e:
         open_input_file(str(files / "a.csv"), CONFIG, ["dat"])
     assert e.value.where.endswith("a.csv")
     (files / "a.txt").write_text("one\ntwo\n")

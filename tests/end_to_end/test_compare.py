@@ -224,7 +224,7 @@ def test_what_cannot_be_compared(runs, trained, work_dir):
     assert "at least two runs" in run_bertft("compare", f"runs={lora}").err
     assert run_bertft("compare", f"runs=[{lora},{lora}]").refused, "the same one twice"
     missing = run_bertft("compare", f"runs=[{lora},{runs / 'lara'}]")
-    assert missing.refused and "is not a folder" in missing.err and "lora" in missing.err
+    assert missing.refused and "there is no such folder" in missing.err and "lora" in missing.err
     (runs / "lora 1" / "metrics.json").unlink()
     unfinished = run_bertft("compare", f"runs=[{lora},{runs / 'lora 1'}]")
     assert (

@@ -29,7 +29,7 @@ def test_a_machine_that_trains(work_dir):
         "Hub",
         "offline base model",
         "Hub login",
-        "disk, runs",
+        "disk (runs)",
         "matmul",
     ):
         assert name in result.out

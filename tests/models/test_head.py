@@ -79,10 +79,14 @@ def test_outputs_are_found_by_number(tmp_path, output_names):
         (
             ["pos", "neg"],
             ["good", "bad"],
-            "for pos, neg, not for good, bad: its output layer is new",
+            "for pos, neg, not for good, bad: the output layer is newly initialized",
         ),
-        (["LABEL_0", "LABEL_1"], ["neg", "pos"], "its output layer is new"),
-        (["a", "b", "c"], ["a", "b"], "for 3 other outputs: its output layer is new"),
+        (["LABEL_0", "LABEL_1"], ["neg", "pos"], "the output layer is newly initialized"),
+        (
+            ["a", "b", "c"],
+            ["a", "b"],
+            "has 3 outputs, the task has 2 classes: the output layer",
+        ),
     ],
 )
 def test_a_head_for_other_classes_is_new(tmp_path, output_names, names, note):

@@ -84,10 +84,8 @@ MULTI, SINGLE = "multi_label_classification", "single_label_classification"
 )
 def test_a_head_for_another_task_is_new(base, architecture, names, problem, task, classes, other):
     note, reused = aligned(base(architecture, names, problem_type=problem), task, classes)
-    assert (
-        note == (f"the base has a head for {other}, not for {task}: its output layer is new")
-        and not reused
-    )
+    head = f"the base has a head for {other}, not for {task}"
+    assert note == f"{head}: the output layer is newly initialized" and not reused
 
 
 @pytest.mark.parametrize(
@@ -128,7 +126,7 @@ def test_a_deeper_head_is_new(base, architecture, task, classes, layer):
         note
         == (
             "the head of the base has weights without a place in the model"
-            f" ({layer}.norm.bias): its output layer is new"
+            f" ({layer}.norm.bias): the output layer is newly initialized"
         )
         and not reused
     )

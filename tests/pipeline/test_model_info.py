@@ -39,6 +39,12 @@ def test_without_the_file_nothing_is_recorded(tmp_path):
         read_model_info(tmp_path, required=("step",))
 
 
+def test_an_entry_of_a_later_version_needs_an_update(tmp_path):
+    write(tmp_path, {**COMPLETE, "later": 1})
+    with pytest.raises(DataError, match=r"bertft\.json: has the entry 'later'.*Update bertft"):
+        read_model_info(tmp_path)
+
+
 def test_entries_that_a_version_did_not_record_are_none(tmp_path):
     write(tmp_path, {"max_length": None})
     assert read_model_info(tmp_path) == ModelInfo()

@@ -140,19 +140,19 @@ def test_a_file_is_no_place_for_a_run(tmp_path):
 @pytest.mark.parametrize(
     ("path", "message"),
     [
-        ("train/noon-lora-sst", "is not a folder. Did you mean {0}/train/noon-lora-sst2?"),
-        ("train/zzz", "is not a folder. Runs in the same folder: noon-lora-sst2"),
+        ("train/noon-lora-sst", "there is no such folder. Did you mean {0}/train/noon-lora-sst2?"),
+        ("train/zzz", "there is no such folder. Runs in the same folder: noon-lora-sst2"),
         ("train", "is not a run folder. Runs in it: {0}/train/noon-lora-sst2"),
         (".", "is not a run folder. Runs in it: {0}/train/noon-lora-sst2"),
         (
             "train/noon-lora-sst2/checkpoints/step-5",
-            "is not a folder. Did you mean {0}/train/noon-lora-sst2?",
+            "there is no such folder. Did you mean {0}/train/noon-lora-sst2?",
         ),
         (
             "train/noon-lora-sst2/config.yaml",
             "is not a folder. Did you mean {0}/train/noon-lora-sst2?",
         ),
-        ("a/b/c/d", "is not a folder. A run folder contains config.yaml and manifest.json"),
+        ("a/b/c/d", "there is no such folder. A run folder contains config.yaml and manifest.json"),
     ],
 )
 def test_the_nearest_run_is_named(run, tmp_path, path, message):

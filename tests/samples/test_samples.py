@@ -56,10 +56,10 @@ def test_names():
 @pytest.mark.parametrize(
     ("name", "split", "where", "nearest"),
     [
-        ("sentimnt", "train", "data.sample", "did you mean 'sentiment'?"),
-        ("grammar", "train", "data.sample", "one of: ner, pair, qa, sentiment"),
-        ("texts", "train", "data.sample", "one of: ner, pair, qa, sentiment"),
-        ("pair", "valid", "data.sample=pair", "did you mean 'validation'?"),
+        ("sentimnt", "train", "data.sample", "Did you mean 'sentiment'?"),
+        ("grammar", "train", "data.sample", "One of: ner, pair, qa, sentiment"),
+        ("texts", "train", "data.sample", "One of: ner, pair, qa, sentiment"),
+        ("pair", "valid", "data.sample=pair", "Did you mean 'validation'?"),
     ],
 )
 def test_what_there_is_not(name, split, where, nearest):

@@ -137,8 +137,8 @@ def _run_checks(config: DoctorConfig) -> Iterator[CheckResult]:
     yield from doctor.check_gpus()
     yield doctor.check_offline_base()
     yield doctor.check_hub_login()
-    yield doctor.check_disk("disk, runs", Path("outputs"))
-    yield doctor.check_disk("disk, cache")
+    yield doctor.check_disk("disk (runs)", Path("outputs"))
+    yield doctor.check_disk("disk (cache)")
     try:
         device = resolve_device(config.device)
     except SystemResourceError as error:

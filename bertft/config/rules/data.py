@@ -101,9 +101,11 @@ def check_init_files(get: GetSetting) -> Iterator[Problem]:
             yield problem
     output = Path(get("output")).expanduser()
     if output.is_dir() or not output.parent.is_dir():
-        folder = output if output.is_dir() else output.parent
-        what = "is a folder" if output.is_dir() else f"there is no folder {folder}"
-        yield Problem(f"output={get('output')}", what, "Set output=<file>")
+        what, hint = "is a folder", "Set output=<file>"
+        if not output.is_dir():
+            what = f"there is no folder {output.parent}"
+            hint = "Create it first, or set output to a file in an existing folder"
+        yield Problem(f"output={get('output')}", what, hint)
     elif output.exists() and not get("force"):
         yield Problem(
             f"output={get('output')}",
@@ -202,7 +204,11 @@ def check_predict_rows(get: GetSetting) -> Iterator[Problem]:
     if text is not None and has_input:
         yield from _check_text_columns("text", text)
         if get("columns") is not None:
-            yield Problem("text", "is also set as columns", "Set only columns")
+            yield Problem(
+                "text",
+                "with input, text is the former name of columns, which is also set",
+                "Leave out text",
+            )
     keep = get("keep")
     names = keep if isinstance(keep, list) else [keep]
     if keep is not None and not all(isinstance(name, (str, int)) for name in names):

@@ -101,7 +101,10 @@ _SEPARATOR_LINE = re.compile(r'"?sep=(.)"?\1*[ ]*', re.IGNORECASE)
 _MAX_FIELD_CHARACTERS = 1 << 24  # limits the memory of a field whose quote is never closed
 # Fraction of lines inside quoted fields that look like rows; prose has some by chance.
 _ROW_LIKE_SHARE = 0.9
-_QUOTING_OFF_HINT = "Double quotes within a field, or set data.quoting=false to read quotes as text"
+_QUOTING_OFF_HINT = (
+    'Write a double quote inside a quoted field as two (""), or set data.quoting=false to read'
+    " quotes as ordinary characters"
+)
 _QUOTING_ON_HINT = (
     "Set data.quoting=true to read a field in double quotes as one field, without its quotes"
 )

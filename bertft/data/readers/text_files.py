@@ -16,7 +16,7 @@ from bertft.config.data import DataConfig
 from bertft.data.rows import BadRows
 from bertft.data.schema import ColumnSpec, Record
 from bertft.errors import DataError
-from bertft.utils.messages import did_you_mean, expand_home, missing_file_problem, quote_value
+from bertft.utils.messages import closest_name, expand_home, missing_file_problem, quote_value
 from bertft.utils.safe_files import unreadable
 
 __all__ = [
@@ -216,11 +216,13 @@ def open_text(source: Path | BinaryIO, encoding: str, newline: str) -> TextIO:
             raise LookupError(encoding)
     except (LookupError, ValueError):
         names = {name for name in encodings.aliases.aliases.values() if _is_text_encoding(name)}
-        known = sorted(name.replace("_", "-") for name in names)
+        closest = closest_name(encoding, sorted(name.replace("_", "-") for name in names))
         raise DataError(
             f"unknown encoding {encoding!r}",
             where="data.encoding",
-            hint=did_you_mean(encoding, known) or "Use, for example, utf-8, gb18030 or cp1252",
+            hint="Use, for example, utf-8, gb18030 or cp1252"
+            if closest is None
+            else f"Did you mean '{closest}'?",
         ) from None
     name = "utf-8-sig" if info.name == "utf-8" else info.name
     try:

@@ -67,6 +67,7 @@ class LowRank(MethodComponent):
 
     name = "low_rank"
     attach_order = 20
+    ineligible_reason = "ranks are still being pruned"
 
     def __init__(
         self,

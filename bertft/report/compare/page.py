@@ -118,17 +118,17 @@ def _trade_off_plots(comparison: Comparison) -> Iterator[ScatterPlot]:
         values = [row.result.mean or 0.0 for row in rows]
         note = f"Dashed: the Pareto front ({better} is better). Bars: std over the seeds."
         if len(fingerprints) > 1:
-            note += f" Set {number} of {len(fingerprints)} of validation rows."
+            note += f" Runs on validation set {number} of {len(fingerprints)}."
         yield ScatterPlot(
             f"trade-off-{number}",
-            f"{comparison.metric} against parameters",
+            f"{comparison.metric} against method parameters",
             note,
             names=[row.name for row in rows],
             x=sizes,
             y=values,
             uncertainty=[row.result.std or 0.0 for row in rows],
             pareto_front=pareto_front(sizes, values, comparison.lower_is_better),
-            x_title="parameters of the method after pruning",
+            x_title="method parameters after pruning",
             y_title=comparison.metric,
         )
 

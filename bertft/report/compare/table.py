@@ -7,7 +7,7 @@ from rich.console import Console
 from bertft.report.compare.comparison import ComparedRow, Comparison
 from bertft.report.console import wide_console
 from bertft.report.html_table import html_table
-from bertft.report.result_rows import COST_COLUMNS, format_result_cells
+from bertft.report.result_rows import COST_COLUMNS, PARAMETERS_NOTE, format_result_cells
 from bertft.report.terminal_table import FittedTable, move_constant_columns
 from bertft.tasks.report_items import TableItem
 from bertft.utils.numbers import format_count
@@ -49,14 +49,16 @@ def print_comparison(comparison: Comparison, console: Console | None = None) -> 
 def results_table(comparison: Comparison) -> TableItem:
     """The results without columns that say nothing: one value in all rows, or a repetition."""
     head, rows = comparison_cells(comparison)
-    trained, after_pruning = head.index("parameters"), head.index("after pruning")
+    trained, after_pruning = head.index("method parameters"), head.index("after pruning")
     if all(row[trained] == row[after_pruning] for row in rows):
         head = [*head[:after_pruning], *head[after_pruning + 1 :]]
         rows = [[*row[:after_pruning], *row[after_pruning + 1 :]] for row in rows]
     strong = [index for index, row in enumerate(comparison.rows) if row.result.best]
     has_long_name = any(len(row.name) > _LONG_NAME for row in comparison.rows)
     kinds = ["text" if has_long_name else "word", *["number"] * (len(head) - 1)]
-    table = TableItem("results", "Results", head=head, rows=rows, strong=strong, kinds=kinds)
+    table = TableItem(
+        "results", "Results", PARAMETERS_NOTE, head=head, rows=rows, strong=strong, kinds=kinds
+    )
     return move_constant_columns(table, ("p", *COST_COLUMNS))
 
 

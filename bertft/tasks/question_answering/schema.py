@@ -38,6 +38,7 @@ from bertft.data.schema import (
     text_columns,
 )
 from bertft.errors import UsageError
+from bertft.utils.messages import describe_value
 
 __all__ = ["UNKNOWN_OFFSET", "QuestionAnsweringRowSchema"]
 
@@ -178,7 +179,7 @@ def _parse_id(value: Any) -> str | None:
     """The id as text: 7, and 7.0 as pandas writes it next to missing values, become "7"."""
     if isinstance(value, (list, dict)):
         raise RowError(
-            "id is not a name", f"the id is a {type(value).__name__}, not a name or number"
+            "id is not a name", f"the id is {describe_value(value)}, not a name or number"
         )
     name = value if isinstance(value, str) else to_class_name(value)
     return None if name is None else check_characters(name, "id")
@@ -212,7 +213,7 @@ def _answer_records(value: Any, start: Any) -> list[Mapping[str, Any]]:
         "unsupported answers",
         "answers must be a list of objects with text and answer_start"
         if isinstance(value, list)
-        else f"answers is a {type(value).__name__}, not a list",
+        else f"answers is {describe_value(value)}, not a list",
     )
 
 

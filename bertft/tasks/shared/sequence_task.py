@@ -35,7 +35,7 @@ from bertft.tasks.shared.calibration import expected_calibration_error, minimize
 from bertft.tasks.shared.logits import are_finite
 from bertft.tasks.shared.losses import LossOptions, configured_class_weights
 from bertft.tasks.task import BaseTask
-from bertft.utils.messages import Problem, did_you_mean, quote_value
+from bertft.utils.messages import Problem, quote_value, suggest
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -228,7 +228,7 @@ def class_numbers(labels: Sequence[Any], names: Sequence[str]) -> np.ndarray:
         raise DataError(
             f"unknown label {quote_value(unknown)} ({len(names)} classes)",
             where="data.label",
-            hint=did_you_mean(unknown, names),
+            hint=suggest(unknown, names),
         ) from None
 
 

@@ -54,7 +54,7 @@ from bertft.tasks.token_classification.word_splitting import (
     split_characters,
     split_words,
 )
-from bertft.utils.messages import quote_value
+from bertft.utils.messages import describe_value, quote_value
 
 __all__ = ["TokenClassificationRowSchema"]
 
@@ -337,7 +337,7 @@ def _parse_tags(value: Any) -> list[str] | None:
     if value is None or value == []:
         return None
     if not isinstance(value, list):
-        raise RowError("tags are not a list", f"the tags are a {type(value).__name__}, not a list")
+        raise RowError("tags are not a list", f"the tags are {describe_value(value)}, not a list")
     tags = []
     for position, item in enumerate(value):
         name = to_class_name(check_characters(item, "tag") if isinstance(item, str) else item)
@@ -380,8 +380,16 @@ def _parse_word_list(text: str, tags: list[str] | None) -> list[str] | None:
 
 def _check_word(value: Any, position: int, words: list[Any]) -> str:
     line_offset = position if isinstance(words, LineValues) else 0
-    if not isinstance(value, str) or not value:
-        raise RowError("empty word", f"word {position + 1} is {value!r}", line_offset)
+    if value == "":
+        raise RowError("empty word", f"word {position + 1} is empty", line_offset)
+    if not isinstance(value, str):
+        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        raise RowError(
+            "word is not a string",
+            f"word {position + 1} is {describe_value(value)}, not a string",
+            line_offset,
+            hint='Write numbers among words in quotes: "2019"' if is_number else None,
+        )
     try:
         return check_characters(value, "word")
     except RowError as error:

@@ -72,7 +72,9 @@ def describe_event(event: Event) -> str | None:
 def describe_evaluation(event: Evaluated) -> list[str]:
     """The items of a line about an evaluation, the most important ones first."""
     metric = event.metric
-    status = " best" if event.best else "" if event.eligible else " (not eligible as best yet)"
+    status = " best" if event.best else ""
+    if not event.eligible:
+        status = f" ({event.ineligible_reason}: not a candidate for best)"
     items = [f"epoch {event.epoch:.2f}", f"{metric} {format_score(event.metrics[metric])}{status}"]
     if event.split != "validation":
         items.insert(1, event.split)

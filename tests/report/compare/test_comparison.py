@@ -10,7 +10,7 @@ import pytest
 
 from bertft.errors import UsageError
 from bertft.report.compare.comparison import compare_runs
-from bertft.report.compare.table import comparison_notes
+from bertft.report.compare.table import comparison_notes, results_table
 from bertft.report.result_rows import JobResult
 
 
@@ -53,6 +53,13 @@ def test_runs_that_used_other_rows_are_not_paired():
     (note,) = [note for note in comparison_notes(comparison) if "not computed" in note]
     assert note.startswith("head: difference to lora not computed: ")
     assert "head: 4 validation rows in training, 3 now" in comparison.notes
+
+
+def test_the_column_of_parameters_says_which():
+    comparison = compare_runs(RUNS, None, 0, lambda run: None)
+    table = results_table(comparison)
+    assert "parameters" not in table.head
+    assert "task head" in table.note and "method parameters 8" in table.note  # equal in all rows
 
 
 def test_an_unknown_baseline_is_reported_with_the_names():

@@ -169,12 +169,12 @@ def test_an_invalid_sentence_is_reported_with_its_line_or_skipped(read, text, me
     ("row", "message"),
     [
         ('{"text": ["a", "b"], "label": ["O"]}', ":2: 2 words, but 1 tags"),
-        ('{"text": ["a", ""], "label": ["O", "O"]}', ":2: word 2 is ''"),
-        ('{"text": ["a", 3], "label": ["O", "O"]}', ":2: word 2 is 3"),
+        ('{"text": ["a", ""], "label": ["O", "O"]}', ":2: word 2 is empty"),
+        ('{"text": ["a", 3], "label": ["O", "O"]}', ":2: word 2 is the number 3, not a string"),
         ('{"text": [], "label": []}', ":2: empty text"),
-        ('{"text": ["a"], "label": {"x": 1}}', ":2: the tags are a dict, not a list"),
+        ('{"text": ["a"], "label": {"x": 1}}', ":2: the tags are an object, not a list"),
         ('{"text": ["a"], "label": [null]}', ":2: word 1 has no tag"),
-        ('{"text": 5, "label": ["O"]}', ":2: the text is a int, not a string"),
+        ('{"text": 5, "label": ["O"]}', ":2: the text is the number 5, not a string"),
         ('{"text": ["a"], "label": null}', ":2: no label"),
     ],
 )

@@ -86,9 +86,9 @@ def test_evaluations_and_skipped_steps_scroll_by_above(events, clock):
 
 
 def test_an_evaluation_that_does_not_count_says_so(clock, an_evaluation):
-    early = an_evaluation(8, 0.5, best=False, eligible=False)
+    early = an_evaluation(8, 0.5, best=False, eligible=False, ineligible_reason="pruning")
     lines = shown(screen(80), [Started(0, 25, 10, 320), early], clock)
-    assert any("accuracy 0.5000 (not eligible as best yet)" in line for line in lines)
+    assert any("accuracy 0.5000 (pruning: not a candidate for best)" in line for line in lines)
 
 
 def test_no_color_is_honoured(events, clock):
