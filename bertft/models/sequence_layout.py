@@ -69,12 +69,20 @@ class SequenceLayout:
         """The batch cut for attention over unpadded tokens; planned on first use."""
         if self._chunks is None:
             on_accelerator = self.device.type != "cpu"
-            self._chunks = plan_chunks(self.lengths, self.prefix_length, on_accelerator)
+            multiple = _ROUNDED_CHUNK_LENGTH if self.rounded else 1
+            self._chunks = plan_chunks(self.lengths, self.prefix_length, on_accelerator, multiple)
         return self._chunks
 
     @property
     def max_length(self) -> int:
         return max(self.lengths)
+
+    @property
+    def longest_row(self) -> int:
+        """T of the longest row that is attended: at least ``max_length``."""
+        if self.kind == "unpadded":
+            return max(chunk.max_length for chunk in self.chunks)
+        return self.shape[1]
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -293,12 +301,21 @@ _LAUNCH_COST_IN_PAIRS = 1_000_000
 
 _MAX_CHUNK_SEQUENCES = 64  # bounds the planning; on a CPU, 64 sequences amortize one call
 
+# Sequences from which a coarser plan of a rounded layout costs little.
+_LARGE_BATCH = 32
+
+# Chunks of a rounded layout have lengths that are multiples of this.
+_ROUNDED_CHUNK_LENGTH = 8
+
 # Row widths are multiples of this, so that few shapes occur and kernels are reused.
 _ROW_MULTIPLE = 64
 
 
 def plan_chunks(
-    lengths: list[int], prefix_length: int = 0, on_accelerator: bool = False
+    lengths: list[int],
+    prefix_length: int = 0,
+    on_accelerator: bool = False,
+    length_multiple: int = 1,
 ) -> list[AttentionChunk]:
     """Cut a batch into the chunks of least cost, by dynamic programming.
 
@@ -311,12 +328,18 @@ def plan_chunks(
         on_accelerator: Weigh a call by its kernel launches, and cut large batches at about 64
             candidate borders only: few large chunks are best there, and the device waits for the
             plan.
+        length_multiple: ``max_length`` of a chunk is a multiple of it. If it is above 1, the chunks
+            of large batches have a multiple of 4 sequences, except for the last: few shapes occur.
     """
     count = len(lengths)
+    padded_lengths = [-(-length // length_multiple) * length_multiple for length in lengths]
     call_cost = _LAUNCH_COST_IN_PAIRS if on_accelerator else _CALL_COST_IN_PAIRS
     border_step = max(1, -(-count // _MAX_CHUNK_SEQUENCES)) if on_accelerator else 1
+    max_blocks = _MAX_CHUNK_SEQUENCES
+    if length_multiple > 1 and count >= _LARGE_BATCH and not on_accelerator:
+        border_step, max_blocks = 4, _MAX_CHUNK_SEQUENCES // 4
     borders = [*range(0, count, border_step), count]
-    block_max_lengths = [max(lengths[start:stop]) for start, stop in pairwise(borders)]
+    block_max_lengths = [max(padded_lengths[start:stop]) for start, stop in pairwise(borders)]
     least_costs = [0.0] * len(borders)
     best_starts = [0] * len(borders)
     for stop in range(1, len(borders)):
@@ -332,7 +355,7 @@ def plan_chunks(
             )
             if cost < least_costs[stop]:
                 least_costs[stop], best_starts[stop] = cost, start
-            if stop - start >= _MAX_CHUNK_SEQUENCES:
+            if stop - start >= max_blocks:
                 break
     offsets = np.concatenate([[0], np.cumsum(lengths)]).tolist()
     chunks: list[AttentionChunk] = []
@@ -340,14 +363,15 @@ def plan_chunks(
     while stop:
         first_sequence, end_sequence = borders[best_starts[stop]], borders[stop]
         chunk_lengths = lengths[first_sequence:end_sequence]
+        max_length = max(padded_lengths[first_sequence:end_sequence])
         chunks.append(
             AttentionChunk(
                 first_sequence,
                 end_sequence,
                 offsets[first_sequence],
                 offsets[end_sequence],
-                max(chunk_lengths),
-                min(chunk_lengths) == max(chunk_lengths),
+                max_length,
+                min(chunk_lengths) == max_length,
             )
         )
         stop = best_starts[stop]

@@ -100,3 +100,18 @@ def test_first_fit_takes_the_longest_first():
 
 def test_rows_are_a_multiple_wide():
     assert [packed_row_width([3, n]) for n in (1, 64, 65)] == [64, 64, 128]
+
+
+def test_lengths_of_chunks_can_be_rounded():
+    """Then few shapes of attention occur; shorter sequences than T are padded."""
+    lengths = [3, 5, 8, 8, 8, 21, 22]
+    chunks = plan_chunks(lengths, length_multiple=8)
+    assert all(chunk.max_length % 8 == 0 for chunk in chunks)
+    for chunk in chunks:
+        sequence_lengths = lengths[chunk.first_sequence : chunk.end_sequence]
+        assert max(sequence_lengths) <= chunk.max_length < max(sequence_lengths) + 8
+        assert chunk.equal_lengths == all(length == chunk.max_length for length in sequence_lengths)
+    assert chunks[-1].end_sequence == len(lengths) and chunks[-1].token_end == sum(lengths)
+    large_batch = plan_chunks(sorted(range(3, 50)), length_multiple=8)
+    assert len(large_batch) > 1 and large_batch[-1].end_sequence == 47
+    assert all(chunk.first_sequence % 4 == 0 for chunk in large_batch)

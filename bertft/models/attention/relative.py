@@ -234,10 +234,6 @@ def _by_position(by_distance: Tensor) -> Tensor:
     )
 
 
-def _longest_row(layout: SequenceLayout) -> int:
-    return layout.max_length if layout.kind == "unpadded" else layout.shape[1]
-
-
 def _distances(length: int, device: torch.device) -> Tensor:
     """−(length − 1) to length − 1, int64."""
     return torch.arange(1 - length, length, device=device)
@@ -311,7 +307,7 @@ class _DebertaAttention(deberta.DisentangledSelfAttention):
     def _tables(
         self, rel_embeddings: Tensor | None, state: ForwardState, scale: Tensor
     ) -> DistanceTables:
-        length = _longest_row(state.layout)
+        length = state.layout.longest_row
         if not self.relative_attention or rel_embeddings is None:
             return DistanceTables(None, None, None, length)
         occurring, rows = _deberta_buckets(self, state, length, rel_embeddings.device)
@@ -397,7 +393,7 @@ class _MpnetEncoder(mpnet.MPNetEncoder):
         state = current_forward_state()
         if state is None:
             return super().compute_position_bias(x, position_ids, num_buckets)
-        length = _longest_row(state.layout)
+        length = state.layout.longest_row
         buckets = self.relative_position_bucket(-_distances(length, x.device), num_buckets)
         bias = self.relative_attention_bias(buckets).T
         return _MpnetBias(state, DistanceTables(None, None, bias, length))
