@@ -531,8 +531,8 @@ def test_a_folder_that_holds_no_adapter_or_holds_it_deeper(bases, tmp_path):
         open_from_settings(merge_config(tmp_path / "all"), "fp32")
     assert f"adapter={tmp_path / 'all'}/named" in content.value.hint
     with pytest.raises(UsageError, match="there is no folder") as content:
-        open_from_settings(merge_config(tmp_path / "al"), "fp32")
-    assert "Did you mean 'all'?" in content.value.hint
+        open_from_settings(merge_config(tmp_path / "all" / "name"), "fp32")
+    assert "Did you mean 'named'?" in content.value.hint
 
 
 @pytest.mark.parametrize("name_part", ["lora_A", "lora_B", "classifier"])
