@@ -210,11 +210,19 @@ def _length_quantiles(lengths: np.ndarray) -> dict[str, float]:
 
 
 def format_split_accounting(report: DataReport) -> list[str]:
-    """The accounting of the rows, one line per split."""
+    """The accounting of the rows, one line per split.
+
+    Validation rows that were held out and are all used have no line: that of train counts them.
+    """
     return [
         format_accounting(f"{name} ({split.source})", {**asdict(split), "used": split.rows})
         for name, split in report.splits.items()
+        if not (name == "validation" and report.cut and _is_used_completely(split))
     ]
+
+
+def _is_used_completely(split: SplitReport) -> bool:
+    return split.read == split.rows and not (split.dropped or split.blank_lines)
 
 
 def count_overlap(
@@ -260,7 +268,7 @@ def make_data_table(report: DataReport) -> Table:
     for name, split in report.splits.items():
         lengths = split.lengths
         result.add_row(
-            f"{name} (held out from train)" if name == "validation" and report.cut else name,
+            name,  # the accounting states whether validation was held out from train
             _format_row_count(split),
             f"{lengths['median']:.0f}, {lengths['90 %']:.0f}, {lengths['max']:.0f}",
             f"{split.truncated:.1%}",

@@ -13,6 +13,7 @@ from bertft.export.card_facts import collect_card_facts
 from bertft.export.model_card import MergeCheck, render_model_card
 from bertft.pipeline.check_rows import read_check_rows, sample_check_rows
 from bertft.pipeline.loaded_model import LoadedModel
+from bertft.pipeline.open_model import OpenSettings, open_from_settings
 from bertft.runs.manifest import read_manifest
 from bertft.tasks.feature_tables import build_features, build_unlabelled_features
 from bertft.training.evaluate import LogitsModel, evaluate, evaluation_transform, predict_logits
@@ -85,6 +86,30 @@ class EquivalenceCheck:
         metric = self.loaded.task_model.task.metric
         line = f"max |Δlogit| {max_difference:.1e} on {len(self.rows)} {self.row_kind}"
         return line + _describe_metric_change(metric, self.metrics, metrics)
+
+    def precision_note(self, settings: OpenSettings, out: str) -> str | None:
+        """How far the logits of the export are from those of a run in bf16 or fp16.
+
+        A run is used in the precision of its training, and any other folder in fp32.
+
+        Args:
+            settings: The settings with which the run was opened.
+            out: Name of the exported folder.
+
+        Returns:
+            One line, or None for a run in fp32 and a model that is not a run.
+        """
+        if self.loaded.run is None:
+            return None
+        precision = read_manifest(self.loaded.run)["precision"]
+        if precision == "fp32":
+            return None
+        line = f"the run was trained and predicts in {precision}, {out} predicts in fp32"
+        if precision == "fp16" and self.loaded.task_model.precision.device.type != "cuda":
+            return line
+        logits, _ = score_rows(open_from_settings(settings), self.rows)
+        difference = float(np.abs(logits - self.logits).max())
+        return f"{line}: max |Δlogit| {difference:.1e} between them on these rows"
 
 
 def _load_check_rows(loaded: LoadedModel) -> tuple[Rows, str]:

@@ -78,6 +78,8 @@ def write_merged_model(config: MergeConfig, folder: Path, name: str) -> list[str
         prefix_file="prefix.safetensors" if has_prefix else None,
     )
     messages = [_format_fold_message(folded_matrices, config.out), check_message]
+    if precision_note := check.precision_note(config, config.out):
+        messages.append(precision_note)
     if has_prefix:
         messages.append(
             "the prefix is in prefix.safetensors: bertft eval and predict use it, plain"

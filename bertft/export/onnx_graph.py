@@ -80,7 +80,10 @@ def export_onnx(config: ExportConfig, folder: Path, name: str) -> list[str]:
         folder, name, loaded, what="ONNX graph", where=source, runner=runner, library="onnx"
     )
     size = sum(file.stat().st_size for file in folder.glob(f"{ONNX_FILE}*"))
-    return [f"wrote an ONNX graph of {size / 1e6:,.1f} MB into {config.out}", check_message]
+    messages = [f"wrote an ONNX graph of {size / 1e6:,.1f} MB into {config.out}", check_message]
+    if precision_note := check.precision_note(config, config.out):
+        messages.append(precision_note)
+    return messages
 
 
 def check_onnx_packages() -> None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from rich.console import RenderableType
 
 from bertft.data.findings import read_findings
@@ -23,10 +24,12 @@ from bertft.tasks.report_items import TableItem
 from bertft.utils.numbers import format_bytes, format_count, format_duration, format_score
 
 if TYPE_CHECKING:
+    from bertft.pipeline.task_model import TaskModel
     from bertft.report.intervals import Intervals
     from bertft.training.dry_run import DryRun
 
 __all__ = [
+    "device_line",
     "dry_run_lines",
     "finding_lines",
     "result_lines",
@@ -170,6 +173,16 @@ def _distillation_lines(distillation: Mapping[str, Any] | None) -> list[str]:
         facts = zip(table.head[1:], cells, strict=True)
         lines.append(f"{side}: {', '.join(f'{name} {format_cell(cell)}' for name, cell in facts)}")
     return [*lines, table.note]
+
+
+def device_line(task_model: TaskModel, setting: str) -> str:
+    """What is trained where, and in which precision; ``setting``: trainer.precision."""
+    precision = task_model.precision
+    device = str(precision.device)
+    if precision.device.type == "cuda":
+        device += f" ({torch.cuda.get_device_name(precision.device)})"
+    choice = " (trainer.precision=auto)" if setting == "auto" else ""
+    return f"model {task_model.source.name}, device {device}, precision {precision.name}{choice}"
 
 
 def dry_run_lines(trial: DryRun, steps: int, peak: int | None) -> list[str]:

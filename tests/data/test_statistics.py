@@ -138,6 +138,15 @@ def test_the_table_shows_every_split_and_the_overlap(tmp_path):
     assert "1 × empty text" in line
 
 
+def test_held_out_rows_that_are_all_used_have_no_line(tmp_path):
+    made = report_on(tmp_path / "a.jsonl", ROWS)
+    assert [line.split()[0] for line in format_split_accounting(made)] == ["train", "validation"]
+    made.cut = True
+    assert [line.split()[0] for line in format_split_accounting(made)] == ["train"]
+    made.splits["validation"].read += 1
+    assert len(format_split_accounting(made)) == 2, "a row of it is not used"
+
+
 def test_pairs_overlap_only_as_pairs(tmp_path):
     def rows(name, *lines):
         (tmp_path / name).write_text("\n".join(lines))

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
 
 import numpy as np
 import pytest
-from small_runs import answers, read, run_bertft
+from small_runs import QUICK, answers, read, run_bertft, write_csv
 
+from bertft.export.equivalence import score_rows
 from bertft.models import precision as module
+from bertft.pipeline.check_rows import read_check_rows
 from bertft.pipeline.open_model import open_model
+from bertft.runs.run_folder import RunFolder
 
 
 @pytest.fixture(params=["fp32", "bf16"])
@@ -59,6 +63,37 @@ def test_every_folder_answers_in_either_precision(run, work_dir):
         near = precision == "bf16"
         np.testing.assert_allclose(scores, exact, rtol=0, atol=2e-2 if near else 1e-5)
         assert near != np.array_equal(np.round(scores, 5), np.round(exact, 5))
+
+
+def test_the_difference_between_bf16_and_fp32_is_stated(run, work_dir):
+    """It is that of the scores of the check rows, which predict gives for both folders."""
+    result = run_bertft("merge", f"run={run}", "out=merged")
+    assert result.status == 0, result
+    stated = re.search(r"bf16, merged predicts in fp32: max \|Δlogit\| (\S+)", result.out)
+    if read(run / "manifest.json")["precision"] == "fp32":
+        assert stated is None
+        return
+    logits = []
+    for folder in (run, "merged"):
+        loaded = open_model(str(folder), device="cpu", data=open_model(str(run)).data)
+        rows = read_check_rows(RunFolder(run).check_rows_path)
+        logits.append(score_rows(loaded, rows)[0])
+    difference = np.abs(logits[0] - logits[1]).max()
+    assert difference > 1e-5 and float(stated[1]) == pytest.approx(difference, rel=0.1)
+    assert "predicts in fp32" in run_bertft("export", f"run={run}", "out=adapter").out
+
+
+def test_train_states_the_precision_once(work_dir):
+    write_csv(work_dir / "a.csv", ("text", "label"), [("good", "x"), ("bad", "y")] * 10)
+    words = ["a.csv", *QUICK, "check=true"]
+    for precision in ("fp32", "bf16", "auto"):
+        out = run_bertft(
+            "train", *words, f"trainer.precision={precision}", "trainer.device=cpu"
+        ).out
+        (line,) = (line for line in out.splitlines() if "device cpu" in line)
+        used = module.choose_precision(precision, module.resolve_device("cpu")).name
+        assert line.startswith(f"model tiny, device cpu, precision {used}")
+        assert ("trainer.precision=auto" in line) == (precision == "auto")
 
 
 def test_a_run_of_fp16_says_what_to_do_without_cuda(copied, work_dir):

@@ -31,7 +31,13 @@ from bertft.report.console import (
 from bertft.report.intervals import Intervals, split_intervals
 from bertft.report.next_commands import new_rows_file
 from bertft.report.run_report import write_run_report
-from bertft.report.tables import dry_run_lines, finding_lines, result_lines, training_tables
+from bertft.report.tables import (
+    device_line,
+    dry_run_lines,
+    finding_lines,
+    result_lines,
+    training_tables,
+)
 from bertft.report.terminal_table import FittedTable
 from bertft.runs.checkpoints import CheckpointStore
 from bertft.runs.manifest import read_manifest
@@ -98,7 +104,7 @@ def _run_training(
                 prepared = prepare_run(context)
                 training_run = TrainingRun(context, prepared)
                 if not is_resumed:
-                    _print_summary(prepared, console)
+                    _print_summary(config, prepared, console)
                     training_run.start()
                 elif not training_run.resume(checkpoint):
                     _print_finished(run_folder, distributed, config.report)
@@ -113,8 +119,8 @@ def _run_training(
     distributed.shutdown()
 
 
-def _print_summary(prepared: PreparedRun, console: Console) -> None:
-    """Print the data with the accounting of its rows, and the parameters."""
+def _print_summary(config: TrainConfig, prepared: PreparedRun, console: Console) -> None:
+    """Print the data with the accounting of its rows, the parameters, and the precision."""
     accounting = format_split_accounting(prepared.data.report)
     if is_new_output("\n".join(accounting)):
         console.print(make_data_table(prepared.data.report))
@@ -123,6 +129,9 @@ def _print_summary(prepared: PreparedRun, console: Console) -> None:
     if is_new_output("parameters"):  # those of other jobs are in the table of the sweep
         counts = prepared.model.task_model.count_parameters()
         console.print(FittedTable(parameter_table(counts)))
+    line = device_line(prepared.model.task_model, config.trainer.precision)
+    if is_new_output(line):
+        console.print(line, highlight=False, soft_wrap=True)
 
 
 def _print_result(training_run: TrainingRun, metrics: RunMetrics, console: Console) -> None:
@@ -209,7 +218,7 @@ def _run_dry_run(config: TrainConfig, distributed: DistributedContext) -> None:
                 config, RunFolder(Path(folder)), line_printer(console), distributed=distributed
             )
             prepared = prepare_run(context)
-            _print_summary(prepared, console)
+            _print_summary(config, prepared, console)
             result = dry_run(TrainingRun(context, prepared).build_trainer(stop_request))
             [peak] = distributed.all_reduce_max(memory.peak(context.device) or 0)
         distributed.shutdown()
