@@ -27,7 +27,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
-from bertft.errors import DataError, UsageError
+from bertft.errors import UsageError
 from bertft.utils.messages import expand_home
 from bertft.utils.system_errors import convert_system_errors
 
@@ -329,6 +329,16 @@ class Predictor:
         """The class names in the order of the outputs; None if the task has no classes."""
         return self._loaded.info.labels
 
+    def __repr__(self) -> str:
+        facts = [f"{name}={value!r}" for name, value in self._loaded.describe().items()]
+        return f"Predictor({', '.join([repr(self._path), *facts])})"
+
+    def _repr_html_(self) -> str:
+        """The facts of ``repr`` as a table, in Jupyter."""
+        from bertft.report.html_table import facts_table
+
+        return facts_table(self._path, self._loaded.describe())
+
     def predict(
         self,
         rows: Iterable[str | Mapping[str, Any]] | Rows,
@@ -485,28 +495,8 @@ def _new_run_folder(method: str) -> Path:
 
 
 def _as_file(rows: Any, folder: Path, name: str) -> Path:
-    """The path ``rows``, or the path of a Parquet file in ``folder`` with these rows.
+    """The path ``rows``, or the path of a Parquet file in ``folder`` with these rows."""
+    from bertft.data.rows_in_memory import write_rows
 
-    Raises:
-        DataError: ``folder`` has a run that was trained with other rows, which are kept.
-    """
-    if isinstance(rows, (str, os.PathLike)):
-        return expand_home(rows)
-    import pyarrow.parquet as pq
-
-    from bertft.data.rows_in_memory import to_arrow_table
-    from bertft.runs.run_folder import RunFolder
-
-    table = to_arrow_table(rows, name)
-    path = folder / "rows" / f"{name}.parquet"
-    if RunFolder(folder).has_run and path.exists():
-        if not pq.read_table(path).equals(table):
-            raise DataError(
-                f"the run in this folder has other {name} rows",
-                where=str(folder),
-                hint="Set another output_dir",
-            )
-        return path
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pq.write_table(table, path)
-    return path
+    is_path = isinstance(rows, (str, os.PathLike))
+    return expand_home(rows) if is_path else write_rows(rows, folder, name)

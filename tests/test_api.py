@@ -105,8 +105,11 @@ def test_merge_export_and_load(run, tmp_path):
     merged, adapter = run.merge(tmp_path / "merged"), run.export(tmp_path / "adapter")
     texts = [row["text"] for row in ROWS[:4]]
     expected = [answer["label"] for answer in run.predict(texts)]
-    for folder in (merged, adapter):
-        assert [answer["label"] for answer in bertft.load(folder).predict(texts)] == expected
+    for folder, kind in ((merged, "merged model"), (adapter, "adapter")):
+        model = bertft.load(folder)
+        assert [answer["label"] for answer in model.predict(texts)] == expected
+        assert f"kind='{kind}'" in repr(model)
+        assert ("base=" in repr(model)) == (folder == adapter)
 
 
 def test_compare(run, tmp_path):
@@ -146,6 +149,13 @@ def test_warnings_are_logged(run, caplog, capsys):
 def test_what_jupyter_shows(run):
     displayed = run._repr_html_()
     assert "accuracy" in displayed and f"{run.metrics['validation']['accuracy']:.4f}" in displayed
+    model = bertft.load(run.path, device="cpu")
+    assert repr(model) == (
+        f"Predictor('{run.path}', kind='run', task='classification', labels=['neg', 'pos'],"
+        " base='tiny', precision='fp32', device='cpu')"
+    )
+    displayed = model._repr_html_()
+    assert f"{run.path}</caption>" in displayed and "<td>neg, pos</td>" in displayed
     report = run.report()
     assert report.path == run.path / "report.html"
     assert "<iframe" in report._repr_html_()

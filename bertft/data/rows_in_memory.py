@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+from pyarrow import parquet
 
 from bertft.config.data import DataConfig
 from bertft.data.prediction_rows import (
@@ -19,9 +21,10 @@ from bertft.data.readers.parquet import read_batches
 from bertft.data.rows import BadRows
 from bertft.data.schema import ColumnSpec, Record, build_row_schema, find_columns
 from bertft.errors import DataError, UsageError
+from bertft.runs.run_folder import RunFolder
 from bertft.utils.messages import expand_home, format_list, shorten
 
-__all__ = ["open_rows", "rows_file", "to_arrow_table"]
+__all__ = ["open_rows", "rows_file", "to_arrow_table", "write_rows"]
 
 _NAME_SAMPLE_ROWS = 100  # the keys of these rows are the columns
 _ROW_TYPES = "rows must be dicts, texts, a DataFrame, a datasets.Dataset or a path"
@@ -55,6 +58,26 @@ def to_arrow_table(rows: Any, name: str) -> pa.Table:
             where=name,
             hint="Convert the values of each column to one type",
         ) from error
+
+
+def write_rows(rows: Any, folder: Path, name: str) -> Path:
+    """Write ``rows`` to ``rows/<name>.parquet`` in ``folder``, and return the path of the file.
+
+    Raises DataError if ``folder`` has a run that was trained with other rows, which are kept.
+    """
+    table = to_arrow_table(rows, name)
+    path = folder / "rows" / f"{name}.parquet"
+    if RunFolder(folder).has_run and path.exists():
+        if not parquet.read_table(path).equals(table):
+            raise DataError(
+                f"the run in this folder has other {name} rows",
+                where=str(folder),
+                hint="Set another output_dir",
+            )
+        return path
+    path.parent.mkdir(parents=True, exist_ok=True)
+    parquet.write_table(table, path)
+    return path
 
 
 def open_rows(

@@ -21,6 +21,7 @@ from bertft.models.check_weights import first_non_finite
 from bertft.pipeline.adapter_folder import is_adapter_folder
 from bertft.pipeline.checkpoint import CheckpointInfo
 from bertft.pipeline.model_info import INFO_FILE
+from bertft.pipeline.onnx_folder import is_onnx_folder
 from bertft.pipeline.task_model import TaskModel
 from bertft.runs.metrics_json import Calibration
 from bertft.runs.run_folder import RunFolder
@@ -30,6 +31,8 @@ from bertft.tasks.task import Threshold
 from bertft.training.evaluate import evaluate
 
 __all__ = ["LoadedModel", "first_non_finite_parameter", "make_loaded_model"]
+
+_MAX_LABELS = 12  # in a description
 
 
 @dataclass
@@ -58,6 +61,29 @@ class LoadedModel:
     def is_adapter(self) -> bool:
         """Whether the model was loaded from an adapter folder."""
         return self.run is None and is_adapter_folder(self.folder)
+
+    def describe(self) -> dict[str, str | list[str]]:
+        """The kind of the folder, task, labels, base and precision, for people.
+
+        There are no labels for a task without classes, and no base for a folder that contains the
+        whole model.
+        """
+        facts: dict[str, str | list[str]] = {"kind": self._kind(), "task": self.info.task}
+        if self.info.labels is not None:
+            facts["labels"] = _first_labels(self.info.labels)
+        if self.run is not None or self.is_adapter:
+            facts["base"] = self.task_model.source.name
+        precision = self.task_model.precision
+        return facts | {"precision": precision.name, "device": str(precision.device)}
+
+    def _kind(self) -> str:
+        if self.run is not None:
+            return "run"
+        if self.is_adapter:
+            return "adapter"
+        if is_onnx_folder(self.folder):
+            return "ONNX graph"
+        return "merged model" if (self.folder / INFO_FILE).is_file() else "transformers model"
 
     @property
     def unnamed_tags_message(self) -> str:
@@ -101,6 +127,12 @@ class LoadedModel:
     def prediction_settings(self) -> dict[str, Any]:
         """The settings of ``data`` that predictions depend on."""
         return {name: getattr(self.data, name) for name in self.task_model.task.prediction_settings}
+
+
+def _first_labels(labels: list[str]) -> list[str]:
+    """``labels``, or the first ones and the number of the others."""
+    more = len(labels) - _MAX_LABELS
+    return labels if more <= 0 else [*labels[:_MAX_LABELS], f"… {more:,} more"]
 
 
 def make_loaded_model(

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from markupsafe import Markup, escape
 
 from bertft.export.result_tables import format_cell
-from bertft.tasks.report_items import TableItem, replace_unprintable
+from bertft.tasks.report_items import TableCell, TableItem, replace_unprintable
 
-__all__ = ["html_table"]
+__all__ = ["facts_table", "html_table"]
 
 
 def html_table(item: TableItem, notes: Sequence[str] = ()) -> str:
@@ -32,6 +32,15 @@ def html_table(item: TableItem, notes: Sequence[str] = ()) -> str:
             "<thead><tr>{}</tr></thead><tbody>{}</tbody></table>{}"
         ).format(_text(item.title), head, rows, lines)
     )
+
+
+def facts_table(title: str, facts: Mapping[str, object]) -> str:
+    """The HTML of a table with one fact per row; lists are joined with commas."""
+    rows: list[list[TableCell]] = [
+        [name, ", ".join(map(str, value)) if isinstance(value, list) else str(value)]
+        for name, value in facts.items()
+    ]
+    return html_table(TableItem("facts", title, head=("", ""), rows=rows))
 
 
 def _text(text: str) -> Markup:

@@ -155,7 +155,8 @@ def test_it_predicts_as_the_merged_folder_does(graph, monkeypatch, work_dir):
     expected = answers(run_bertft("predict", f"run={merged}", stdin=content))
     (numbers, rest), (expected_numbers, expected_rest) = _numbers(actual), _numbers(expected)
     assert rest == expected_rest and numbers == pytest.approx(expected_numbers, abs=1e-4)
-    assert bertft.load(folder).predict(rows) == actual
+    model = bertft.load(folder)
+    assert model.predict(rows) == actual and "kind='ONNX graph'" in repr(model)
     for words, expected_text in (
         (("predict", folder, "device=cuda"), "device: cuda is not supported by an ONNX graph"),
         (("predict", folder, "precision=bf16"), "precision: bf16 is not supported by an ONNX"),
