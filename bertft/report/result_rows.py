@@ -93,6 +93,8 @@ def group_results(
 ) -> list[ResultRow]:
     """One row per combination of the settings that differ between the jobs, without the seed.
 
+    Jobs that differ only by their seed are one row without settings.
+
     Args:
         jobs: The jobs.
         lower_is_better: Metrics whose best value is the lowest.
@@ -100,9 +102,7 @@ def group_results(
             default key is the settings of ``data``.
     """
     settings = [{k: v for k, v in job.settings.items() if k != _SEED} for job in jobs]
-    names = differing_settings(settings) or [
-        name for job_settings in settings[:1] for name in job_settings
-    ]
+    names = differing_settings(settings)
     groups: dict[tuple[str, ...], list[JobResult]] = {}
     for job in jobs:
         key = tuple(job.settings.get(name, "") for name in names)

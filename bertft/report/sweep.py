@@ -145,7 +145,8 @@ def print_summary(results: Sequence[ResultRow]) -> None:
     )
     for result in results:
         if result.failed:
-            console.print(f"failed: {_name(result)}: {result.error}", highlight=False)
+            name = f"{_name(result)}: " if result.settings else ""
+            console.print(f"failed: {name}{result.error}", highlight=False)
     for line in _best_lines(results):
         has_path = line.startswith("best run")  # not wrapped, so that the path can be copied
         console.print(line, highlight=False, soft_wrap=has_path or not console.is_terminal)

@@ -35,6 +35,17 @@ def test_seeds_become_one_row_with_the_sample_deviation():
     assert (row.runs, row.failed, row.best) == (3, 0, True)
 
 
+def test_a_sweep_of_seeds_has_no_column_for_settings_that_are_equal(tmp_path, capsys):
+    jobs = [job(0.1, seed=0, data__train="a.csv"), job(error="no", seed=1, data__train="a.csv")]
+    (row,) = results = group_results(jobs)
+    assert row.settings == {} and (row.runs, row.failed) == (1, 1)
+    print_summary(results)
+    printed = capsys.readouterr().out
+    assert "data.train" not in printed and "\nfailed: no\n" in printed
+    write_summary(tmp_path, results)
+    assert (tmp_path / "summary.csv").read_text().startswith("metric,")
+
+
 def test_one_seed_has_no_deviation():
     (row,) = group_results([job(0.1, seed=0)])
     assert row.std is None
@@ -121,7 +132,7 @@ def test_a_table_is_not_written_through_a_link(tmp_path):
         (tmp_path / name).symlink_to(tmp_path / "theirs")
     write_summary(tmp_path, group_results([job(0.1, a=1)]))
     assert (tmp_path / "theirs").read_text() == "mine"
-    assert (tmp_path / "summary.csv").read_bytes().startswith(b"a,")
+    assert (tmp_path / "summary.csv").read_bytes().startswith(b"metric,")
 
 
 def test_the_best_run_of_a_function_whose_lowest_value_is_best(capsys):

@@ -26,6 +26,7 @@ __all__ = ["ComparedRow", "Comparison", "compare_runs", "name_rows"]
 _NAME_SETTINGS = ("method.rank", "model.name", "data.name")
 _DIFFERENT_ROWS = "the two were evaluated on different validation rows"
 _ALONE = "no other run was evaluated on its validation rows"
+_UNSET = ("", "null")
 _RESCORE_TOLERANCE = 1e-6  # relative, of a metric that is computed again on the same rows
 
 
@@ -143,7 +144,9 @@ def name_rows(results: Sequence[ResultRow]) -> list[str]:
             and len({row_settings[key] for row_settings in settings}) > 1
         ]
         for index, row_settings in zip(indices, settings, strict=True):
-            words = [f"{key.rpartition('.')[2]}={row_settings[key]}" for key in keys]
+            # epochs=null says nothing next to max_steps=100.
+            set_keys = [key for key in keys if row_settings[key] not in _UNSET] or keys
+            words = [f"{key.rpartition('.')[2]}={row_settings[key]}" for key in set_keys]
             names[index] = " ".join([name, *words])
     counts = Counter(names)  # not unique if settings in two groups have the same last name
     return [
@@ -156,7 +159,7 @@ def _short_name(result: ResultRow) -> str:
     words = [settings["method.name"]]
     for key in _NAME_SETTINGS:
         value = settings.get(key, "")
-        if value not in ("", "null"):
+        if value not in _UNSET:
             words.append(f"r{value}" if key == "method.rank" else value)
     return " ".join(words)
 

@@ -29,6 +29,17 @@ def test_the_method_is_in_every_name():
     assert names == ["lora learning_rate=0.1", "lora learning_rate=0.2"]
 
 
+def test_a_setting_that_is_null_is_not_in_a_name_with_others():
+    def settings(epochs, max_steps, patience="null"):
+        values = {"epochs": epochs, "max_steps": max_steps, "patience": patience}
+        return {"method.name": "lora"} | {f"trainer.{key}": value for key, value in values.items()}
+
+    names = name_rows(rows(settings("3", "null"), settings("null", "100")))
+    assert names == ["lora epochs=3", "lora max_steps=100"]
+    names = name_rows(rows(settings("3", "null"), settings("3", "null", "2")))
+    assert names == ["lora patience=null", "lora patience=2"]
+
+
 def test_names_are_never_the_same():
     names = name_rows(rows(
         {"method.name": "x", "a.k": "1", "b.k": "2"}, {"method.name": "x", "a.k": "2", "b.k": "1"},
