@@ -27,7 +27,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
-from bertft.errors import UsageError
+from bertft.errors import DataError, UsageError
 from bertft.utils.messages import expand_home
 from bertft.utils.system_errors import convert_system_errors
 
@@ -485,13 +485,10 @@ def _run_command(command: str, arguments: Sequence[str]) -> None:
 
 def _new_run_folder(method: str) -> Path:
     now = datetime.now()
-    day = Path("outputs") / "train" / f"{now:%Y-%m-%d}"
-    for number in itertools.count(1):
-        suffix = "" if number == 1 else f"-{number}"
-        path = day / f"{now:%H-%M-%S}-{method}-python{suffix}"
-        if not path.exists():
-            return path
-    raise AssertionError("unreachable")
+    first = f"{now:%H-%M-%S}-{method}-python"
+    names = itertools.chain([first], (f"{first}-{number}" for number in itertools.count(2)))
+    paths = (Path("outputs") / "train" / f"{now:%Y-%m-%d}" / name for name in names)
+    return next(path for path in paths if not path.exists())
 
 
 def _as_file(rows: Any, folder: Path, name: str) -> Path:

@@ -152,8 +152,8 @@ def write_evaluation_report(
         metric=task.metric,
         interval=format_interval(interval) if interval is not None else "",
         facts=[
-            ("Rows", format_count(counts["used"]), f"of {format_count(counts['read'])} read"),
-            *((name, value, "") for name, value in evaluation.facts.items()),
+            ("Rows", format_count(counts["used"]), [f"of {format_count(counts['read'])} read"]),
+            *((name, value, []) for name, value in evaluation.facts.items()),
         ],
         sections=sections,
     )

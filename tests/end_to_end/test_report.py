@@ -255,6 +255,11 @@ def test_headline_metrics_have_intervals(run):
     assert "f1_micro" in metrics["validation"]
 
 
+def test_the_details_of_facts_break_between_phrases(run):
+    text = page(run[0]).text
+    assert re.search(r"<span>layout \w+,</span> <span>[\d.]+% if padded</span>", text)
+
+
 def test_next_commands_are_complete(run):
     text = page(run[0]).text
     commands = re.findall(r"<code>(bertft [^<]+)</code>", text)
@@ -363,7 +368,7 @@ def test_help_needs_no_drawing():
         "sys.exit(any(name in sys.modules for name in ('matplotlib', 'jinja2')))"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, timeout=120,
+        [sys.executable, "-c", code], capture_output=True, timeout=900,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

@@ -207,32 +207,32 @@ def _validation_fingerprint(manifest: Mapping[str, Any]) -> Any:
     return manifest.get("data", {}).get("splits", {}).get("validation", {}).get("fingerprint")
 
 
-def _facts(context: ReportContext) -> list[tuple[str, str, str]]:
-    """(name, value, detail) of the most important costs."""
+def _facts(context: ReportContext) -> list[tuple[str, str, list[str]]]:
+    """(name, value, phrases of the detail) of the most important costs."""
     parameters, train = context.metrics["parameters"], context.metrics["train"]
     manifest, padding = context.manifest, context.padding_fractions
     full = manifest["parameters"]["base"] + parameters["head"]
     after_pruning = parameters["kept"] + parameters["head"]
-    fraction = f"{parameters['trainable'] / full:.2%} of full fine-tuning"
+    fraction = [f"{parameters['trainable'] / full:.2%} of full fine-tuning"]
     if after_pruning != parameters["trainable"]:
-        fraction += f", {format_count(after_pruning)} after pruning"
+        fraction = [f"{fraction[0]},", f"{format_count(after_pruning)} after pruning"]
     layout = manifest["layout"]
-    layout_detail = f"layout {layout}"
+    layout_detail = [f"layout {layout}"]
     if layout != "padded":
-        layout_detail += f" (padded: {padding['padded']:.1%})"
+        layout_detail = [f"layout {layout},", f"{padding['padded']:.1%} if padded"]
     return [
         ("Trainable parameters", format_count(parameters["trainable"]), fraction),
         (
             "Training time",
             format_duration(train["seconds"]),
-            f"{format_count(train['steps'])} steps",
+            [f"{format_count(train['steps'])} steps"],
         ),
         (
             "Throughput",
             f"{format_count(train['tokens_per_second'])} tokens/s",
-            f"{format_count(train['rows_per_second'])} rows/s",
+            [f"{format_count(train['rows_per_second'])} rows/s"],
         ),
-        ("Peak memory", format_bytes(train["peak_memory_bytes"]), manifest["precision"]),
+        ("Peak memory", format_bytes(train["peak_memory_bytes"]), [manifest["precision"]]),
         ("Padding", f"{padding[layout]:.1%}", layout_detail),
     ]
 
