@@ -4,6 +4,7 @@ The format is detected from the first line that is not blank:
 
     {"text": ...}               JSON Lines
     id,text or id<tab>text      a table, if the line has the name of every text column
+    sep=;                       a table, whose header is the next line (Excel)
     anything else               one text per line, as in a .txt file
 
 A pipe or terminal is a live input: its rows are predicted as they arrive. A redirected file is read
@@ -26,12 +27,16 @@ from typing import Any, BinaryIO
 
 from bertft.config.data import DataConfig
 from bertft.data.prediction_rows import PredictionInput, resolve_kept_columns, with_kept_columns
-from bertft.data.readers.csv_reader import read_csv, resolve_quoting, resolve_separator
+from bertft.data.readers.csv_reader import (
+    parse_separator_line,
+    read_csv,
+    resolve_quoting,
+    resolve_separator,
+)
 from bertft.data.readers.json_lines import read_json_lines
 from bertft.data.readers.text_files import (
     iter_lines,
     open_text,
-    read_first_line,
     starts_json_document,
 )
 from bertft.data.rows import BadRows
@@ -63,11 +68,17 @@ def standard_input_stream() -> BinaryIO:
 
 def has_column(stream: BinaryIO, name: str, config: DataConfig) -> bool:
     """Whether the rows on ``stream`` have a column ``name``; without waiting or consuming."""
-    line = read_first_line(io.BytesIO(_peek(stream)), config.encoding).lstrip()
+    with open_text(io.BytesIO(_peek(stream)), config.encoding, "\n") as text:
+        try:
+            line, stated_separator, _ = _split_first_line(text, config.encoding)
+        except DataError:  # reported when the rows are read
+            return False
+    line = line.lstrip()
     with contextlib.suppress(ValueError, RecursionError):
         content = json.loads(line)
         return isinstance(content, dict) and name in content
-    headers = (_split_header(line, separator, config) for separator in _separators(config))
+    separators = (*_separators(config), *filter(None, [stated_separator]))
+    headers = (_split_header(line, separator, config) for separator in separators)
     return any(name in names for names in headers if len(names) > 1)
 
 
@@ -86,8 +97,13 @@ def open_standard_input(
     """
     schema = build_row_schema(config, labelled=False)
     text = open_text(stream, config.encoding, "\n")
-    first, lines = _split_first_line(text, config.encoding)
+    first, stated_separator, lines = _split_first_line(text, config.encoding)
     is_live = not stream.seekable()
+    if stated_separator is not None:
+        separator = resolve_separator(config.separator) or stated_separator
+        return _open_table(
+            schema, config, keep, first, lines, is_live, separator, has_separator_line=True
+        )
     separator = resolve_separator(config.separator) if is_table else None
     if separator is None:
         separator = _detect_table(first, schema, config)
@@ -128,6 +144,7 @@ def _open_table(
     lines: Iterable[str],
     is_live: bool,
     separator: str,
+    has_separator_line: bool = False,
 ) -> PredictionInput:
     has_header = schema.columns.has_names if config.header is None else config.header
     names = _split_header(first, separator, config) if has_header else None
@@ -135,7 +152,7 @@ def _open_table(
     columns = with_kept_columns(schema.columns, kept_names)
 
     def read(bad: BadRows) -> Iterator[Record]:
-        return read_csv(lines, columns, config, separator, bad)
+        return read_csv(lines, columns, config, separator, bad, skip_first=has_separator_line)
 
     shown = _SEPARATOR_NAMES.get(separator, repr(separator))
     note = f"{_NAME}: reading a table with columns separated by {shown}"
@@ -167,21 +184,30 @@ def _open_text_lines(
     return PredictionInput(_NAME, schema, read, is_repeatable=False, is_live=is_live, note=note)
 
 
-def _split_first_line(text: Iterable[str], encoding: str) -> tuple[str, Iterable[str]]:
-    """The first line that is not blank, without its end ("" if there is none); and all lines."""
-    lines, read_lines = iter(text), []
+def _split_first_line(text: Iterable[str], encoding: str) -> tuple[str, str | None, Iterable[str]]:
+    """The first line that is not blank, the separator that a line before it states, and all lines.
+
+    The first line is without its end, and "" if there is none.
+    """
+    lines, read_lines = iter(text), list[str]()
+    stated_separator: str | None = None
     try:
         for line in lines:
             read_lines.append(line)
-            if line.strip():
-                return line.rstrip("\r\n"), chain(read_lines, lines)
+            if not line.strip():
+                continue
+            if stated_separator is None:
+                stated_separator = parse_separator_line(line)
+                if stated_separator is not None:
+                    continue
+            return line.rstrip("\r\n"), stated_separator, chain(read_lines, lines)
     except UnicodeError as error:
         raise DataError(
             f"the file is not valid {encoding} ({error})",
             where=f"{_NAME}:{len(read_lines) + 1}",
             hint="Set encoding to the encoding of the input (utf-8, gb18030, utf-16, …)",
         ) from error
-    return "", read_lines
+    return "", stated_separator, read_lines
 
 
 def _detect_table(line: str, schema: RowSchema, config: DataConfig) -> str | None:

@@ -180,6 +180,8 @@ def test_the_check_names_the_invalid_rows_and_that_there_are_none(tmp_path):
         ("id,text\n1,a\n2,b\n", "all", "commas", [("a", ("1", "a")), ("b", ("2", "b"))]),
         ("id\ttext\r\n1\ta\r\n", "id", "tabs", [("a", ("1",))]),
         ('"id, new",text\n1,a\n', ["id, new"], "commas", [("a", ("1",))]),
+        ("sep=;\r\nid;text\r\n1;a, b\r\n", "id", "semicolons", [("a, b", ("1",))]),
+        ('"sep=|"\nid|text\n1|a\n', "id", "|", [("a", ("1",))]),
         ("a text, and more\n{b}\n", None, "plain text", [("a text, and more", ()), ("{b}", ())]),
         ("text\n", None, "plain text", [("text", ())]),
         ('{"text": "好"}\n', None, "", [("好", ())]),
@@ -191,6 +193,22 @@ def test_standard_input_is_what_its_first_line_is(content, keep, note, expected)
     assert not rows.is_live and not rows.is_repeatable
     [block] = blocks(rows)
     assert [(row.values[0], row.kept_values) for row in block] == expected
+
+
+def test_a_separator_line_of_excel_is_read_as_in_a_file(tmp_path):
+    content = "\ufeffsep=;\r\n\r\nid;text\r\n1;a, b\r\n2;c\r\n"
+    (tmp_path / "a.csv").write_text(content, encoding="utf-8", newline="")
+    lines_and_texts = []
+    for rows in (
+        open_input_file(str(tmp_path / "a.csv"), CONFIG),
+        open_standard_input(io.BytesIO(content.encode()), CONFIG),
+    ):
+        [block] = blocks(rows)
+        lines_and_texts.append([(row.line, row.values) for row in block])
+    assert lines_and_texts[0] == lines_and_texts[1] == [(4, ["a, b"]), (5, ["c"])]
+    with pytest.raises(DataError, match="column 'text' not found"):
+        blocks(open_standard_input(io.BytesIO(b"sep=;\nid;review\n1;a\n"), CONFIG))
+    assert has_column(io.BytesIO(b"sep=^\nid^review\n1^a\n"), "review", CONFIG)
 
 
 def test_standard_input_that_is_not_understood():

@@ -28,6 +28,7 @@ from bertft.utils.messages import quote_value
 
 __all__ = [
     "check_unmarked_header",
+    "parse_separator_line",
     "read_csv",
     "read_csv_file",
     "resolve_quoting",
@@ -110,6 +111,12 @@ _QUOTING_ON_HINT = (
 )
 
 
+def parse_separator_line(line: str) -> str | None:
+    """The separator that a first line ``sep=;``, as Excel writes it, states; None for others."""
+    match = _SEPARATOR_LINE.fullmatch(line.removeprefix("\ufeff").rstrip("\r\n"))
+    return None if match is None else match[1]
+
+
 def resolve_separator(configured: str | None) -> str | None:
     """The character that ``data.separator`` names: ``tab`` and ``\\t`` are a tab.
 
@@ -136,16 +143,14 @@ def read_csv_file(
     path: Path, columns: ColumnSpec, config: DataConfig, bad: BadRows
 ) -> Iterator[Record]:
     """The requested fields of each row; separator: data.separator, or by the file extension."""
-    separator_line = _SEPARATOR_LINE.fullmatch(read_first_line(path, config.encoding))
+    stated_separator = parse_separator_line(read_first_line(path, config.encoding))
     separator = resolve_separator(config.separator)
     if separator is None:
-        separator = (
-            separator_line[1] if separator_line else _SEPARATOR_BY_EXTENSION[path.suffix.lower()]
-        )
+        separator = stated_separator or _SEPARATOR_BY_EXTENSION[path.suffix.lower()]
     newline = "" if resolve_quoting(config.quoting, separator) else "\n"
     with open_text(path, config.encoding, newline) as file:
         yield from read_csv(
-            file, columns, config, separator, bad, skip_first=separator_line is not None
+            file, columns, config, separator, bad, skip_first=stated_separator is not None
         )
 
 
