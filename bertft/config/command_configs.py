@@ -10,6 +10,7 @@ from bertft.config.data import DataConfig
 from bertft.config.loss import LossConfig
 from bertft.config.method import MethodConfig
 from bertft.config.model import ModelConfig
+from bertft.config.registry import TASKS
 from bertft.config.setting import MISSING, group, setting
 from bertft.config.task_facts import join_words, tasks_with
 from bertft.config.trainer import TrainerConfig
@@ -314,6 +315,11 @@ class InitConfig:
         None,
         "Training file. Its columns and task are detected and written to the output.",
         file="input",
+    )
+    task: str | None = setting(
+        None,
+        "Task type of the training file. null: detected from its columns or its format.",
+        choices=TASKS.names(),
     )
     output: str = setting("bertft.yaml", "Output file.", file="output")
     force: bool = setting(False, "Overwrite the output file if it exists.")

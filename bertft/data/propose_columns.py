@@ -1,8 +1,13 @@
-"""Propose settings for a file whose columns were not found, from its first rows."""
+"""Propose settings for a file whose columns were not found, from its first rows.
+
+The formats CoNLL and SQuAD belong to one task each, which is proposed if the reader of that task
+can read the file.
+"""
 
 from __future__ import annotations
 
 import copy
+import re
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -10,22 +15,37 @@ from pathlib import Path
 from bertft.config.data import DataConfig
 from bertft.data.data_sources import read_records, uses_csv_reader
 from bertft.data.guess_columns import propose_settings
-from bertft.data.rows import BadRows
+from bertft.data.rows import BadRows, RowError
 from bertft.data.schema import ColumnNotFound, ColumnSpec, RowSchema, build_row_schema
 from bertft.errors import DataError
 
-__all__ = ["detect_columns", "propose_columns", "propose_text_column"]
+__all__ = ["detect_columns", "propose_columns", "propose_task", "propose_text_column"]
 
 _SAMPLE_ROWS, _MAX_COLUMNS = 500, 1_000
+_SAMPLE_SENTENCES = 50
+_ENTITY_TAG = re.compile(r"O|[BIESLUM]-.+")
+# A file with one of these extensions may have other content than CoNLL.
+_TABLE_EXTENSIONS = (".tsv", ".tab", ".txt")
+_CONLLU_EXTENSION = ".conllu"
+_CONLLU_COLUMNS = ["data.text=1", "data.label=3"]  # the words and their universal part of speech
 
 
-def detect_columns(path: Path, config: DataConfig) -> list[str]:
+def detect_columns(path: Path, config: DataConfig, task: str | None = None) -> list[str]:
     """Settings that read ``path``; empty if it has the columns text and label.
+
+    Args:
+        task: data.task; None: it is detected.
 
     Raises:
         ColumnNotFound: it has other columns, and which of them are text and label is unclear.
         DataError: the file cannot be read.
     """
+    if task is None and (settings := propose_task(path, config)):
+        return settings
+    given = [] if task is None else [f"data.task={task}"]
+    config = replace(config, task=task or config.task)
+    if config.task == "token_classification" and path.suffix.lower() == _CONLLU_EXTENSION:
+        return [*given, *_CONLLU_COLUMNS]
     schema = build_row_schema(config)
     records = read_records(path, schema, config, BadRows(str(path)))
     try:
@@ -33,15 +53,59 @@ def detect_columns(path: Path, config: DataConfig) -> list[str]:
     except ColumnNotFound as error:
         settings = propose_columns(path, schema, config, error)
         if settings:
-            return settings
+            return [*given, *settings]
         raise
+    return given
+
+
+def propose_task(path: Path, config: DataConfig) -> list[str]:
+    """The task of a file in the format CoNLL or SQuAD, with its columns; empty for other files."""
+    extension = path.suffix.lower()
+    for task, is_of_task in (
+        ("token_classification", _is_conll),
+        ("question_answering", _is_squad),
+    ):
+        task_config = replace(config, task=task, text=None, label=None)
+        settings = [f"data.task={task}"]
+        if task == "token_classification" and extension == _CONLLU_EXTENSION:
+            task_config = replace(task_config, text=1, label=3)
+            settings += _CONLLU_COLUMNS
+        try:
+            if is_of_task(path, build_row_schema(task_config), task_config):
+                return settings
+        except (DataError, RowError):
+            continue
     return []
+
+
+def _is_conll(path: Path, schema: RowSchema, config: DataConfig) -> bool:
+    """Whether the first sentences are CoNLL. May raise DataError or RowError if not."""
+    extension = path.suffix.lower()
+    if extension not in schema.readers_by_extension:
+        return False
+    bad = BadRows(str(path))
+    records = islice(read_records(path, schema, config, bad), _SAMPLE_SENTENCES)
+    label_index = schema.arrow_schema.get_field_index("label")
+    tag_lists = [schema.parse(fields, "train", [])[label_index] for _, fields in records]
+    if not tag_lists or bad.counts or not all(tag_lists):
+        return False
+    tags = {str(tag) for tag_list in tag_lists for tag in tag_list}
+    return extension not in _TABLE_EXTENSIONS or all(map(_ENTITY_TAG.fullmatch, tags))
+
+
+def _is_squad(path: Path, schema: RowSchema, config: DataConfig) -> bool:
+    """Whether the file is JSON in the format of SQuAD. May raise DataError if it is not."""
+    if path.suffix.lower() not in schema.readers_by_extension:
+        return False
+    return next(read_records(path, schema, config, BadRows(str(path))), None) is not None
 
 
 def propose_columns(
     path: Path, schema: RowSchema, config: DataConfig, error: ColumnNotFound
 ) -> list[str]:
     """Settings with which the file may be read, from its first rows; empty if unclear."""
+    if config.task == "classification" and (settings := propose_task(path, config)):
+        return settings
     return _propose(path, schema, config, error, config.task)
 
 
@@ -79,7 +143,7 @@ def _propose(
         rows,
         task,
         list(schema.columns.text) if has_text else None,
-        list(schema.columns.label) if has_label else None,
+        (list(schema.columns.label) or None) if has_label else None,
         has_positions=is_csv,
     )
     if not settings or separator is None:

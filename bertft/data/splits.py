@@ -28,7 +28,7 @@ from bertft.data.data_sources import (
     uses_csv_reader,
 )
 from bertft.data.labels import is_unlabelled, map_labels_to_classes, missing_label_mask
-from bertft.data.propose_columns import propose_columns
+from bertft.data.propose_columns import propose_columns, propose_task
 from bertft.data.readers.csv_reader import check_unmarked_header
 from bertft.data.rows import (
     BadRows,
@@ -358,6 +358,14 @@ class _LoadingSplit:
             labels_error = DataError(error.what, where=error.where, hint=hint)
             labels_error.proposed_settings = error.proposed_settings
             raise labels_error from error
+        except DataError as error:
+            # A file of another task has an extension that this task does not know.
+            is_default = config.task == "classification" and not has_fixed_task
+            if proposes_columns and is_default and source.path is not None:
+                error.proposed_settings = error.proposed_settings or propose_task(
+                    source.path, config
+                )
+            raise
 
     def observed_labels(self) -> list[str | float]:
         """The labels that occur; empty for lists of labels."""

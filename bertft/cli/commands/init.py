@@ -29,7 +29,7 @@ def run(config: InitConfig, _: Path) -> None:
     output = Path(config.output).expanduser()
     data: dict[str, Any] = {}
     if config.train is not None:
-        data = {"train": config.train, **_detect_data(config.train, config.output)}
+        data = {"train": config.train, **_detect_data(config)}
     with convert_write_errors(output):
         atomic_write_text(output, project_text(config.output, data))
     detected = ", ".join(f"{name}={value}" for name, value in data.items() if name != "train")
@@ -37,18 +37,24 @@ def run(config: InitConfig, _: Path) -> None:
     print_escaped(f"next: {shlex.join(['bertft', 'train', f'config={config.output}'])}")
 
 
-def _detect_data(file: str, output: str) -> dict[str, Any]:
-    """The settings of ``data`` that read ``file``; empty, with a warning, if they are unclear."""
+def _detect_data(config: InitConfig) -> dict[str, Any]:
+    """The settings of ``data`` that read the file; without columns, and with a warning, if unclear.
+
+    Raises:
+        DataError: the file cannot be read.
+    """
     from bertft.data.propose_columns import detect_columns
     from bertft.data.schema import ColumnNotFound
 
+    assert config.train is not None
+    data = DataConfig(name="files", train=config.train)
     try:
-        settings = detect_columns(Path(file).expanduser(), DataConfig(name="files", train=file))
+        settings = detect_columns(Path(config.train).expanduser(), data, config.task)
     except ColumnNotFound as error:
-        print_warning(f"{error.what}. Set data.text and data.label in {output}")
-        return {}
+        print_warning(f"{error.what}. Set data.text and data.label in {config.output}")
+        return {} if config.task is None else {"task": config.task}
     except DataError as error:
-        error.where = error.where or file
+        error.where = error.where or config.train
         raise
     return _parse_settings(settings) or {"text": "text", "label": "label"}
 

@@ -94,11 +94,13 @@ def check_files_exist(get: GetSetting) -> Iterator[Problem]:
 
 
 def check_init_files(get: GetSetting) -> Iterator[Problem]:
-    """``train`` and ``output`` of init."""
+    """``train``, ``task`` and ``output`` of init."""
     if isinstance(get("train"), str):
         problem = missing_file_problem(get("train"), "train")
         if problem is not None:
             yield problem
+    elif get("task") is not None:
+        yield Problem("task", "is only supported with a training file", "Set train=<file>")
     output = Path(get("output")).expanduser()
     if output.is_dir() or not output.parent.is_dir():
         what, hint = "is a folder", "Set output=<file>"
