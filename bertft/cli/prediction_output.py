@@ -126,9 +126,9 @@ class _StreamWriter(PredictionWriter):
 
     def write(self, predictions: Sequence[Prediction]) -> None:
         self._stream.write("".join(_json_line(row, self._escapes) for row in predictions))
+        self.count += len(predictions)  # before the reader sees them and may send a signal
         self._stream.flush()
         self.is_closed = is_output_closed(self._stream)
-        self.count += len(predictions)
 
     def finish(self) -> None:
         if self._closes:

@@ -380,7 +380,7 @@ def in_processes(tmp_path):
         return subprocess.run(
             [sys.executable, "-m", "bertft", *SWEEP, "hydra/launcher=joblib", *words],
             env={**os.environ, "PYTHONPATH": f"{tmp_path}:{ROOT}"},
-            cwd=tmp_path, capture_output=True, text=True, timeout=120,
+            cwd=tmp_path, capture_output=True, text=True, timeout=900,
         )  # fmt: skip
 
     return run

@@ -16,7 +16,7 @@ def in_shell(code: str, redirection: str, encoding: str = "utf-8") -> tuple[str,
     script = f'"$0" -c "$1" {redirection}; echo "status ${{PIPESTATUS[0]}}" >&2'
     done = subprocess.run(
         ["bash", "-c", script, sys.executable, PREPARED + code],
-        capture_output=True, text=True, timeout=60,
+        capture_output=True, text=True, timeout=900,
         env={**os.environ, "PYTHONIOENCODING": encoding},
     )  # fmt: skip
     return done.stdout, done.stderr
@@ -56,6 +56,6 @@ def test_a_closed_error_takes_what_is_written():
 def test_help_is_readable_in_every_encoding():
     done = subprocess.run(
         [sys.executable, "-m", "bertft", "train", "--help", "all"],
-        capture_output=True, timeout=60, env={**os.environ, "PYTHONIOENCODING": "cp1252"},
+        capture_output=True, timeout=900, env={**os.environ, "PYTHONIOENCODING": "cp1252"},
     )  # fmt: skip
     assert done.returncode == 0 and b"\\u0394W" in done.stdout

@@ -146,7 +146,7 @@ def test_two_processes_may_build_at_once(tmp_path):
     workers = [context.Process(target=build, args=(str(tmp_path), gate, results)) for _ in range(2)]
     for worker in workers:
         worker.start()
-    answers = [results.get(timeout=60) for _ in workers]
+    answers = [results.get(timeout=900) for _ in workers]
     for worker in workers:
         worker.join()
     assert answers[0] == answers[1]

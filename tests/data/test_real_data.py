@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import time
 from pathlib import Path
 
 import pytest
 
 from bertft.config.data import DataConfig
+from bertft.data.readers.csv_reader import read_csv
 from bertft.data.splits import load_splits
 from bertft.data.statistics import count_overlap
 
@@ -25,10 +25,17 @@ def files(name: str, ending: str, **settings) -> DataConfig:
     return DataConfig(name=name, train=train, validation=dev, **settings)
 
 
-def test_sst2():
-    start = time.perf_counter()
-    splits = load_splits(files("sst2", "tsv", text="sentence"))
-    assert time.perf_counter() - start < 5
+def test_sst2(monkeypatch, tmp_path):
+    parsed_files = []
+
+    def observed(*arguments, **settings):
+        parsed_files.append(arguments)
+        return read_csv(*arguments, **settings)
+
+    monkeypatch.setattr("bertft.data.readers.csv_reader.read_csv", observed)
+    for parses in (2, 3):  # the large file is parsed once for all runs, the small one per run
+        splits = load_splits(files("sst2", "tsv", text="sentence", cache=str(tmp_path)))
+        assert len(parsed_files) == parses
     assert (len(splits.train), len(splits.validation)) == (67_349, 872)
     assert splits.class_names == ["0", "1"]
     assert splits.train.column("text")[0] == "hide new secretions from the parental units "

@@ -65,13 +65,19 @@ def test_batches_of_a_window_do_not_come_sorted():
     assert abs(np.corrcoef(np.arange(50), longest)[0, 1]) < 0.5
 
 
-def test_ten_million_rows_are_cheap_to_start_in_the_middle_of():
-    order = LengthGroupedSampler(np.full(10_000_000, 20, np.int32), 32, 0, 50)
-    start = time.perf_counter()
-    epoch = order.epoch_batches(0)
-    assert len(epoch[300_000]) == 32
-    assert time.perf_counter() - start < 5
-    assert epoch._shuffled_rows.nbytes == 40_000_000
+def test_a_start_in_the_middle_costs_one_window(monkeypatch):
+    """An epoch of many rows is shuffled once, and only the window of the batch is sorted."""
+    sorted_rows = []
+
+    def observed(indices, size):
+        sorted_rows.append(len(indices))
+        return split_into_micro_batches(indices, size)
+
+    monkeypatch.setattr("bertft.data.batch.split_into_micro_batches", observed)
+    sampler = LengthGroupedSampler(np.full(1_000_000, 20, np.int32), 32, 0, 50)
+    epoch = sampler.epoch_batches(0)
+    assert len(epoch[30_000]) == 32 and sorted_rows == [32 * 50]
+    assert epoch._shuffled_rows.nbytes == 4_000_000
 
 
 def test_micro_batches_keep_the_order():
@@ -105,17 +111,18 @@ def test_prefetch_keeps_order_and_ends_its_thread():
 
 def test_prefetch_works_ahead_but_not_further_than_its_depth():
     made: list[int] = []
+    has_three = threading.Event()
 
     def items():
         for number in range(100):
             made.append(number)
+            if len(made) == 3:
+                has_three.set()
             yield number
 
     stream = prefetch(items(), depth=2)
     assert next(stream) == 0 and prefetch_threads()
-    deadline = time.monotonic() + 5
-    while len(made) < 3 and time.monotonic() < deadline:
-        time.sleep(0.005)
+    assert has_three.wait(900)
     time.sleep(0.05)
     assert len(made) == 3, "the item that was returned, and two ahead"
     stream.close()

@@ -66,7 +66,7 @@ def job(folder, setting):
 
 def take_back(process, sweep, setting):
     """Do to the job with this setting, once it has a checkpoint, what a queue does."""
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 900
     while not list(sweep.glob("*/checkpoints/step-*")):
         assert process.poll() is None and time.monotonic() < deadline, process.communicate()
         time.sleep(0.02)
@@ -90,7 +90,7 @@ def test_a_sweep(launcher, launched, work_dir):
     process = launched(launcher, *words, *JOBS, "hydra.sweep.dir=many")
     if taken_back:
         take_back(process, work_dir / "many", "data.max_length=32")
-    out, err = process.communicate(timeout=300)
+    out, err = process.communicate(timeout=900)
     content = (process.returncode, out, err)
     assert process.returncode == 5 and "1 of 2 jobs failed" in err, content
     assert "513 tokens are more than the model supports" in out and "Traceback" not in err, content

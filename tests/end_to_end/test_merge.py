@@ -81,7 +81,7 @@ def plain(merged, texts):
     folders = [str(out) for _, out, _ in merged.values()]
     done = subprocess.run(
         [sys.executable, "-c", PLAIN], input=json.dumps([texts, folders]),
-        capture_output=True, text=True, check=False, cwd=folders[0], timeout=300,
+        capture_output=True, text=True, check=False, cwd=folders[0], timeout=900,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)

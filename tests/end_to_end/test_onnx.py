@@ -130,7 +130,7 @@ def test_the_card_s_lines_run_without_torch(graph):
     )
     done = subprocess.run(
         [sys.executable, "-c", ALONE, "code.py"], cwd=folder.parent, capture_output=True,
-        text=True, check=False, timeout=120,
+        text=True, check=False, timeout=900,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip()

@@ -35,7 +35,7 @@ def program(*words, cwd, **options):
     env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     return subprocess.run(
         [sys.executable, "-m", "bertft", *map(str, words)],
-        env=env, cwd=cwd, capture_output=True, text=True, timeout=300, check=False, **options,
+        env=env, cwd=cwd, capture_output=True, text=True, timeout=900, check=False, **options,
     )  # fmt: skip
 
 

@@ -95,7 +95,7 @@ def executed(tmp_path_factory) -> Iterator[Callable[[str], Executed]]:
                 smaller = "\n".join(f"{key} = {value!r}" for key, value in SMALL[name].items())
                 notebook.cells.insert(work_folder + 1, nbformat.v4.new_code_cell(smaller))
                 place_of = {"metadata": {"path": str(folder)}}
-                nbclient.NotebookClient(notebook, timeout=300, resources=place_of).execute()
+                nbclient.NotebookClient(notebook, timeout=900, resources=place_of).execute()
                 done[name] = Executed(notebook, folder)
             return done[name]
 

@@ -35,7 +35,7 @@ def job():
         [sys.executable, JOB, str(port)],
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=900,
         env={**env, "OMP_NUM_THREADS": "1"},
     )
     assert done.returncode == 0, done.stderr

@@ -37,7 +37,7 @@ with StopRequest() as stop:
 def test_the_second_signal_ends_the_process(first, second):
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM, first, second], capture_output=True, text=True,
-        timeout=300, cwd=Path(bertft.__file__).parents[1],
+        timeout=900, cwd=Path(bertft.__file__).parents[1],
     )  # fmt: skip
     assert done.stdout == "still here\n" and done.stderr == ""
     assert done.returncode == -getattr(signal, second)
