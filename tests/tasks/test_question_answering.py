@@ -14,6 +14,7 @@ from bertft.data.features import featurize
 from bertft.data.rows import BadRows, Rows
 from bertft.data.splits import load_splits
 from bertft.errors import UsageError
+from bertft.tasks.question_answering.findings import context_tokens
 from bertft.tasks.question_answering.task import QuestionAnsweringTask
 from bertft.tasks.task import detect_task
 
@@ -130,6 +131,60 @@ def test_every_question_has_an_answer_without_unanswerable(settings, table):
         answer["answer"]
         for answer in task.decode_predictions(pointing(table, *[(0, 0)] * 5), table)
     )
+
+
+@pytest.fixture
+def many(task, bert_tokenizer):
+    """Twelve questions, whose true answers are at different positions, and one without."""
+    contexts = ["good " * (number % 4 + 1) + "bad film " + "a plot " * 3 for number in range(12)]
+    rows = rows_of(
+        *((None, "a", context, ["bad"]) for context in contexts), (None, "a", contexts[0], [])
+    )
+    return featurize(rows, task.make_encoder(bert_tokenizer, 32), [], None)
+
+
+def findings(task, table, *spans):
+    return [
+        (finding.kind, finding.count, finding.total)
+        for finding in task.prediction_findings(pointing(table, *spans), table)
+    ]
+
+
+def test_a_model_that_answers_nothing(task, many):
+    assert findings(task, many, *[(0, 0)] * 13) == [("no_predicted_answer", 12, 13)]
+    assert findings(task, many, (3, 3), *[(0, 0)] * 12) == []
+
+
+def test_a_model_that_answers_at_one_position(task, many):
+    first = int(np.flatnonzero(many.read_column("char_start")[: many.lengths[0]] == 0)[0])
+    assert findings(task, many, *[(first, first)] * 13) == [("constant_answer_position", 13, 13)]
+    last_tokens = many.lengths - 2  # before [SEP]
+    (finding,) = task.prediction_findings(
+        pointing(many, *((last - 1, last) for last in last_tokens)), many
+    )
+    assert (finding.count, finding.total) == (13, 13)
+    assert "end at the same token of the context, number 1 from the end" in finding.message
+    spread = [(first + number % 3, first + number % 3) for number in range(13)]
+    assert findings(task, many, *spread) == []
+    targets = [many.read_column(name) for name in ("start_position", "end_position")]
+    assert findings(task, many, *zip(*targets, strict=True)) == []
+    assert findings(task, many, *[(first, first)] * 9, *[(0, 0)] * 4) == [], "few answers"
+
+
+def test_a_position_that_most_true_answers_have_is_no_finding(task, bert_tokenizer):
+    rows = rows_of(*((None, "a", f"bad {'film ' * number}", ["bad"]) for number in range(1, 13)))
+    table = featurize(rows, task.make_encoder(bert_tokenizer, 32), [], None)
+    targets = [table.read_column(name) for name in ("start_position", "end_position")]
+    assert findings(task, table, *zip(*targets, strict=True)) == []
+
+
+def test_findings_of_a_context_in_several_windows(task, table):
+    """The tokens of overlapping windows count once."""
+    tokens = context_tokens(
+        table.read_column("row"), table.lengths, table.read_column("char_start")
+    )
+    assert [len(starts) for starts in tokens] == [len(LONG.split()), 2, 2]
+    assert list(task.prediction_findings(np.full((53, 2), np.nan, np.float32), table)) == []
 
 
 def test_an_answer_is_at_most_so_long(settings, table):

@@ -27,10 +27,16 @@ from torch import Tensor
 from bertft.config.data import DataConfig
 from bertft.data.batch import Batch, to_device
 from bertft.data.features import EncodeFunction, FeatureTable
+from bertft.data.findings import Finding
 from bertft.data.rows import RowError
 from bertft.errors import UsageError
 from bertft.tasks.question_answering.decoding import BestSpans, find_best_spans
 from bertft.tasks.question_answering.encoding import answer_positions, encode_windows, pair_template
+from bertft.tasks.question_answering.findings import (
+    AnswerPositions,
+    answer_findings,
+    context_tokens,
+)
 from bertft.tasks.question_answering.metrics import (
     find_best_threshold,
     score_answers,
@@ -276,6 +282,29 @@ class QuestionAnsweringTask(BaseTask):
                 text, start, end = "", 0, 0
             score = float(scores[question])
             yield answer | {"answer": text, "score": score, "start": start, "end": end}
+
+    def prediction_findings(self, logits: np.ndarray, features: FeatureTable) -> Iterator[Finding]:
+        """Whether nothing is answered, or all answers have the same position."""
+        if not are_finite(logits):
+            return
+        rows, spans = self._spans(logits, features)
+        is_answered = self._is_answered(spans)
+        golds, is_answerable = _gold_answers(rows, features)
+        offsets = features.rows.column("start")
+        starts = np.array([offsets[row][0] if offsets[row] else -1 for row in rows])
+        lengths = np.array([len(answers[0]) if answers else 0 for answers in golds])
+        yield from answer_findings(
+            AnswerPositions(
+                np.where(is_answered, spans.start, -1), np.where(is_answered, spans.end, -1)
+            ),
+            AnswerPositions(starts, starts + lengths),
+            is_answerable,
+            context_tokens(
+                features.read_column("row"),
+                features.lengths,
+                features.read_column("char_start"),
+            ),
+        )
 
     def report_items(self, logits: np.ndarray, features: FeatureTable) -> Iterator[ReportItem]:
         rows, spans = self._spans(logits, features)
