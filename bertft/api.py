@@ -382,6 +382,7 @@ class Predictor:
             ...         print(prediction["label"])
         """
         from bertft.config.choices import BAD_ROW_POLICIES
+        from bertft.config.data_files import inherited_format
         from bertft.data.prediction_rows import check_rows, open_input_file
         from bertft.data.rows_in_memory import open_rows, rows_file
         from bertft.pipeline.prediction import RowPredictor
@@ -398,7 +399,9 @@ class Predictor:
             _LOGGER.warning(self._loaded.unnamed_tags_message)
         with _arguments_in_errors(), convert_system_errors():
             if isinstance(rows, (str, os.PathLike)):
-                source = open_input_file(rows_file(rows), data, keep)
+                name = rows_file(rows)
+                data = replace(data, format=inherited_format(data.format, data.train, name))
+                source = open_input_file(name, data, keep)
             else:
                 source = open_rows(rows, data, keep)
             if source.is_repeatable:
@@ -422,6 +425,7 @@ class Predictor:
         Raises:
             DataError: a row or its label is invalid.
         """
+        from bertft.config.data_files import inherited_format
         from bertft.config.resume import metric_code_error
         from bertft.config.task_facts import is_metric_function
         from bertft.pipeline.recorded_rows import load_split
@@ -433,7 +437,8 @@ class Predictor:
                 return self._run_eval(path, Path(folder) / "eval", overrides)
             if is_metric_function(metric := loaded.task_model.task.metric):
                 raise metric_code_error(loaded.folder, metric)
-            data = replace(loaded.data, validation=str(path))
+            data_format = inherited_format(loaded.data.format, loaded.data.train, str(path))
+            data = replace(loaded.data, validation=str(path), format=data_format)
             if data.source == "sample":  # the rows replace those of the bundled data set
                 data = replace(data, source="files", sample=None)
             loaded = replace(loaded, data=data)

@@ -98,13 +98,32 @@ _TASKS = {
 }
 
 _READERS = {
-    "separated": ReaderSpec(
-        extensions=(".csv", ".tsv", ".tab"),
+    "csv": ReaderSpec(
+        extensions=(".csv",),
         read="bertft.data.readers.csv_reader:read_csv_file",
         has_separator=True,
         rejects_json_lines=True,
     ),
-    "json_lines": ReaderSpec(
+    "tsv": ReaderSpec(
+        extensions=(".tsv", ".tab"),
+        read="bertft.data.readers.csv_reader:read_tsv_file",
+        has_separator=True,
+        rejects_json_lines=True,
+    ),
+    "squad": ReaderSpec(
+        extensions=(".json",),
+        read="bertft.data.readers.squad_json:read_squad_json",
+        tasks=("question_answering",),
+        matches="bertft.data.readers.squad_json:is_squad_json",
+        unit="question",
+    ),
+    "json": ReaderSpec(
+        extensions=(".json",),
+        read="bertft.data.readers.json_documents:read_json_document",
+        matches="bertft.data.readers.json_documents:is_json_document",
+        unit="object",
+    ),
+    "jsonl": ReaderSpec(
         extensions=(".jsonl", ".ndjson", ".json"),
         read="bertft.data.readers.json_lines:read_json_lines_file",
     ),
@@ -112,6 +131,37 @@ _READERS = {
         extensions=(".parquet", ".pq"),
         read="bertft.data.readers.parquet:read_parquet",
         text=False,
+    ),
+    "conll": ReaderSpec(
+        extensions=(
+            ".conll",
+            ".conllu",
+            ".conll2003",
+            ".conll03",
+            ".tsv",
+            ".tab",
+            ".bio",
+            ".iob",
+            ".iob1",
+            ".iob2",
+            ".bioes",
+            ".iobes",
+            ".bilou",
+            ".bmes",
+            ".bmeso",
+            ".ner",
+            ".tags",
+            ".train",
+            ".dev",
+            ".valid",
+            ".test",
+            ".testa",
+            ".testb",
+            ".annotated",
+        ),
+        read="bertft.data.readers.conll:read_conll",
+        tasks=("token_classification",),
+        rejects_json_lines=True,
     ),
     "text": ReaderSpec(
         extensions=(".txt",),

@@ -10,7 +10,7 @@ from bertft.config.data import DataConfig
 from bertft.config.loss import LossConfig
 from bertft.config.method import MethodConfig
 from bertft.config.model import ModelConfig
-from bertft.config.registry import TASKS
+from bertft.config.registry import READERS, TASKS
 from bertft.config.setting import MISSING, group, setting
 from bertft.config.task_facts import join_words, tasks_with
 from bertft.config.trainer import TrainerConfig
@@ -189,9 +189,9 @@ class PredictConfig:
     labels: Any = setting(None, _LABELS_HELP)
     input: str = setting(
         "-",
-        "Input file (JSON Lines, CSV, TSV, Parquet, or .txt with one text per line;"
+        "Input file (JSON, JSON Lines, CSV, TSV, Parquet, or .txt with one text per line;"
         " token_classification: also CoNLL; question_answering: also SQuAD JSON). -: standard"
-        " input (JSON Lines, CSV or TSV with a header, or one text per line).",
+        " input (JSON, JSON Lines, CSV or TSV with a header, or one text per line).",
         file="input",
     )
     output: str = setting(
@@ -224,6 +224,12 @@ class PredictConfig:
         0,
         "Rows at the start of the input to leave out, to continue after an interruption.",
         at_least=0,
+    )
+    format: str | None = setting(
+        None,
+        "Format of the input. Null: data.format of the run if the input has the extension of its"
+        " training file, else by the extension and content of the input.",
+        choices=READERS.names(),
     )
     separator: str | None = setting(
         None,

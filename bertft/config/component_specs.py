@@ -90,13 +90,19 @@ class TaskSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class ReaderSpec:
-    """A file format of rows.
+    """A file format of rows; its name is a value of ``data.format``.
 
     Args:
         extensions: the file extensions of the format, such as ``(".csv",)``.
         read: ``"module:function"``, (path, columns, config, bad) → (line, requested values) per
             row. Rows that cannot be parsed are added to ``bad``, and every row is counted with
             ``bad.count_row()``.
+        tasks: the tasks whose rows have this format; empty: all. For these tasks the format has
+            precedence over one for all tasks with the same extension.
+        matches: ``"module:function"``, (the first 65,536 characters of a file) → whether the file
+            has this format. Formats with such a function can share an extension: the first one
+            that matches is used. None: every file with the extension has this format.
+        unit: what the numbers of rows count in messages, such as "question"; empty: lines.
         text: whether files are text in data.encoding; the first bytes of a file are checked.
         has_separator: whether the columns of a row are separated by data.separator.
         rejects_json_lines: whether a file with JSON Lines is an error, because it was probably
@@ -106,6 +112,9 @@ class ReaderSpec:
 
     extensions: tuple[str, ...]
     read: str
+    tasks: tuple[str, ...] = ()
+    matches: str | None = None
+    unit: str = ""
     text: bool = True
     has_separator: bool = False
     rejects_json_lines: bool = False

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bertft.config.choices import BAD_ROW_POLICIES, QA_SCORERS, TAGGING_SCHEMES
-from bertft.config.registry import TASKS
+from bertft.config.registry import READERS, TASKS
 from bertft.config.setting import MISSING, setting
 
 __all__ = ["DataConfig"]
@@ -26,7 +26,7 @@ class DataConfig:
     task: str = setting("classification", "Task type.", choices=TASKS.names())
     train: str | None = setting(
         None,
-        "Training file (CSV, TSV, JSON Lines, Parquet, ...). source=hub: name of the split.",
+        "Training file (CSV, TSV, JSON, JSON Lines, Parquet, ...). source=hub: name of the split.",
         file="input",
     )
     validation: str | None = setting(
@@ -44,13 +44,19 @@ class DataConfig:
         "Test file, evaluated once after training. source=hub: name of the split.",
         file="input",
     )
+    format: str | None = setting(
+        None,
+        "Format of the files. Null: by their extension and content.",
+        choices=READERS.names(),
+    )
     hub: str | None = setting(None, "Hub id of the data set. Only with source=hub.", file="input")
     subset: str | None = setting(None, "Configuration name of the Hub data set.")
     sample: str | None = setting(None, "Name of the bundled data set. Only with source=sample.")
     text: Any = setting(
         None,
-        "Text column: a name or a position from 0, or a list of two columns for text pairs. Null:"
-        " the default of the task (text; question_answering: [question,context]).",
+        "Text column: a name or a position from 0, or a list of two columns for text pairs. In"
+        " JSON, review.text is the key text of the object review. Null: the default of the task"
+        " (text; question_answering: [question,context]).",
     )
     label: Any = setting(
         None,

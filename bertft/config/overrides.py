@@ -22,6 +22,7 @@ from typing import Any
 
 from hydra.core.override_parser.types import Quote, QuotedString
 
+from bertft.config.data_files import inherited_format
 from bertft.config.foreign_names import foreign_model_preset
 from bertft.config.former_names import (
     current_path,
@@ -51,11 +52,15 @@ OPEN_GROUP = "open"  # prefix of the hidden groups that fill null groups of sett
 _OUTPUT_DIR_SETTINGS = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir")
 _MACHINE_SETTINGS = ("cache",)  # never taken from a recorded configuration
 _ROW_SOURCE_SETTINGS = ("source", "train", "validation", "test", "hub")
+_FILE_SETTINGS = ("train", "validation", "test")
 _SAMPLE_SETTINGS = ("name", "source", "sample")
 # Settings of predict that have another name in the group ``data``.
 _PREDICT_ALIASES = {
     "data.text": "columns",
-    **{f"data.{name}": name for name in ("keep", "separator", "quoting", "encoding", "header")},
+    **{
+        f"data.{name}": name
+        for name in ("keep", "format", "separator", "quoting", "encoding", "header")
+    },
     "data.on_bad_row": "on_bad_row",
 }
 _QUOTED = re.compile(r"""(['"]).*\1""", re.DOTALL)
@@ -264,6 +269,10 @@ def _inherit_run_data(words: Sequence[str], config_dir: Path | None) -> list[str
     ):
         # Other rows replace the bundled data set.
         settings = {key: settings[key] for key in settings if key not in _SAMPLE_SETTINGS}
+    files = [unquote_value(str(explicit[name])) for name in _FILE_SETTINGS if explicit.get(name)]
+    train = settings.get("train")
+    if any(inherited_format(settings.get("format"), train, file) is None for file in files):
+        settings.pop("format", None)
     if str(explicit.get("unanswerable")).lower() == "false":  # the threshold has no effect
         settings.pop("no_answer_threshold", None)
     inherited = [

@@ -330,6 +330,7 @@ _IMPORTED_FIELDS = (
     "model_card_code",
     "score_predictions",
     "read",
+    "matches",
     "compute",
 )
 
@@ -371,7 +372,7 @@ def _extensions_problem(reader: ReaderSpec, plugins: _Plugins) -> str:
     for (kind, _), (spec, package) in plugins.components.items():
         if kind == "readers":
             owner_by_extension |= dict.fromkeys(spec.extensions, str(package))
-    for extension in reader.extensions:
+    for extension in reader.extensions if reader.matches is None else ():
         if extension in owner_by_extension:
             owner = owner_by_extension[extension]
             return f"the extension {extension} is already registered by {owner}"

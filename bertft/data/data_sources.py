@@ -13,28 +13,23 @@ from typing import Any
 import pyarrow as pa
 
 from bertft.config.data import DataConfig
-from bertft.config.registry import READERS, TASKS, ReaderSpec
+from bertft.config.data_files import file_extension
+from bertft.config.registry import TASKS
 from bertft.data.cache import cache_folder, load_cached, store_cached
+from bertft.data.formats import FileFormat, detect_format
 from bertft.data.labels import class_name_as_number, configured_class_names, to_class_name
-from bertft.data.readers.csv_reader import read_csv_file
-from bertft.data.readers.text_files import (
-    checked_first_line,
-    parse_json_object,
-    resolve_existing_file,
-)
+from bertft.data.readers.text_files import resolve_existing_file
 from bertft.data.rows import BadRows, RowError
-from bertft.data.schema import ColumnSpec, ReadFunction, Record, RowSchema, find_columns
+from bertft.data.schema import ColumnSpec, Record, RowSchema, find_columns
 from bertft.errors import DataError, SystemResourceError, UsageError
-from bertft.utils.messages import closest_name, format_list, quote_value
+from bertft.utils.messages import quote_value
 from bertft.utils.safe_files import open_regular_file, unreadable
 
 __all__ = [
     "MIN_CACHED_BYTES",
-    "PARQUET_EXTENSIONS",
     "ROW_CACHE_VERSION",
     "DataSource",
     "declared_class_names",
-    "has_known_extension",
     "numbers_to_names",
     "open_file",
     "open_sample",
@@ -43,12 +38,9 @@ __all__ = [
     "read_rows",
     "records_to_table",
     "select_class_names",
-    "uses_csv_reader",
 ]
 
-PARQUET_EXTENSIONS = READERS["parquet"].extensions
-_TEXT_EXTENSION = ".txt"
-ROW_CACHE_VERSION = 6  # raise it when the same file and settings should give other rows
+ROW_CACHE_VERSION = 7  # raise it when the same file and settings should give other rows
 MIN_CACHED_BYTES = 1 << 20  # smaller files are parsed as fast as the cache is read
 _BAD_ROWS_FIELD = b"bertft.bad"
 # Settings that do not affect how a file is parsed; all others are part of the cache key.
@@ -93,6 +85,7 @@ class DataSource:
         files: absolute paths of the files that are read.
         unit: what record numbers count, if not lines.
         path: the file, if the rows depend on one file alone.
+        format: the format of the file.
     """
 
     source: str
@@ -101,18 +94,20 @@ class DataSource:
     files: tuple[str, ...] = ()
     unit: str = ""
     path: Path | None = None
+    format: FileFormat | None = None
 
 
 def open_file(config: DataConfig, name: str, setting: str, schema: RowSchema) -> DataSource:
     """The file ``name``, the value of ``setting``."""
     path = resolve_existing_file(name, setting)
+    file_format = detect_format(path, schema, config, name)
     columns, declared_names = schema.columns, None
-    if len(columns.label) == 1 and path.suffix.lower() in PARQUET_EXTENSIONS:
+    if len(columns.label) == 1 and file_format.name == "parquet":
         declared_names = parquet_class_names(path, columns.label[0])
     class_names = select_class_names(declared_names, config.labels)
 
     def read(bad: BadRows) -> Iterator[Record]:
-        records = read_records(path, schema, config, bad)
+        records = file_format.read(path, columns, config, bad)
         if declared_names is None:
             return records
         return numbers_to_names(records, len(columns.text), class_names)
@@ -122,8 +117,9 @@ def open_file(config: DataConfig, name: str, setting: str, schema: RowSchema) ->
         read,
         class_names,
         files=(str(path.resolve()),),
-        unit=schema.record_unit(path.suffix.lower()),
+        unit=file_format.spec.unit,
         path=path,
+        format=file_format,
     )
 
 
@@ -165,7 +161,7 @@ def read_rows(
     path = source.path
     if path is not None and path.stat().st_size >= MIN_CACHED_BYTES:
         folder, content = cache_folder(config.cache) / "rows", _file_hash(path)
-        key = _row_cache_key(content, path.suffix.lower(), schema, split, config)
+        key = _row_cache_key(content, source, schema, split, config)
         cached = load_cached(
             folder, key, lambda cached_file: _load_table(cached_file, source, schema)
         )
@@ -195,23 +191,22 @@ def read_rows(
 
 
 def _row_cache_key(
-    content: str, extension: str, schema: RowSchema, split: str, config: DataConfig
+    content: str, source: DataSource, schema: RowSchema, split: str, config: DataConfig
 ) -> str:
+    assert source.format is not None and source.path is not None
     settings = {
         name: value for name, value in asdict(config).items() if name not in _SETTINGS_OUTSIDE_KEY
     }
-    identity = [
-        type(schema).__module__,
-        schema.arrow_schema.to_string(),
-        schema.record_unit(extension),
-    ]
     # Readers and schemas of a package may change with its version.
-    readers = [name for name, reader in READERS.specs().items() if extension in reader.extensions]
-    packages = [TASKS.package(config.task), *(READERS.package(name) for name in readers)]
-    identity += [str(package) for package in packages if package is not None]
-    key_content = json.dumps(
-        [ROW_CACHE_VERSION, content, extension, identity, split, settings], default=str
-    )
+    identity = [
+        source.format.name,
+        source.format.package,
+        file_extension(source.path),
+        type(schema).__module__,
+        str(TASKS.package(config.task) or ""),
+        schema.arrow_schema.to_string(),
+    ]
+    key_content = json.dumps([ROW_CACHE_VERSION, content, identity, split, settings], default=str)
     return hashlib.sha256(key_content.encode()).hexdigest()
 
 
@@ -291,105 +286,8 @@ def read_records(
     path: Path, schema: RowSchema, config: DataConfig, bad: BadRows
 ) -> Iterator[Record]:
     """(line, requested fields) of each row; rows that cannot be parsed are added to ``bad``."""
-    extension = path.suffix.lower()
-    _, format_spec = _find_reader(extension)
-    if format_spec is None or format_spec.text:
-        first_line = checked_first_line(path, config.encoding, bad.source)
-        if format_spec is None or format_spec.rejects_json_lines:
-            _reject_json_lines(first_line, path, schema.columns, bad.source)
-    read = _choose_reader(extension, schema, config)
-    if read is None:
-        raise _unknown_format_error(extension, schema, bad.source, _has_only_texts(schema, config))
-    yield from read(path, schema.columns, config, bad)
-
-
-def _reject_json_lines(first_line: str, path: Path, columns: ColumnSpec, source: str) -> None:
-    """Raise DataError for JSON Lines in a file of another format.
-
-    Without the key of the texts, a line of a .txt file may be a text that looks like JSON.
-    """
-    content = parse_json_object(first_line)
-    is_text = path.suffix.lower() == _TEXT_EXTENSION and columns.text[0] not in (content or ())
-    if content is not None and not is_text:
-        raise DataError(
-            "the file contains JSON Lines: its first line is a JSON object",
-            where=source,
-            hint=f"Rename it to {path.stem}.jsonl",
-        )
-
-
-def _choose_reader(extension: str, schema: RowSchema, config: DataConfig) -> ReadFunction | None:
-    """The function that reads files with ``extension``; None for an unknown format."""
-    name, format_spec = _find_reader(extension)
-    schema_reader = schema.readers_by_extension.get(extension)
-    if schema_reader is not None and (format_spec is None or format_spec.text):
-        return schema_reader
-    if format_spec is not None and (
-        not format_spec.text
-        or not format_spec.rejects_json_lines
-        or format_spec.has_separator
-        or _has_only_texts(schema, config)
-    ):
-        read: ReadFunction = READERS.implementation(name, "read")
-        return read
-    if format_spec is None and schema.default_reader and (not extension or config.separator):
-        return schema.default_reader
-    return None if config.separator is None else read_csv_file
-
-
-def _has_only_texts(schema: RowSchema, config: DataConfig) -> bool:
-    """Whether a file has one text per line, and no other column."""
-    return len(schema.columns.text + schema.columns.label) == 1 and config.separator is None
-
-
-def _find_reader(extension: str) -> tuple[str, ReaderSpec | None]:
-    """Name and description of the reader of an extension; ("", None) if there is none."""
-    for name, format_spec in READERS.specs().items():
-        if extension in format_spec.extensions:
-            return name, format_spec
-    return "", None
-
-
-def has_known_extension(name: str, schema: RowSchema) -> bool:
-    """Whether ``name`` has the extension of a data file, and is not a split of a Hub data set."""
-    return Path(name).suffix.lower() in _known_extensions(schema)
-
-
-def uses_csv_reader(path: Path, schema: RowSchema, config: DataConfig) -> bool:
-    """Whether the file is read as CSV or TSV."""
-    return _choose_reader(path.suffix.lower(), schema, config) is read_csv_file
-
-
-def _known_extensions(schema: RowSchema, include_unlabelled: bool = False) -> list[str]:
-    """Extensions of formats with labels; ``include_unlabelled``: also of those without."""
-    readers = [
-        description
-        for description in READERS.specs().values()
-        if description.supports_labels or include_unlabelled
-    ]
-    extensions = [extension for reader in readers for extension in reader.extensions]
-    return list(dict.fromkeys((*extensions, *schema.readers_by_extension)))
-
-
-def _unknown_format_error(
-    extension: str, schema: RowSchema, source: str, text_file_allowed: bool
-) -> DataError:
-    """The error; ``text_file_allowed``: a .txt file would be read as one text per line."""
-    known = _known_extensions(schema, text_file_allowed)
-    closest_extension = closest_name(extension, known)
-    closest = f"Did you mean {closest_extension}? " if closest_extension is not None else ""
-    if extension == _TEXT_EXTENSION:
-        problem = "a .txt file has one text per line and no labels"
-    else:
-        problem = (
-            f"unknown file extension {extension}" if extension else "the file has no extension"
-        )
-    return DataError(
-        problem,
-        where=source,
-        hint=f"{closest}Known extensions: {format_list(known, 24)}. To read a table with another"
-        " extension, set data.separator=<character> or data.separator=tab",
-    )
+    file_format = detect_format(path, schema, config, bad.source)
+    yield from file_format.read(path, schema.columns, config, bad)
 
 
 def declared_class_names(feature: Any) -> list[str] | None:

@@ -24,7 +24,8 @@ from typing import Any
 import pyarrow as pa
 
 from bertft.config.data import DataConfig
-from bertft.data.data_sources import PARQUET_EXTENSIONS, read_records, uses_csv_reader
+from bertft.data.data_sources import read_records
+from bertft.data.formats import FileFormat, detect_format
 from bertft.data.propose_columns import propose_text_column
 from bertft.data.readers.csv_reader import check_unmarked_header
 from bertft.data.readers.text_files import resolve_existing_file
@@ -32,6 +33,7 @@ from bertft.data.rows import BadRows, RowError, raise_or_skip
 from bertft.data.schema import (
     ColumnNotFound,
     ColumnSpec,
+    ObjectKeys,
     Record,
     RowSchema,
     build_row_schema,
@@ -89,6 +91,7 @@ class PredictionInput:
         kept_names: the names of the kept columns.
         unit: what record numbers count, if not lines.
         path: the file, if the input is one.
+        format: the format of the file.
         is_repeatable: whether ``read`` can be called twice.
         is_live: whether rows arrive while they are predicted.
         note: the detected format, for the user; may be empty.
@@ -100,6 +103,7 @@ class PredictionInput:
     kept_names: tuple[str, ...] = ()
     unit: str = ""
     path: Path | None = None
+    format: FileFormat | None = None
     is_repeatable: bool = True
     is_live: bool = False
     note: str = ""
@@ -124,6 +128,7 @@ def open_input_file(name: str, config: DataConfig, keep: Any = None) -> Predicti
     """
     path = resolve_existing_file(name, "input")
     schema = build_row_schema(config, labelled=False)
+    file_format = detect_format(path, schema, config, name)
     reader_schema = copy.copy(schema)
     kept_names: tuple[str, ...] = ()
     if keep is not None:
@@ -132,10 +137,11 @@ def open_input_file(name: str, config: DataConfig, keep: Any = None) -> Predicti
     return PredictionInput(
         name,
         schema,
-        lambda bad: read_records(path, reader_schema, config, bad),
+        lambda bad: file_format.read(path, reader_schema.columns, config, bad),
         kept_names,
-        schema.record_unit(path.suffix.lower()),
+        file_format.spec.unit,
         path,
+        file_format,
     )
 
 
@@ -153,7 +159,7 @@ def resolve_kept_columns(keep: Any, names: Sequence[str] | None, source: str) ->
             hint="Use CSV with a header, JSON Lines or Parquet, or leave out keep",
         )
     if keep == KEEP_ALL:
-        return tuple(names)
+        return tuple(names[: names.top_level] if isinstance(names, ObjectKeys) else names)
     selected = list(keep) if isinstance(keep, (list, tuple)) else [keep]
     for name in map(str, selected):
         if name not in names:
@@ -179,8 +185,7 @@ def check_rows(
     """
     summary, bad = InputSummary(), InputErrors(rows.name, rows.unit)
     types = [_TypeTracker() for _ in rows.kept_names]
-    is_csv = rows.path is not None and uses_csv_reader(rows.path, rows.schema, config)
-    is_header_checked = not is_csv
+    is_header_checked = rows.format is None or not rows.format.spec.has_separator
     for row in _propose_columns(_iter_rows(rows, bad), rows, config):
         if row.values is not None and not is_header_checked:
             check_unmarked_header(rows_to_table([row], rows.schema), bad, rows.schema, config)
@@ -193,7 +198,7 @@ def check_rows(
     raise_or_skip([bad], config.on_bad_row)
     if not summary.rows:
         raise DataError("there are no rows", where=rows.name)
-    declared = _parquet_types(rows.path)
+    declared = _parquet_types(rows)
     summary.kept_types = {
         name: declared.get(name, tracker.arrow_type())
         for name, tracker in zip(rows.kept_names, types, strict=True)
@@ -383,15 +388,15 @@ def _propose_columns(
         raise
 
 
-def _parquet_types(path: Path | None) -> dict[str, pa.DataType]:
+def _parquet_types(rows: PredictionInput) -> dict[str, pa.DataType]:
     """The types of the columns of a Parquet file that have one value per row."""
-    if path is None or path.suffix.lower() not in PARQUET_EXTENSIONS:
+    if rows.format is None or rows.format.name != "parquet":
         return {}
     from pyarrow import parquet
 
     return {
         column.name: column.type
-        for column in parquet.read_schema(path)
+        for column in parquet.read_schema(rows.path)
         if pa.types.is_primitive(column.type) or pa.types.is_decimal(column.type)
     }
 
@@ -411,7 +416,7 @@ class _NameProbe(ColumnSpec):
         raise _ColumnNames(names)
 
 
-def _column_names(path: Path, config: DataConfig, name: str) -> list[str] | None:
+def _column_names(path: Path, config: DataConfig, name: str) -> Sequence[str] | None:
     """The names of the columns of a file; None if they have none."""
     schema = build_row_schema(config, labelled=False)
     columns = schema.columns
@@ -422,8 +427,7 @@ def _column_names(path: Path, config: DataConfig, name: str) -> list[str] | None
         for _ in read_records(path, schema, config, BadRows(name)):
             break
     except _ColumnNames as columns_of_file:
-        names = columns_of_file.names
-        return None if names is None else list(names)
+        return columns_of_file.names
     return None
 
 

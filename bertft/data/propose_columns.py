@@ -13,7 +13,8 @@ from itertools import islice
 from pathlib import Path
 
 from bertft.config.data import DataConfig
-from bertft.data.data_sources import read_records, uses_csv_reader
+from bertft.data.data_sources import read_records
+from bertft.data.formats import detect_format
 from bertft.data.guess_columns import propose_settings
 from bertft.data.rows import BadRows, RowError
 from bertft.data.schema import ColumnNotFound, ColumnSpec, RowSchema, build_row_schema
@@ -128,7 +129,7 @@ def _propose(
     if not needed <= len(names) <= _MAX_COLUMNS:
         return []
     sample_config = replace(config, header=True, separator=separator or config.separator)
-    is_csv = uses_csv_reader(path, schema, sample_config)
+    is_csv = detect_format(path, schema, sample_config, str(path)).spec.has_separator
     sample_schema = copy.copy(schema)
     sample_schema.columns = ColumnSpec(tuple(range(len(names)) if is_csv else names), ())
     try:

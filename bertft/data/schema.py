@@ -27,6 +27,7 @@ __all__ = [
     "ColumnNotFound",
     "ColumnSpec",
     "LabelReader",
+    "ObjectKeys",
     "ReadFunction",
     "Record",
     "RowSchema",
@@ -83,10 +84,12 @@ class RowSchema(ABC):
     text_fields: ClassVar[tuple[str, ...]]  # rows with equal text columns are duplicates
     label_fields: ClassVar[tuple[str, ...]] = ("label",)  # absent in rows to predict
     group_field: ClassVar[str | None] = None  # rows with the same value are held out together
-    # Readers that replace the registered ones, by file extension.
-    readers_by_extension: Mapping[str, ReadFunction] = {}
+    # Formats of file extensions that other tasks read as another format.
+    formats_by_extension: Mapping[str, str] = {}
+    # Functions that replace those of the registered readers, by format.
+    readers: Mapping[str, ReadFunction] = {}
     # For files without an extension, and for unknown extensions if data.separator is set.
-    default_reader: ReadFunction | None = None
+    default_format: str | None = None
     missing_label_hint: ClassVar[str] = "Check that data.label is the column of the labels"
 
     has_classes: bool = False  # whether labels are class names
@@ -115,10 +118,6 @@ class RowSchema(ABC):
     def is_stratified(self) -> bool:
         """Whether held-out validation rows are stratified by class."""
         return False
-
-    def record_unit(self, extension: str) -> str:
-        """What record numbers of a file count, such as questions; empty: lines."""
-        return ""
 
     @abstractmethod
     def label_statistics(self, table: pa.Table) -> dict[str, float]:
@@ -219,6 +218,16 @@ class ColumnSpec:
     def setting_of_column(self, index: int) -> str:
         """The setting that requests column number ``index`` of ``all_columns``."""
         return "data.text" if index < len(self.text) else "data.label"
+
+
+class ObjectKeys(list[str]):
+    """Names of the columns of JSON objects: their keys, then those of nested objects.
+
+    Attributes:
+        top_level: the number of keys of the objects themselves, which come first.
+    """
+
+    top_level = 0
 
 
 ReadFunction = Callable[[Path, ColumnSpec, DataConfig, BadRows], Iterator[Record]]

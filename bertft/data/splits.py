@@ -21,12 +21,11 @@ from bertft.config.choices import SPLITS
 from bertft.config.data import DataConfig
 from bertft.data.data_sources import (
     DataSource,
-    has_known_extension,
     open_file,
     open_sample,
     read_rows,
-    uses_csv_reader,
 )
+from bertft.data.formats import has_known_extension
 from bertft.data.labels import is_unlabelled, map_labels_to_classes, missing_label_mask
 from bertft.data.propose_columns import propose_columns, propose_task
 from bertft.data.readers.csv_reader import check_unmarked_header
@@ -344,7 +343,7 @@ class _LoadingSplit:
         """
         try:
             split = cls(name, source, schema, *read_rows(source, schema, name, config))
-            if source.path is not None and uses_csv_reader(source.path, schema, config):
+            if source.format is not None and source.format.spec.has_separator:
                 check_unmarked_header(split.table, split.bad, schema, config)
             return split
         except ColumnNotFound as error:
@@ -462,7 +461,7 @@ def _available_splits(config: DataConfig, schema: RowSchema) -> set[str]:
     if config.source != "hub":
         return configured
     local_files = {
-        name for name in configured if has_known_extension(getattr(config, name), schema)
+        name for name in configured if has_known_extension(getattr(config, name), config, schema)
     }
     return local_files or configured | {"train"}
 
@@ -471,7 +470,9 @@ def _open_split(config: DataConfig, name: str, schema: RowSchema, cached_only: b
     if config.source == "sample":
         return open_sample(config, name, schema.columns)
     configured = getattr(config, name)
-    if config.source == "hub" and not (configured and has_known_extension(configured, schema)):
+    if config.source == "hub" and not (
+        configured and has_known_extension(configured, config, schema)
+    ):
         from bertft.data.hub import open_hub_split
 
         return open_hub_split(config, configured or name, schema.columns, cached_only)

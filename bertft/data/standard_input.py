@@ -1,8 +1,9 @@
-"""Rows on standard input: JSON Lines, CSV or TSV with a header, or one text per line.
+"""Rows on standard input: JSON, JSON Lines, CSV or TSV with a header, or one text per line.
 
-The format is detected from the first line that is not blank:
+The format is data.format, or it is detected from the first line that is not blank:
 
     {"text": ...}               JSON Lines
+    [ or {                      a JSON document
     id,text or id<tab>text      a table, if the line has the name of every text column
     sep=;                       a table, whose header is the next line (Excel)
     anything else               one text per line, as in a .txt file
@@ -23,7 +24,7 @@ import select
 import sys
 from collections.abc import Iterable, Iterator
 from itertools import chain
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TextIO
 
 from bertft.config.data import DataConfig
 from bertft.data.prediction_rows import PredictionInput, resolve_kept_columns, with_kept_columns
@@ -33,10 +34,13 @@ from bertft.data.readers.csv_reader import (
     resolve_quoting,
     resolve_separator,
 )
-from bertft.data.readers.json_lines import read_json_lines
+from bertft.data.readers.json_documents import peek_first_object, read_json_chunks
+from bertft.data.readers.json_lines import object_keys, read_json_lines
 from bertft.data.readers.text_files import (
+    bounded_lines,
     iter_lines,
     open_text,
+    parse_json_object,
     starts_json_document,
 )
 from bertft.data.rows import BadRows
@@ -49,6 +53,8 @@ __all__ = ["has_column", "open_standard_input", "standard_input_stream"]
 _NAME = "stdin"
 _JSON_OBJECT = re.compile(r'\s*\{\s*("|\}|$)')
 _SEPARATORS = (",", "\t", ";", "|")
+_TABLE_SEPARATORS = {"csv": ",", "tsv": "\t"}  # by format
+_TABLE_FORMATS = (None, *_TABLE_SEPARATORS)
 _SEPARATOR_NAMES = {",": "commas", "\t": "tabs", ";": "semicolons"}
 _PEEKED_BYTES = 1 << 16
 
@@ -99,19 +105,64 @@ def open_standard_input(
     text = open_text(stream, config.encoding, "\n")
     first, stated_separator, lines = _split_first_line(text, config.encoding)
     is_live = not stream.seekable()
-    if stated_separator is not None:
-        separator = resolve_separator(config.separator) or stated_separator
-        return _open_table(
-            schema, config, keep, first, lines, is_live, separator, has_separator_line=True
-        )
-    separator = resolve_separator(config.separator) if is_table else None
-    if separator is None:
+    has_separator_line = stated_separator is not None and config.format in _TABLE_FORMATS
+    separator = stated_separator
+    if not has_separator_line:
         separator = _detect_table(first, schema, config)
-    if _JSON_OBJECT.match(first) or starts_json_document(first) or not first:
-        return _open_json_lines(schema, config, keep, first, lines, is_live)
-    if separator is not None or is_table:
-        return _open_table(schema, config, keep, first, lines, is_live, separator or ",")
-    return _open_text_lines(schema, config, keep, lines, is_live)
+        is_table = is_table and config.format is None
+        if is_table or config.format in _TABLE_SEPARATORS:
+            separator = _TABLE_SEPARATORS.get(config.format or "", separator or ",")
+    if separator is not None:
+        separator = resolve_separator(config.separator) or separator
+    detected = "csv" if has_separator_line else _detect_format(first, separator)
+    match config.format or detected:
+        case "json":
+            return _open_json_document(schema, config, keep, lines, is_live)
+        case "jsonl":
+            return _open_json_lines(schema, config, keep, first, lines, is_live)
+        case "csv" | "tsv":
+            assert separator is not None
+            return _open_table(
+                schema, config, keep, first, lines, is_live, separator, has_separator_line
+            )
+        case "text":
+            return _open_text_lines(schema, config, keep, lines, is_live)
+    raise DataError(
+        f"data.format={config.format} is not supported on standard input",
+        where=_NAME,
+        hint="Write the rows to a file and set input=<file>",
+    )
+
+
+def _detect_format(first_line: str, separator: str | None) -> str:
+    """The format of a text that begins with ``first_line``; ``separator``: of its header."""
+    if starts_json_document(first_line):
+        return "json"
+    if _JSON_OBJECT.match(first_line) or not first_line:
+        return "jsonl"
+    return "text" if separator is None else "csv"
+
+
+def _open_json_document(
+    schema: RowSchema, config: DataConfig, keep: Any, lines: Iterable[str], is_live: bool
+) -> PredictionInput:
+    content, chunks = peek_first_object(lines, _NAME)
+    kept_names = resolve_kept_columns(keep, object_keys([content]), _NAME)
+    columns = with_kept_columns(schema.columns, kept_names)
+
+    def read(bad: BadRows) -> Iterator[Record]:
+        return read_json_chunks(chunks, columns, config.encoding, bad, is_stream=True)
+
+    return PredictionInput(
+        _NAME,
+        schema,
+        read,
+        kept_names,
+        unit="object",
+        is_repeatable=False,
+        is_live=is_live,
+        note=f"{_NAME}: reading a JSON document",
+    )
 
 
 def _open_json_lines(
@@ -122,12 +173,8 @@ def _open_json_lines(
     lines: Iterable[str],
     is_live: bool,
 ) -> PredictionInput:
-    try:
-        content = json.loads(first)
-        keys = [str(key) for key in content]
-    except (ValueError, TypeError, RecursionError):  # reported with its line
-        keys = []
-    kept_names = resolve_kept_columns(keep, keys, _NAME)
+    content = parse_json_object(first) or {}  # an error is reported with its line
+    kept_names = resolve_kept_columns(keep, object_keys([content]), _NAME)
     columns = with_kept_columns(schema.columns, kept_names)
 
     def read(bad: BadRows) -> Iterator[Record]:
@@ -184,12 +231,12 @@ def _open_text_lines(
     return PredictionInput(_NAME, schema, read, is_repeatable=False, is_live=is_live, note=note)
 
 
-def _split_first_line(text: Iterable[str], encoding: str) -> tuple[str, str | None, Iterable[str]]:
+def _split_first_line(text: TextIO, encoding: str) -> tuple[str, str | None, Iterable[str]]:
     """The first line that is not blank, the separator that a line before it states, and all lines.
 
     The first line is without its end, and "" if there is none.
     """
-    lines, read_lines = iter(text), list[str]()
+    lines, read_lines = bounded_lines(text), list[str]()
     stated_separator: str | None = None
     try:
         for line in lines:

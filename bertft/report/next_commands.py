@@ -14,7 +14,7 @@ __all__ = ["new_rows_file", "next_commands", "predict_merged_command"]
 
 _PREDICTION_EXTENSIONS = {".csv": ".csv", ".tsv": ".csv", ".parquet": ".parquet"}
 # Settings of ``predict`` that a run records and a merged folder does not.
-_READER_SETTINGS = ("separator", "quoting", "encoding", "header")
+_READER_SETTINGS = ("format", "separator", "quoting", "encoding", "header")
 
 
 def next_commands(
@@ -69,6 +69,8 @@ def predict_merged_command(merged: str, data: DataConfig) -> str:
 def new_rows_file(data: DataConfig) -> str:
     """A name for a file of new rows, with the extension of the training file."""
     extension = Path(str(data.train)).suffix.lower() if data.source == "files" else ""
+    if data.format is not None:  # the format of files with this extension
+        return f"new{extension}"
     return f"new{extension if extension in _PREDICTION_EXTENSIONS else '.jsonl'}"
 
 

@@ -152,6 +152,15 @@ def test_keys_of_data_change_the_run_s_own(tmp_path):
     ]  # fmt: skip
 
 
+def test_a_recorded_format_is_for_files_with_the_same_extension(tmp_path):
+    (tmp_path / "config.yaml").write_text("data: {name: files, train: a.TXT, format: tsv}")
+    for name, is_inherited in (("b.txt", True), ("b.csv", False), ("b", False)):
+        words = rewrite_overrides("eval", [f"run={tmp_path}", f"data.validation={name}"])
+        assert ("data.format='tsv'" in words or "data.format=tsv" in words) == is_inherited
+    words = rewrite_overrides("eval", [f"run={tmp_path}", "data.max_validation_rows=3"])
+    assert "data.format='tsv'" in words
+
+
 def test_a_file_takes_the_place_of_the_run_s_sample(tmp_path):
     (tmp_path / "config.yaml").write_text("data: {name: sample, source: sample, sample: pair}")
     words = rewrite_overrides("eval", [f"run={tmp_path}", "data.validation=new.csv"])

@@ -33,6 +33,7 @@ WRONG = [
     ("method=ia3 method.ia3.feedforward=3", "method.ia3.feedforward: 3 is not a list of layers"),
     ("method=ia3 method.ia3.targets=key,value", "method.ia3.targets: 'key,value' is one name"),
     ("method=ia3 method.rank=4", "method.rank: is not supported by method=ia3"),
+    ("data=files data.train=a.csv data.format=conll", "data.format: conll is not supported by"),
     ("method=lora method.low_rank.targets=[]", "[] is not a list of layers"),
     ("method=lora method.low_rank.targets=3", "3 is not a list of layers"),
     ("method=lora method.low_rank.targets=query,value", "Write a list"),

@@ -52,6 +52,11 @@ def _jsonl(texts: Texts) -> str:
     return "".join(json.dumps({"text": text, "label": label}) + "\n" for text, label in rows)
 
 
+def _json(texts: Texts) -> str:
+    rows = zip(texts, _labels(texts), strict=True)
+    return json.dumps([{"text": text, "label": label} for text, label in rows])
+
+
 def _squad(texts: Texts) -> str:
     """One paragraph per three questions; the number is in the question."""
     paragraphs = [
@@ -86,6 +91,7 @@ FORMATS: dict[str, tuple[str, str, Callable[[Texts], str] | None, str]] = {
     "csv": (".csv", "classification", _csv, "text"),
     "tsv": (".tsv", "classification", _tsv, "text"),
     "jsonl": (".jsonl", "classification", _jsonl, "text"),
+    "json": (".json", "classification", _json, "text"),
     "parquet": (".parquet", "classification", None, "text"),
     "conll": (".conll", "token_classification", _conll, "text"),
     "squad": (".json", "question_answering", _squad, "question"),
@@ -258,12 +264,12 @@ def test_more_than_a_share_of_bad_rows_is_an_error(tmp_path, split):
 
 def test_a_row_lost_on_its_way_is_a_bug(tmp_path, monkeypatch):
     path, task, _ = written(tmp_path, "jsonl", numbered(120))
-    whole = json_lines._read_objects
+    whole = json_lines._parse_lines
 
     def lossy(*args):
         yield from (record for number, record in enumerate(whole(*args)) if number != 100)
 
-    monkeypatch.setattr(json_lines, "_read_objects", lossy)
+    monkeypatch.setattr(json_lines, "_parse_lines", lossy)
     with pytest.raises(RuntimeError, match="120 rows read, but 119 used and 0 skipped"):
         to_learn(path, task)
 

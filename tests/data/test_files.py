@@ -10,7 +10,7 @@ import pyarrow.parquet
 import pytest
 
 from bertft.config.data import DataConfig
-from bertft.data.readers.text_files import checked_first_line
+from bertft.data.readers.text_files import checked_head
 from bertft.data.splits import load_splits, load_unlabelled
 from bertft.errors import DataError, UsageError
 
@@ -156,8 +156,8 @@ BAD_FILES = [
     ("a.csv", "text,label\na,b\n", {"separator": "::", "quoting": True}, "data.quoting=false"),
     ("a.csv", "text,label\na,b\n", {"separator": '"'}, "not a valid separator"),
     ("a.json", "{}", {}, "column 'text' not found .columns: none"),
-    ("a.json", '[{"text": "a"}]', {}, "one JSON document, not one object per line.*jq"),
-    ("a.jsonl", '{\n"text": "a"}', {}, "one JSON document, not one object per line.*jq"),
+    ("a.jsonl", '[{"text": "a"}]', {}, "one JSON document, not one object per line.*format=json"),
+    ("a.jsonl", '{\n"text": "a"}', {}, "one JSON document, not one object per line.*format=json"),
     ("a.csv", '{"text": "a"}\n', {}, "a.csv: the file contains JSON Lines.*Rename it to a.jsonl"),
     ("a.tsv", '\n{"text": "a"}\n', {}, "the file contains JSON Lines.*Rename it to a.jsonl"),
     ("a.txt", '{"text": "a"}', {"task": "masked_lm"}, "contains JSON Lines.*Rename it to a.jsonl"),
@@ -304,15 +304,15 @@ def test_the_bytes_that_are_checked_are_read(tmp_path, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(type(file), "open", counted)
-        assert checked_first_line(file, "utf-8", "a.csv") == "text,label"
+        assert checked_head(file, "utf-8", "a.csv") == "text,label\na,b\n"
     assert opened == [file]
     file.write_bytes(b"\x1f\x8b" + b"x" * 100)
     with pytest.raises(DataError, match="compressed with gzip"):
-        checked_first_line(file, "utf-8", "a.csv")
+        checked_head(file, "utf-8", "a.csv")
 
 
 @pytest.mark.parametrize("name", ["idna", "punycode", "undefined", "base64"])
 def test_codecs_that_are_not_for_files_are_rejected(tmp_path, name):
     (tmp_path / "a.csv").write_bytes(b"text,label\na,b\n")
     with pytest.raises(DataError, match=f"unknown encoding '{name}'"):
-        checked_first_line(tmp_path / "a.csv", name, "a.csv")
+        checked_head(tmp_path / "a.csv", name, "a.csv")

@@ -217,8 +217,8 @@ def test_standard_input_that_is_not_understood():
         open_standard_input(io.BytesIO(b"one line\n"), pair)
     for content, message in (
         (b"", "empty"),
-        (b'{\n "text": "a"\n}\n', "one JSON document"),
-        (b'\n[\n{"text": "a"}\n]\n', r"stdin: the input is one JSON document.*jq -c"),
+        (b'{\n "text": "a"\n', r"stdin:\d+: not JSON"),
+        (b'\n[\n{"text": "a"}\n{"text": "b"}]\n', r"stdin:4: not JSON .*comma"),
     ):
         with pytest.raises(DataError, match=message):
             blocks(open_standard_input(io.BytesIO(content), CONFIG))
@@ -226,6 +226,35 @@ def test_standard_input_that_is_not_understood():
         open_standard_input(io.BytesIO(b"a line\n"), CONFIG, "all")
     [block] = blocks(open_standard_input(io.BytesIO(b"text\na\n"), CONFIG, is_table=True))
     assert [row.values for row in block] == [["a"]]
+
+
+@pytest.mark.parametrize(
+    ("content", "settings"),
+    [
+        (b'[{"id": 7, "text": "a"}, {"text": "b"}]', {}),
+        (b'\n{\n "id": 7,\n "text": "a"\n}\n{"text": "b"}\n', {}),
+        (b'{"id": 7, "text": "a"} {"text": "b"}', {"format": "json"}),
+        (b'{"id": 7, "text": "a"}\n{"text": "b"}', {"format": "jsonl"}),
+        (b"id,text\n7,a\n,b\n", {"format": "csv"}),
+        (b"id\ttext\n7\ta\n\tb\n", {"format": "tsv"}),
+        (b"id;text\n7;a\n;b\n", {"format": "csv", "separator": ";"}),
+    ],
+)
+def test_formats_of_standard_input(content, settings):
+    config = DataConfig(name="x", **settings)
+    source = open_standard_input(io.BytesIO(content), config, "all")
+    [block] = blocks(source)
+    assert source.kept_names == ("id", "text")
+    assert [row.values for row in block] == [["a"], ["b"]]
+    assert [str(row.kept_values[0] or "") for row in block] == ["7", ""]
+
+
+def test_a_text_on_standard_input_may_look_like_another_format():
+    config = DataConfig(name="x", format="text")
+    [block] = blocks(open_standard_input(io.BytesIO(b'{"text": "a"}\nid,text\n'), config))
+    assert [row.values for row in block] == [['{"text": "a"}'], ["id,text"]]
+    with pytest.raises(DataError, match="conll is not supported on standard input"):
+        open_standard_input(io.BytesIO(b"a O\n"), DataConfig(name="x", format="conll"))
 
 
 @pytest.mark.parametrize(

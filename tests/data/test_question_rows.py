@@ -214,7 +214,8 @@ def test_missing_keys_are_reported(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("[]", "the file has no list 'data'"),
+        ("[]", "the file is empty"),
+        ('{"data": 3}', "the file has no list 'data'"),
         ('{"data": [{}]}', r"data\[0\] has no list 'paragraphs'"),
         ('{"data": [{"paragraphs": [{"context": "x"}]}]}', r"paragraphs\[0\] has no list 'qas'"),
         ('{"data": [{"paragraphs": [{"context": "x", "qas": [1]}]}]}', "is not an object"),

@@ -333,9 +333,16 @@ def test_names_that_no_method_may_have():
     assert frozenset(_MethodSettings.__dataclass_fields__) == RESERVED_METHOD_SETTINGS
 
 
-def test_every_ending_has_one_reader():
-    endings = [ending for spec in READERS.specs().values() for ending in spec.extensions]
-    assert len(set(endings)) == len(endings)
+def test_every_ending_has_one_reader_per_task():
+    """Others with the same ending detect their files by content, or are for other tasks."""
+    for tasks in [(), *((task,) for task in TASKS.names())]:
+        endings = [
+            ending
+            for spec in READERS.specs().values()
+            for ending in spec.extensions
+            if spec.matches is None and spec.tasks == tasks
+        ]
+        assert len(set(endings)) == len(endings)
 
 
 @pytest.mark.parametrize("kind", [METHODS, TASKS, READERS])

@@ -58,6 +58,8 @@ def test_new_rows_have_the_format_of_the_training_file(train, rows):
          "new.csv output=predictions.csv columns=message"),
         ({"train": "a.tsv", "text": ["a b", "c"], "header": True, "separator": "|"},
          "new.tsv output=predictions.csv 'columns=[a b,c]' \"separator='|'\" header=true"),
+        ({"train": "a.txt", "format": "tsv"},
+         "new.txt output=predictions.jsonl \"format='tsv'\""),
     ],
 )  # fmt: skip
 def test_rows_for_a_merged_folder_are_read_as_in_training(data, settings):

@@ -11,8 +11,8 @@ import pytest
 from bertft.data.features import featurize
 from bertft.data.rows import BadRows, Rows
 from bertft.tasks.row_answers import RowAnswers
+from bertft.tasks.shared.word_splitting import join_words
 from bertft.tasks.task import build_task
-from bertft.tasks.token_classification.word_splitting import join_words
 
 
 class Table:

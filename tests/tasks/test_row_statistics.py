@@ -8,8 +8,8 @@ import pytest
 
 from bertft.data.features import featurize
 from bertft.data.rows import BadRows, Rows
+from bertft.tasks.shared.word_splitting import join_words
 from bertft.tasks.task import build_task
-from bertft.tasks.token_classification.word_splitting import join_words
 
 DRAWS = np.array([[1] * 6, [0, 2, 1, 0, 3, 0], [2, 0, 0, 1, 1, 2], [0, 0, 6, 0, 0, 0]])
 TEXTS = ["a good film", "dull", "the plot is bad", "good good plot", "a bad film", "un true"]

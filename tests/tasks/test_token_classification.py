@@ -15,8 +15,8 @@ from bertft.data.features import featurize
 from bertft.data.rows import BadRows, Rows
 from bertft.models.precision import Precision
 from bertft.models.runner import EncoderRunner
+from bertft.tasks.shared.word_splitting import join_words
 from bertft.tasks.task import build_task, detect_task
-from bertft.tasks.token_classification.word_splitting import join_words
 from bertft.training.evaluate import evaluate, predict_logits
 
 LABELS = ["O", "B-film", "I-film", "B-plot", "I-plot"]

@@ -19,6 +19,7 @@ from typing import BinaryIO
 from bertft.cli.prediction_output import PredictionWriter, check_output_path, open_output
 from bertft.config.command_configs import PredictConfig
 from bertft.config.data import DataConfig
+from bertft.config.data_files import inherited_format
 from bertft.data.prediction_rows import (
     InputSummary,
     PredictionInput,
@@ -41,7 +42,7 @@ from bertft.utils.terminal import print_escaped, print_warning
 
 __all__ = ["run"]
 
-_DATA_SETTING = re.compile(r"data\.(text|separator|quoting|encoding|on_bad_row|header)\b")
+_DATA_SETTING = re.compile(r"data\.(text|format|separator|quoting|encoding|on_bad_row|header)\b")
 _TERMINAL_HINT = (
     "Reading rows from the terminal: type one text or JSON object per line, and end with Ctrl-D."
     " For a file, set input=<file>; for a text, text='...'"
@@ -170,7 +171,9 @@ def _data_settings(config: PredictConfig, data: DataConfig) -> DataConfig:
     changes = {"text": columns} | {
         name: getattr(config, name) for name in ("separator", "quoting", "encoding", "header")
     }
-    return replace(data, **{name: value for name, value in changes.items() if value is not None})
+    changes = {name: value for name, value in changes.items() if value is not None}
+    inherited = inherited_format(data.format, data.train, config.input)
+    return replace(data, format=config.format or inherited, **changes)
 
 
 def _open_input(

@@ -10,7 +10,7 @@ from typing import Any
 from bertft.config.choices import SPLITS
 from bertft.config.class_weights import class_name_key
 from bertft.config.presets import preset_value
-from bertft.config.registry import TASKS
+from bertft.config.registry import READERS, TASKS
 from bertft.config.schema import GetSetting, default_value
 from bertft.config.task_facts import TASKS_BY_SETTING, is_metric_function, join_words
 from bertft.utils.messages import Problem, missing_file_problem, quote_for_shell
@@ -174,6 +174,17 @@ def check_class_names(where: str, labels: Any) -> Iterator[Problem]:
         )
 
 
+def _check_format(get: GetSetting) -> Iterator[Problem]:
+    name, task = get("data.format"), get("data.task")
+    tasks = READERS[name].tasks if name in READERS else ()
+    if tasks and task not in (None, *tasks):
+        yield Problem(
+            "data.format",
+            f"{name} is not supported by data.task={task}",
+            f"It is a format of data.task={join_words(tasks, 'or')}",
+        )
+
+
 def _check_task_settings(get: GetSetting) -> Iterator[Problem]:
     task = get("data.task")
     for name, tasks in TASKS_BY_SETTING.items():
@@ -287,6 +298,7 @@ def _is_column(value: Any) -> bool:
 DATA_RULES = (
     _check_source,
     _check_columns,
+    _check_format,
     _check_task_settings,
     _check_no_answer_threshold,
     _check_metric_function,

@@ -24,35 +24,8 @@ from bertft.data.rows import BadRows, RowError
 from bertft.data.schema import ColumnSpec, Record, find_columns, text_columns
 from bertft.errors import DataError
 
-__all__ = ["CONLL_EXTENSIONS", "WORD_COLUMNS", "LineValues", "read_conll"]
+__all__ = ["WORD_COLUMNS", "LineValues", "read_conll"]
 
-CONLL_EXTENSIONS = (
-    ".conll",
-    ".conllu",
-    ".conll2003",
-    ".conll03",
-    ".tsv",
-    ".tab",
-    ".txt",
-    ".bio",
-    ".iob",
-    ".iob1",
-    ".iob2",
-    ".bioes",
-    ".iobes",
-    ".bilou",
-    ".bmes",
-    ".bmeso",
-    ".ner",
-    ".tags",
-    ".train",
-    ".dev",
-    ".valid",
-    ".test",
-    ".testa",
-    ".testb",
-    ".annotated",
-)
 WORD_COLUMNS = ("text", "words", "tokens")  # names of the column of words
 _TAG_COLUMN = "label"
 _DOCUMENT_START = "-DOCSTART-"
@@ -261,7 +234,7 @@ def _check_not_other_format(lines: NumberedLines, source: str) -> None:
     """Raise DataError if the first lines are JSON, XML or HTML."""
     text = "\n".join(text for _, text in lines[:100])[:_SAMPLE_CHARACTERS]
     if _JSON.match(text):
-        raise _not_conll_error("JSON", source, "Rename a JSON Lines file to end in .jsonl")
+        raise _not_conll_error("JSON", source, "Rename the file to end in .json or .jsonl")
     if _MARKUP.match(text):
         raise _not_conll_error("XML or HTML", source)
 

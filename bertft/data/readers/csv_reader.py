@@ -31,6 +31,7 @@ __all__ = [
     "parse_separator_line",
     "read_csv",
     "read_csv_file",
+    "read_tsv_file",
     "resolve_quoting",
     "resolve_separator",
 ]
@@ -96,7 +97,6 @@ def _header_candidates(table: pa.Table, schema: RowSchema) -> str:
     return ", ".join(map(quote_value, [*row_texts, label])) if is_header else ""
 
 
-_SEPARATOR_BY_EXTENSION = {".csv": ",", ".tsv": "\t", ".tab": "\t"}
 # A first line for Excel, which pads it with separators when it saves the file again.
 _SEPARATOR_LINE = re.compile(r'"?sep=(.)"?\1*[ ]*', re.IGNORECASE)
 _MAX_FIELD_CHARACTERS = 1 << 24  # limits the memory of a field whose quote is never closed
@@ -142,11 +142,24 @@ def resolve_quoting(configured: bool | None, separator: str) -> bool:
 def read_csv_file(
     path: Path, columns: ColumnSpec, config: DataConfig, bad: BadRows
 ) -> Iterator[Record]:
-    """The requested fields of each row; separator: data.separator, or by the file extension."""
+    """The requested fields of each row; separator: data.separator, a sep= line or a comma."""
+    return _read_table(path, columns, config, bad, ",")
+
+
+def read_tsv_file(
+    path: Path, columns: ColumnSpec, config: DataConfig, bad: BadRows
+) -> Iterator[Record]:
+    """The requested fields of each row; separator: data.separator, a sep= line or a tab."""
+    return _read_table(path, columns, config, bad, "\t")
+
+
+def _read_table(
+    path: Path, columns: ColumnSpec, config: DataConfig, bad: BadRows, default_separator: str
+) -> Iterator[Record]:
     stated_separator = parse_separator_line(read_first_line(path, config.encoding))
     separator = resolve_separator(config.separator)
     if separator is None:
-        separator = stated_separator or _SEPARATOR_BY_EXTENSION[path.suffix.lower()]
+        separator = stated_separator or default_separator
     newline = "" if resolve_quoting(config.quoting, separator) else "\n"
     with open_text(path, config.encoding, newline) as file:
         yield from read_csv(

@@ -13,17 +13,29 @@ from pathlib import Path
 from typing import Any
 
 from bertft.config.data import DataConfig
-from bertft.data.readers.text_files import RepeatedKeyError, open_text, reject_repeated_keys
+from bertft.data.readers.text_files import (
+    RepeatedKeyError,
+    open_text,
+    parse_json_object,
+    reject_repeated_keys,
+)
 from bertft.data.rows import BadRows, RowError
 from bertft.data.schema import ColumnSpec, Record, check_characters, find_columns
 from bertft.errors import DataError
 from bertft.utils.safe_files import unreadable
 
-__all__ = ["QUESTION_COLUMNS", "read_squad_json"]
+__all__ = ["QUESTION_COLUMNS", "is_squad_json", "read_squad_json"]
 
 QUESTION_COLUMNS = ("question", "context", "answers", "id")
 
-_HINT = "For one JSON object per row, rename the file to end in .jsonl"
+_HINT = "For an array of rows set data.format=json, for one object per line set data.format=jsonl"
+
+
+def is_squad_json(head: str) -> bool:
+    """Whether a JSON text that begins with ``head`` is an object that is not a row."""
+    text = head.lstrip()
+    row = parse_json_object(text.partition("\n")[0])
+    return text.startswith("{") and (row is None or "data" in row)
 
 
 def read_squad_json(

@@ -8,6 +8,7 @@ import io
 import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO, TextIO
@@ -16,17 +17,25 @@ from bertft.config.data import DataConfig
 from bertft.data.rows import BadRows
 from bertft.data.schema import ColumnSpec, Record
 from bertft.errors import DataError
-from bertft.utils.messages import closest_name, expand_home, missing_file_problem, quote_value
+from bertft.utils.messages import (
+    closest_name,
+    expand_home,
+    format_list,
+    missing_file_problem,
+    quote_value,
+)
 from bertft.utils.safe_files import unreadable
 
 __all__ = [
-    "JSON_DOCUMENT_HINT",
+    "MAX_LINE_CHARACTERS",
     "RepeatedKeyError",
-    "checked_first_line",
+    "bounded_lines",
+    "checked_head",
     "iter_lines",
     "open_text",
     "parse_json_object",
     "read_first_line",
+    "read_head",
     "read_nonblank_lines",
     "read_text_file",
     "reject_repeated_keys",
@@ -35,10 +44,11 @@ __all__ = [
 ]
 
 
-JSON_DOCUMENT_HINT = "Write one row per line: jq -c '.[]' rows.json > rows.jsonl"
+MAX_LINE_CHARACTERS = 1 << 24  # longer lines are an error; limits the memory for a line
 _HEAD_BYTES = 4096
+_HEAD_CHARACTERS = 1 << 16  # from which the format is detected
 _CODECS_OF_NAMES = ("idna", "punycode", "undefined")  # they are not encodings of files
-_MAX_LINE_CHARACTERS = 1 << 20  # characters of the first line that are read
+_MAX_FIRST_LINE_CHARACTERS = 1 << 20  # characters of the first line that are read
 _JSON_DOCUMENT = re.compile(r"\s*(\{\s*$|\[\s*(\{|$))")
 _MAX_NUL_SHARE = 0.1  # files with a larger fraction of NUL bytes are not text
 
@@ -83,11 +93,11 @@ def read_text_file(
     path: Path, columns: ColumnSpec, config: DataConfig, bad: BadRows
 ) -> Iterator[Record]:
     """One text per line; blank lines are rows, so that predictions stay aligned with lines."""
-    if starts_json_document(read_first_line(path, config.encoding)):
+    if config.format is None and starts_json_document(read_first_line(path, config.encoding)):
         raise DataError(
             "the file contains a JSON document, not one text per line",
             where=bad.source,
-            hint=JSON_DOCUMENT_HINT,
+            hint="Rename it to end in .json, or set data.format=json",
         )
     yield from _read_text_lines(path, columns, config, bad, skip_blank=False)
 
@@ -102,6 +112,8 @@ def read_nonblank_lines(
 def _read_text_lines(
     path: Path, columns: ColumnSpec, config: DataConfig, bad: BadRows, skip_blank: bool
 ) -> Iterator[Record]:
+    if config.format is None:
+        _reject_header(read_first_line(path, config.encoding), columns, bad.source)
     with open_text(path, config.encoding, "\n") as file:
         for number, line in enumerate(iter_lines(file, bad, config.encoding), start=1):
             if skip_blank and not line.strip():
@@ -111,15 +123,28 @@ def _read_text_lines(
             yield number, [line.rstrip("\r\n"), *[None] * len(columns.optional)]
 
 
-def checked_first_line(path: Path, encoding: str, source: str) -> str:
-    """``read_first_line``, with DataError if the first bytes are not text in ``encoding``.
+def _reject_header(line: str, columns: ColumnSpec, source: str) -> None:
+    """Raise DataError if ``line`` is the header of a tab-separated file."""
+    names = [name.strip().strip('"') for name in line.split("\t")]
+    if len(names) > 1 and set(columns.text) <= set(names):
+        raise DataError(
+            f"the first line has the names of columns ({format_list(names, 6)}), but a .txt file"
+            " has one text per line",
+            where=source,
+            hint="Set data.format=tsv, or data.format=text if each line is a text",
+        )
 
-    The file is opened once, so that the bytes that are checked are those that are read.
+
+def checked_head(path: Path, encoding: str, source: str) -> str:
+    """The beginning of a text file without blank lines, as ``read_head``.
+
+    Raises DataError if its first bytes are not text in ``encoding``. The file is opened once, so
+    that the bytes that are checked are those that are read.
     """
     try:
         with path.open("rb") as file:
             _check_head(file.peek(_HEAD_BYTES)[:_HEAD_BYTES], path.name, encoding, source)
-            return read_first_line(file, encoding)
+            return read_head(file, encoding)
     except OSError as error:
         raise unreadable(error, source) from error
 
@@ -146,16 +171,32 @@ def _check_head(head: bytes, name: str, encoding: str, source: str) -> None:
         )
 
 
+def read_head(source: Path | BinaryIO, encoding: str) -> str:
+    """At least the first non-blank line of a text file, and up to 65,536 characters of the others.
+
+    "" if there is no such line.
+    """
+    first_line, rest = _read_lines(source, encoding, _HEAD_CHARACTERS)
+    return first_line + rest
+
+
 def read_first_line(source: Path | BinaryIO, encoding: str) -> str:
     """The first non-blank line of a text file, without its line end; "" if there is none."""
+    return _read_lines(source, encoding, 0)[0].rstrip("\r\n")
+
+
+def _read_lines(source: Path | BinaryIO, encoding: str, max_rest: int) -> tuple[str, str]:
+    """The first non-blank line of a text, and at most ``max_rest`` characters after it."""
+    line = rest = ""
     with open_text(source, encoding, "") as file:
         try:
-            while line := file.readline(_MAX_LINE_CHARACTERS):
+            while line := file.readline(_MAX_FIRST_LINE_CHARACTERS):
                 if line.strip():
-                    return line.rstrip("\r\n")
+                    rest = file.read(max_rest)
+                    break
         except UnicodeError:  # reported by the reader, with the line
             pass
-    return ""
+    return line, rest
 
 
 def parse_json_object(line: str) -> dict[str, object] | None:
@@ -264,13 +305,13 @@ def iter_lines(file: Iterable[str], bad: BadRows, encoding: str) -> Iterator[str
     """The lines of ``file``; in files without line feeds, carriage returns end the lines.
 
     In other files, carriage returns inside lines are text, and a note is added to ``bad``. Raises
-    DataError if decoding cannot continue after an error.
+    DataError for a line that is too long, and if decoding cannot continue after an error.
     """
     number = inner_returns = 0
     try:
-        lines: Iterator[str] = iter(file)
+        lines = bounded_lines(file)
         first = next(lines, "")
-        if _has_inner_carriage_return(first):
+        if _has_inner_carriage_return(first) and len(first) <= MAX_LINE_CHARACTERS:
             second = next(lines, None)
             if second is None:  # line ends of classic Mac OS: this is the whole file
                 yield from io.StringIO(first, newline="")
@@ -278,6 +319,8 @@ def iter_lines(file: Iterable[str], bad: BadRows, encoding: str) -> Iterator[str
             lines = chain([second], lines)
         for line in chain([first] if first else [], lines):
             number += 1
+            if len(line) > MAX_LINE_CHARACTERS:
+                raise _long_line_error(f"{bad.source}:{number}")
             inner_returns += _has_inner_carriage_return(line)
             yield line
     except UnicodeError as error:
@@ -292,6 +335,24 @@ def iter_lines(file: Iterable[str], bad: BadRows, encoding: str) -> Iterator[str
             f"{count} a carriage return inside, which is read as text: if it ends a row, convert"
             " the line ends of the file to line feeds"
         )
+
+
+def _long_line_error(where: str) -> DataError:
+    return DataError(
+        f"the line has more than {MAX_LINE_CHARACTERS:,} characters",
+        where=where,
+        hint="Check that the file has one row per line, with line feeds between them",
+    )
+
+
+def bounded_lines(file: Iterable[str]) -> Iterator[str]:
+    """The lines of ``file``; of a line that is too long, only the beginning is read at once.
+
+    ``iter_lines`` reports such a line.
+    """
+    if isinstance(file, io.TextIOBase):
+        return iter(partial(file.readline, MAX_LINE_CHARACTERS + 1), "")
+    return iter(file)
 
 
 def _has_inner_carriage_return(line: str) -> bool:

@@ -11,6 +11,7 @@ from bertft.config.data import DataConfig
 from bertft.data.readers.text_files import read_nonblank_lines
 from bertft.data.schema import ColumnSpec, RowSchema, require_text, text_columns
 from bertft.errors import UsageError
+from bertft.tasks.shared.word_splitting import words_to_text
 
 __all__ = ["MaskedLMRowSchema"]
 
@@ -31,11 +32,10 @@ class MaskedLMRowSchema(RowSchema):
             )
         self.columns = ColumnSpec(names, ())
         self.fields = [("text", pa.large_string())]
-        if config.separator is None:
-            self.readers_by_extension = {".txt": read_nonblank_lines}
+        self.readers = {"text": read_nonblank_lines}
 
     def parse(self, fields: Sequence[Any], split: str, ignored: list[str]) -> list[Any]:
-        return [require_text(fields[0])]
+        return [require_text(words_to_text(fields[0]))]
 
     def label_statistics(self, table: pa.Table) -> dict[str, float]:
         return {}

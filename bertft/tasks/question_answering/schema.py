@@ -26,7 +26,6 @@ import pyarrow.compute as pc
 
 from bertft.config.data import DataConfig
 from bertft.data.labels import to_class_name
-from bertft.data.readers.squad_json import read_squad_json
 from bertft.data.rows import RowError
 from bertft.data.schema import (
     ColumnSpec,
@@ -59,7 +58,6 @@ class QuestionAnsweringRowSchema(RowSchema):
     )
 
     def __init__(self, config: DataConfig, labelled: bool) -> None:
-        self.readers_by_extension = {".json": read_squad_json}
         self.labelled, self.unanswerable = labelled, config.unanswerable
         texts = text_columns(config, ("question", "context"))
         if len(texts) != 2:
@@ -87,9 +85,6 @@ class QuestionAnsweringRowSchema(RowSchema):
         ]
         if labelled:
             self.fields += [("label", pa.list_(pa.string())), ("start", pa.list_(pa.int64()))]
-
-    def record_unit(self, extension: str) -> str:
-        return "question" if extension in self.readers_by_extension else ""
 
     def parse(self, fields: Sequence[Any], split: str, ignored: list[str]) -> list[Any]:
         values_by_column = dict(zip(map(str, self.columns.all_columns), fields, strict=True))

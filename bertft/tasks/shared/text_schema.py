@@ -45,6 +45,7 @@ from bertft.tasks.shared.label_lists import (
     parse_multiple_labels,
     reject_several_labels,
 )
+from bertft.tasks.shared.word_splitting import words_to_text
 from bertft.utils.messages import format_list, quote_value, shorten
 
 __all__ = [
@@ -100,7 +101,7 @@ class TextRowSchema(RowSchema):
 
     def parse(self, fields: Sequence[Any], split: str, ignored: list[str]) -> list[Any]:
         count = len(self.columns.text)
-        row: list[Any] = [require_text(field) for field in fields[:count]]
+        row: list[Any] = [require_text(words_to_text(field)) for field in fields[:count]]
         if self.label_parser is not None:
             values = [_clean_label(field) for field in fields[count:]]
             row.append(self.label_parser.parse(values, self.config.label_separator))

@@ -27,7 +27,7 @@ from bertft.data.labels import (
     observed_classes,
     to_class_name,
 )
-from bertft.data.readers.conll import CONLL_EXTENSIONS, WORD_COLUMNS, LineValues, read_conll
+from bertft.data.readers.conll import WORD_COLUMNS, LineValues
 from bertft.data.rows import BadRows, RowError, drop_rows
 from bertft.data.schema import (
     ColumnSpec,
@@ -40,6 +40,13 @@ from bertft.data.schema import (
 )
 from bertft.errors import DataError, UsageError
 from bertft.tasks.shared.label_lists import parse_list
+from bertft.tasks.shared.word_splitting import (
+    WordBounds,
+    join_words,
+    split_at_spaces,
+    split_characters,
+    split_words,
+)
 from bertft.tasks.token_classification.scheme_detection import (
     TagConverter,
     count_tag_pairs,
@@ -47,13 +54,6 @@ from bertft.tasks.token_classification.scheme_detection import (
     make_tag_converter,
 )
 from bertft.tasks.token_classification.tag_schemes import OUTSIDE, parse_tag, tags_of_type
-from bertft.tasks.token_classification.word_splitting import (
-    WordBounds,
-    join_words,
-    split_at_spaces,
-    split_characters,
-    split_words,
-)
 from bertft.utils.messages import describe_value, quote_value
 
 __all__ = ["TokenClassificationRowSchema"]
@@ -97,10 +97,9 @@ class TokenClassificationRowSchema(RowSchema):
         self.configured_classes = config.labels
         self.scheme: str | None = None if config.scheme == "auto" else config.scheme
         self.labelled = labelled
-        self.default_reader = read_conll
-        self.readers_by_extension = {
-            name: read_conll for name in CONLL_EXTENSIONS if labelled or name != ".txt"
-        }
+        self.default_format = "conll"
+        if labelled:
+            self.formats_by_extension = {".txt": "conll"}
         offset_lists = pa.list_(pa.int32())
         self.fields = [
             ("text", pa.large_string()),

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from bertft.errors import UsageError
+from bertft.tasks.shared.word_splitting import join_words
 from bertft.tasks.token_classification.encoding import encode_words
-from bertft.tasks.token_classification.word_splitting import join_words
 
 
 def rows(*sentences):

@@ -1,6 +1,7 @@
 """Words in a text, and their bounds in characters.
 
 join_words(words)   words → natural text, and the bounds of each word in it
+words_to_text(text) a list of words → their text; any other value unchanged
 split_words(text)   text → bounds: split at white space, around Chinese characters and punctuation
 """
 
@@ -8,8 +9,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import Any
 
-__all__ = ["WordBounds", "join_words", "split_at_spaces", "split_characters", "split_words"]
+__all__ = [
+    "WordBounds",
+    "join_words",
+    "split_at_spaces",
+    "split_characters",
+    "split_words",
+    "words_to_text",
+]
 
 WordBounds = list[tuple[int, int]]
 
@@ -37,6 +46,13 @@ def join_words(words: Sequence[str]) -> tuple[str, WordBounds]:
         bounds.append((position, position + len(word)))
         position += len(word)
     return "".join(pieces), bounds
+
+
+def words_to_text(value: Any) -> Any:
+    """The joined words of a list of texts, without blank ones; any other value unchanged."""
+    if not isinstance(value, list) or not all(isinstance(word, str) for word in value):
+        return value
+    return join_words([word for word in value if word and not word.isspace()])[0]
 
 
 def split_at_spaces(text: str, ascii_only: bool = False) -> WordBounds:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bertft.tasks.token_classification.word_splitting import (
+from bertft.tasks.shared.word_splitting import (
     join_words,
     split_at_spaces,
     split_characters,

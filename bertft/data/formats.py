@@ -1,0 +1,179 @@
+"""The format of a file: data.format, or detected from its extension and its first characters."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from bertft.config.data import DataConfig
+from bertft.config.data_files import file_extension
+from bertft.config.registry import READERS, ReaderSpec
+from bertft.data.readers.text_files import checked_head, parse_json_object
+from bertft.data.schema import ReadFunction, RowSchema
+from bertft.errors import DataError, UsageError
+from bertft.utils.messages import closest_name, format_list
+
+__all__ = ["FileFormat", "detect_format", "has_known_extension"]
+
+_TABLE, _TEXT = "csv", "text"  # for any extension if data.separator is set; one text per line
+_TEXT_EXTENSION = ".txt"
+
+
+@dataclass(frozen=True)
+class FileFormat:
+    """The format of a file.
+
+    Attributes:
+        name: a value of data.format.
+        read: yields the records of a file.
+        package: the package that registers the format, with its version; "" for bertft.
+    """
+
+    name: str
+    spec: ReaderSpec
+    read: ReadFunction
+    package: str = ""
+
+
+def detect_format(path: Path, schema: RowSchema, config: DataConfig, source: str) -> FileFormat:
+    """The format of ``path``; ``source`` is the file in messages.
+
+    Raises:
+        DataError: the format is unknown, or the content does not match the extension.
+        UsageError: data.format does not match the task.
+    """
+    extension = file_extension(path)
+    names = _candidates(extension, schema, config)
+    specs = READERS.specs()
+    head = ""
+    if not names or any(specs[name].text for name in names):
+        head = checked_head(path, config.encoding, source)
+    matching = [name for name in names if config.format is not None or _matches(name, head)]
+    name = matching[0] if matching else None
+    if config.format is None and (name is None or specs[name].rejects_json_lines):
+        _reject_json_lines(head, path, schema, source)
+    if name is None:
+        raise _unknown_format_error(extension, schema, config, source)
+    package = READERS.package(name)
+    return FileFormat(
+        name,
+        specs[name],
+        schema.readers.get(name) or READERS.implementation(name, "read"),
+        "" if package is None else str(package),
+    )
+
+
+def has_known_extension(name: str, config: DataConfig, schema: RowSchema) -> bool:
+    """Whether ``name`` has the extension of a data file, and is not a split of a Hub data set."""
+    return file_extension(Path(name)) in _known_extensions(schema, config)
+
+
+def _candidates(extension: str, schema: RowSchema, config: DataConfig) -> Sequence[str]:
+    """The formats that a file with this extension can have; the first that matches is used."""
+    specs = READERS.specs()
+    if config.format is not None:
+        _check_configured_format(config.format, specs[config.format], schema, config)
+        return [config.format]
+    if extension in schema.formats_by_extension:
+        return [schema.formats_by_extension[extension]]
+    names = [
+        name
+        for name, spec in specs.items()
+        if extension in spec.extensions
+        and config.task in (spec.tasks or (config.task,))
+        and (spec.supports_labels or _has_only_texts(schema, config))
+    ]
+    # A format of a package may be a special case of one of bertft.
+    names.sort(
+        key=lambda name: (
+            not specs[name].tasks,
+            specs[name].matches is None,
+            READERS.package(name) is None,
+        )
+    )
+    if names:
+        return names
+    is_known = any(extension in spec.extensions for spec in specs.values())
+    if not is_known and schema.default_format and (not extension or config.separator):
+        return [schema.default_format]
+    return [_TABLE] if config.separator is not None else []
+
+
+def _check_configured_format(
+    name: str, spec: ReaderSpec, schema: RowSchema, config: DataConfig
+) -> None:
+    if spec.tasks and config.task not in spec.tasks:
+        raise UsageError(
+            f"{name} is not supported by data.task={config.task}",
+            where="data.format",
+            hint=f"It is a format of data.task={' or '.join(spec.tasks)}",
+        )
+    if not spec.supports_labels and not _has_only_texts(schema, config):
+        raise UsageError(
+            f"{name} has one text per row, but the rows of data.task={config.task} have more",
+            where="data.format",
+            hint="Choose another format",
+        )
+
+
+def _has_only_texts(schema: RowSchema, config: DataConfig) -> bool:
+    """Whether a file has one text per line, and no other column."""
+    return len(schema.columns.text + schema.columns.label) == 1 and config.separator is None
+
+
+def _matches(name: str, head: str) -> bool:
+    """Whether a text that begins with ``head`` has the format ``name``."""
+    if READERS[name].matches is None:
+        return True
+    return bool(READERS.implementation(name, "matches")(head))
+
+
+def _reject_json_lines(head: str, path: Path, schema: RowSchema, source: str) -> None:
+    """Raise DataError for JSON Lines in a file of another format.
+
+    Without the key of the texts, a line of a .txt file may be a text that looks like JSON.
+    """
+    content = parse_json_object(next(io.StringIO(head, newline=""), ""))
+    is_text = file_extension(path) == _TEXT_EXTENSION
+    if content is not None and not (is_text and schema.columns.text[0] not in content):
+        raise DataError(
+            "the file contains JSON Lines: its first line is a JSON object",
+            where=source,
+            hint=f"Rename it to {path.stem}.jsonl, or set data.format=jsonl",
+        )
+
+
+def _known_extensions(
+    schema: RowSchema, config: DataConfig, include_unlabelled: bool = False
+) -> list[str]:
+    """Extensions of formats with labels; ``include_unlabelled``: also of those without."""
+    extensions = [
+        extension
+        for spec in READERS.specs().values()
+        if config.task in (spec.tasks or (config.task,))
+        and (spec.supports_labels or include_unlabelled)
+        for extension in spec.extensions
+    ]
+    return list(dict.fromkeys((*extensions, *schema.formats_by_extension)))
+
+
+def _unknown_format_error(
+    extension: str, schema: RowSchema, config: DataConfig, source: str
+) -> DataError:
+    known = _known_extensions(schema, config, _has_only_texts(schema, config))
+    closest_extension = closest_name(extension, known)
+    closest = f"Did you mean {closest_extension}? " if closest_extension is not None else ""
+    if extension == _TEXT_EXTENSION:
+        problem = "a .txt file has one text per line and no labels"
+    else:
+        problem = (
+            f"unknown file extension {extension}" if extension else "the file has no extension"
+        )
+    return DataError(
+        problem,
+        where=source,
+        hint=f"{closest}Known extensions: {format_list(known, 24)}. For another extension, set"
+        " data.format=<format>; for a table, data.separator=<character> or data.separator=tab",
+    )
