@@ -48,7 +48,8 @@ class DataFrame(Protocol):
 
 
 Rows: TypeAlias = (
-    "str | os.PathLike[str] | Sequence[Mapping[str, Any]] | DataFrame | datasets.Dataset"
+    "str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | Sequence[Mapping[str, Any]]"
+    " | DataFrame | datasets.Dataset"
 )
 _LOGGER = logging.getLogger("bertft")
 # Settings that train sets or does not support, with what to do instead.
@@ -76,9 +77,10 @@ def train(
     """Fine-tune an encoder, as ``bertft train`` does.
 
     Args:
-        data: training rows: a path, a preset of ``data=`` ("sample", "sst2"), a DataFrame, a
-            ``datasets.Dataset`` or a list of dicts. The columns are ``text`` and ``label`` unless
-            ``overrides`` set other names (``data.text=...``, ``data.label=...``).
+        data: training rows: a path, a pattern, a list of paths, a preset of ``data=`` ("sample",
+            "sst2"), a DataFrame, a ``datasets.Dataset`` or a list of dicts. The columns are
+            ``text`` and ``label`` unless ``overrides`` set other names (``data.text=...``,
+            ``data.label=...``).
         validation: validation rows; None: a stratified 10 % of the training rows.
         method: a preset of ``method=``.
         model: a preset of ``model=``, a model folder, a run folder or a Hub id.
@@ -116,9 +118,10 @@ def train(
         # A preset would replace the columns in a file of config=.
         has_config = any(override.startswith("config=") for override in overrides)
         arguments += [] if has_config else ["data=files"]
-        arguments.append(f"data.train={_as_file(data, path, 'train')}")
+        arguments.append(f"data.train={_override_value(_as_files(data, path, 'train'))}")
     if validation is not None:
-        arguments.append(f"data.validation={_as_file(validation, path, 'validation')}")
+        files = _as_files(validation, path, "validation")
+        arguments.append(f"data.validation={_override_value(files)}")
     if quiet:
         arguments.append("quiet=true")
     _run_command("train", arguments)
@@ -432,13 +435,13 @@ class Predictor:
 
         loaded = self._loaded
         with tempfile.TemporaryDirectory() as folder:
-            path = _as_file(rows, Path(folder), "rows")
+            files = _as_files(rows, Path(folder), "rows")
             if overrides:
-                return self._run_eval(path, Path(folder) / "eval", overrides)
+                return self._run_eval(files, Path(folder) / "eval", overrides)
             if is_metric_function(metric := loaded.task_model.task.metric):
                 raise metric_code_error(loaded.folder, metric)
-            data_format = inherited_format(loaded.data.format, loaded.data.train, str(path))
-            data = replace(loaded.data, validation=str(path), format=data_format)
+            data_format = inherited_format(loaded.data.format, loaded.data.train, files)
+            data = replace(loaded.data, validation=files, format=data_format)
             if data.source == "sample":  # the rows replace those of the bundled data set
                 data = replace(data, source="files", sample=None)
             loaded = replace(loaded, data=data)
@@ -447,14 +450,16 @@ class Predictor:
                 _LOGGER.warning(note)
             return loaded.evaluate(loaded.build_features("validation", split))
 
-    def _run_eval(self, path: Path, out: Path, overrides: Sequence[str]) -> dict[str, float]:
+    def _run_eval(
+        self, files: str | list[str], out: Path, overrides: Sequence[str]
+    ) -> dict[str, float]:
         """Evaluate with further settings, which may change what is loaded."""
         from bertft.utils.safe_files import read_json_object
 
         arguments = [
             f"{'adapter' if self._loaded.is_adapter else 'run'}={self._path}",
             *self._arguments,
-            f"data.validation={path}",
+            f"data.validation={_override_value(files)}",
             f"hydra.run.dir={out}",
             "report=false",
             *overrides,
@@ -496,9 +501,20 @@ def _new_run_folder(method: str) -> Path:
     return next(path for path in paths if not path.exists())
 
 
-def _as_file(rows: Any, folder: Path, name: str) -> Path:
-    """The path ``rows``, or the path of a Parquet file in ``folder`` with these rows."""
+def _override_value(files: str | list[str]) -> str:
+    """A path or a list of paths as the value of an override."""
+    from bertft.config.overrides import format_value
+
+    return files if isinstance(files, str) else format_value(files)
+
+
+def _as_files(rows: Any, folder: Path, name: str) -> str | list[str]:
+    """The path or the paths ``rows``, or the path of a Parquet file in ``folder`` with these rows."""
     from bertft.data.rows_in_memory import write_rows
 
-    is_path = isinstance(rows, (str, os.PathLike))
-    return expand_home(rows) if is_path else write_rows(rows, folder, name)
+    if isinstance(rows, (str, os.PathLike)):
+        return str(expand_home(rows))
+    is_list = isinstance(rows, (list, tuple)) and len(rows) > 0
+    if is_list and all(isinstance(row, (str, os.PathLike)) for row in rows):
+        return [str(expand_home(row)) for row in rows]
+    return str(write_rows(rows, folder, name))

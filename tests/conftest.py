@@ -52,7 +52,7 @@ def read_both_ways(
     monkeypatch.setattr(data_sources, "MIN_CACHED_BYTES", 0)
 
     def read_twice(source, *args):
-        if source.path is not None:
+        if source.file_set is not None:
             data_sources.read_rows(source, *args)
         return data_sources.read_rows(source, *args)
 

@@ -210,9 +210,15 @@ def _mute_status_of(config: DictConfig) -> contextlib.AbstractContextManager[Non
 
 
 def _run_sweep(request: ComposeRequest, other_words: list[str]) -> int:
-    from bertft.config.overrides import format_value
+    from bertft.config.overrides import format_value, split_override
     from bertft.config.sweep_plan import plan_sweep
 
+    if any(split_override(word)[1:] == ("data.train", "'-'") for word in request.overrides):
+        raise UsageError(
+            "standard input is not supported in a sweep: each job reads the rows",
+            where="data.train=-",
+            hint="Write the rows to a file and set data.train=<file>",
+        )
     show_status("checking the combinations of the sweep", brief=True)
     plan = plan_sweep(request)
     from bertft.cli.commands.sweep import run_sweep

@@ -27,6 +27,7 @@ from typing import Any, TextIO
 
 import pyarrow as pa
 
+from bertft.config.data_files import resolve_files
 from bertft.errors import UsageError
 from bertft.utils.atomic_io import fsync_folder
 from bertft.utils.messages import closest_name, expand_home
@@ -46,8 +47,11 @@ _PARTIAL_SUFFIX = ".partial"
 Prediction = Mapping[str, Any]
 
 
-def check_output_path(name: str, input_name: str) -> None:
-    """UsageError if the output cannot be written, before anything is computed."""
+def check_output_path(name: str, input_names: Any) -> None:
+    """UsageError if the output cannot be written, before anything is computed.
+
+    ``input_names``: the value of the setting input.
+    """
     if name == "-":
         if is_output_closed(sys.stdout):
             hint = f"Set output=<file> ({', '.join(_EXTENSIONS)})"
@@ -56,10 +60,9 @@ def check_output_path(name: str, input_name: str) -> None:
     path, where = expand_home(name, "output"), f"output={name}"
     if path.is_dir():
         raise UsageError("is a folder", where=where, hint="Use a file in it")
-    if path.exists():
-        input_path = expand_home(input_name, "input")
-        if input_path.is_file() and path.samefile(input_path):
-            raise UsageError("is also the input", where=where, hint="Use another file")
+    input_files = resolve_files(input_names, "input") if input_names != "-" else ()
+    if path.exists() and any(map(path.samefile, input_files)):
+        raise UsageError("is also the input", where=where, hint="Use another file")
     if not path.parent.is_dir():
         raise UsageError(f"there is no folder {path.parent}", where=where, hint="Create it first")
     if not _is_special(path) and path.suffix.lower() not in _EXTENSIONS:

@@ -169,6 +169,11 @@ _READERS = {
         rejects_json_lines=True,
         supports_labels=False,
     ),
+    "document": ReaderSpec(
+        extensions=(),
+        read="bertft.data.readers.text_files:read_document",
+        supports_labels=False,
+    ),
 }
 
 # Metrics that the tasks compute themselves. Higher is better for all others of a task.

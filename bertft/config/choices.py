@@ -8,6 +8,7 @@ from __future__ import annotations
 
 __all__ = [
     "BAD_ROW_POLICIES",
+    "DERIVED_COLUMNS",
     "FORMER_LAYOUTS",
     "LAYER_MAPS",
     "LAYOUTS",
@@ -25,5 +26,6 @@ SPLITS = ("train", "validation", "test")
 TAGGING_SCHEMES = ("io", "iob1", "bio", "bios", "bioes", "biluo", "bmes")
 QA_SCORERS = ("squad", "cmrc2018")
 BAD_ROW_POLICIES = ("error", "skip")
+DERIVED_COLUMNS = ("@file", "@folder")  # columns from the name of the file, not from its content
 LAYER_MAPS = ("uniform", "last")
 TRACKERS = ("mlflow", "tensorboard", "wandb")

@@ -187,11 +187,12 @@ class PredictConfig:
     base: str | None = setting(None, _BASE_HELP, file="input")
     task: str | None = setting(None, _TASK_HELP, choices=_SEQUENCE_TASKS)
     labels: Any = setting(None, _LABELS_HELP)
-    input: str = setting(
+    input: Any = setting(
         "-",
-        "Input file (JSON, JSON Lines, CSV, TSV, Parquet, or .txt with one text per line;"
-        " token_classification: also CoNLL; question_answering: also SQuAD JSON). -: standard"
-        " input (JSON, JSON Lines, CSV or TSV with a header, or one text per line).",
+        "Input file, or a list of files, a pattern or a folder (JSON, JSON Lines, CSV, TSV,"
+        " Parquet, or .txt with one text per line; token_classification: also CoNLL;"
+        " question_answering: also SQuAD JSON). -: standard input (JSON, JSON Lines, CSV or TSV"
+        " with a header, or one text per line).",
         file="input",
     )
     output: str = setting(

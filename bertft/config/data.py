@@ -24,24 +24,27 @@ class DataConfig:
         choices=("files", "hub", "sample"),
     )
     task: str = setting("classification", "Task type.", choices=TASKS.names())
-    train: str | None = setting(
+    train: Any = setting(
         None,
-        "Training file (CSV, TSV, JSON, JSON Lines, Parquet, ...). source=hub: name of the split.",
+        "Training file (CSV, TSV, JSON, JSON Lines, Parquet, ...), or a list of files, a pattern"
+        " such as parts/*.csv or a folder. source=hub: name of the split.",
         file="input",
     )
-    validation: str | None = setting(
+    validation: Any = setting(
         None,
-        "Validation file. Null: a fraction of the training rows. source=hub: name of the split.",
+        "Validation file or files. Null: a fraction of the training rows. source=hub: name of the"
+        " split.",
         file="input",
     )
-    unlabelled: str | None = setting(
+    unlabelled: Any = setting(
         None,
-        "File of rows without labels, for training on the teacher's outputs (method.distill).",
+        "File or files of rows without labels, for training on the teacher's outputs"
+        " (method.distill).",
         file="input",
     )
-    test: str | None = setting(
+    test: Any = setting(
         None,
-        "Test file, evaluated once after training. source=hub: name of the split.",
+        "Test file or files, evaluated once after training. source=hub: name of the split.",
         file="input",
     )
     format: str | None = setting(
@@ -60,8 +63,9 @@ class DataConfig:
     )
     label: Any = setting(
         None,
-        "Label column: a name or a position from 0, or a list of 0/1 columns for multi_label. Null:"
-        " the default of the task (label; question_answering: answers).",
+        "Label column: a name or a position from 0, or a list of 0/1 columns for multi_label. @file"
+        " or @folder: the label is in the name of the file or of its folder. Null: the default of"
+        " the task (label; question_answering: answers).",
     )
     labels: Any = setting(
         None,

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import glob
 
 from bertft.config.data import DataConfig
+from bertft.config.data_files import is_several_files, split_names, strip_compression
 
 __all__ = ["dataset_title"]
 
@@ -17,7 +18,8 @@ def dataset_title(config: DataConfig) -> str:
     """A short name of the data set.
 
     It is the name of the preset, else the Hub id, else the name of the training file without its
-    extension. A file such as ``sst2/train.tsv`` has the name of its folder. Rows that
+    extension, of the first one if there are several. A file such as ``sst2/train.tsv`` has the name
+    of its folder, and so have the files of a pattern. Rows that
     ``bertft.train`` stored in a run folder are "rows in memory".
     """
     if config.name not in _GENERIC_PRESETS:
@@ -26,10 +28,14 @@ def dataset_title(config: DataConfig) -> str:
         return config.hub
     if config.train is None:
         return config.name
-    path = Path(config.train)
-    if path.stem.casefold() not in _GENERIC_STEMS:
+    path = strip_compression(split_names(config.train)[0])
+    if is_several_files(config.train):
+        while glob.has_magic(path.name):  # of a pattern such as reviews/**/*.csv, the folder
+            path = path.parent
+    if path.stem and path.stem.casefold() not in _GENERIC_STEMS:
         return path.stem
     folder = path.parent.name
     if folder == "rows" and path.suffix == ".parquet":
         return "rows in memory"
-    return folder if folder and folder.casefold() not in _GENERIC_STEMS else path.name
+    is_title = folder and folder.casefold() not in _GENERIC_STEMS
+    return folder if is_title else path.name or config.name

@@ -20,6 +20,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from bertft.config.data_files import is_several_files, resolve_files
 from bertft.config.schema import iter_leaves, settings_tree, settings_without_effect
 from bertft.config.serialize import to_plain_dict
 from bertft.errors import DataError
@@ -95,8 +96,11 @@ def content_digest(config: Mapping[str, Any]) -> str:
     digests = {}
     for leaf in iter_leaves(settings_tree("train")):
         if leaf.file == "input" and leaf.affects_result:
-            name = _get_setting(config, leaf.path)
-            digest = _digest_path(name) if name else None
+            value = _get_value(config, leaf.path)
+            if leaf.path.startswith("data.") and is_several_files(value):
+                digest = _digest_files(value, leaf.path)
+            else:
+                digest = _digest_path(value) if isinstance(value, str) else None
             if digest is not None:
                 digests[leaf.path] = digest
     if not digests:
@@ -159,10 +163,24 @@ def _without_paths(
 
 
 def _get_setting(config: Mapping[str, Any], path: str) -> str | None:
+    value = _get_value(config, path)
+    return value if isinstance(value, str) else None
+
+
+def _get_value(config: Mapping[str, Any], path: str) -> Any:
     value: Any = config
     for name in path.split("."):
         value = value.get(name) if isinstance(value, Mapping) else None
-    return value if isinstance(value, str) else None
+    return value
+
+
+def _digest_files(value: Any, setting: str) -> str | None:
+    """Digest of data files in order, with the names from which labels may be derived."""
+    try:
+        files = [(*path.parts[-2:], _digest_file(path)) for path in resolve_files(value, setting)]
+    except (OSError, DataError):  # the job itself reports the problem
+        return None
+    return hashlib.sha256(json.dumps(files).encode()).hexdigest()
 
 
 def _digest_path(name: str) -> str | None:

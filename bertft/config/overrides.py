@@ -64,6 +64,7 @@ _PREDICT_ALIASES = {
     "data.on_bad_row": "on_bad_row",
 }
 _QUOTED = re.compile(r"""(['"]).*\1""", re.DOTALL)
+_LIST_OR_NAME = re.compile(r"(?:^|,)(\s*\[[^\[\]]*\]\s*(?=,|$)|[^,]*)")
 _SWEEP_FUNCTION = re.compile(
     r"(choice|range|interval|glob|sort|shuffle|tag|str|int|float|bool)\(.*\)"
 )
@@ -197,6 +198,8 @@ def _rewrite_override(root: Node, override: str, sweep: bool) -> str:
         return override
     if entry.path != key:
         return f"++{key}={value}"  # a key inside a setting of type Any
+    if entry.type is Any and entry.file is not None:
+        return f"{key}={_quote_files(value, sweep)}"
     if entry.type is Any:
         return f"{key}={_quote_text(value, sweep, lists=True)}"
     if (entry.type is str and not entry.choices) or not _NEEDS_NO_QUOTES.fullmatch(value):
@@ -221,6 +224,26 @@ def _quote_text(value: str, sweep: bool, *, lists: bool) -> str:
         values = [item.strip() for item in value.split(",")]
         if len(values) > 1 and all(values) and not Path(value).exists():
             return ",".join(_quote_text(item, False, lists=lists) for item in values)
+    return format_value(value)
+
+
+def _quote_files(value: str, sweep: bool) -> str:
+    """A file name, pattern or folder, or a list of them in brackets, in quotes.
+
+    With ``sweep``, commas outside of brackets separate the values of a sweep.
+    """
+    if value.casefold() == "null" or _QUOTED.fullmatch(value):
+        return value
+    if Path(value).exists():
+        return format_value(value)
+    if sweep and _SWEEP_FUNCTION.fullmatch(value):
+        return value
+    values = _LIST_OR_NAME.findall(value) if sweep else [value]
+    if len(values) > 1 and all(values):
+        return ",".join(_quote_files(item.strip(), False) for item in values)
+    if value.startswith("[") and value.endswith("]"):
+        names = [unquote_value(name) for name in _split_list(value[1:-1])]
+        return format_value(names)
     return format_value(value)
 
 
@@ -269,9 +292,9 @@ def _inherit_run_data(words: Sequence[str], config_dir: Path | None) -> list[str
     ):
         # Other rows replace the bundled data set.
         settings = {key: settings[key] for key in settings if key not in _SAMPLE_SETTINGS}
-    files = [unquote_value(str(explicit[name])) for name in _FILE_SETTINGS if explicit.get(name)]
+    files = [_parse_files(explicit[name]) for name in _FILE_SETTINGS if explicit.get(name)]
     train = settings.get("train")
-    if any(inherited_format(settings.get("format"), train, file) is None for file in files):
+    if any(inherited_format(settings.get("format"), train, names) is None for names in files):
         settings.pop("format", None)
     if str(explicit.get("unanswerable")).lower() == "false":  # the threshold has no effect
         settings.pop("no_answer_threshold", None)
@@ -281,6 +304,15 @@ def _inherit_run_data(words: Sequence[str], config_dir: Path | None) -> list[str
         if key not in explicit
     ]
     return [*([] if preset_name is not None else ["data=files"]), *inherited, *words]
+
+
+def _parse_files(value: Any) -> Any:
+    """The name or the list of names in a value that ``_quote_files`` returned, or of a preset."""
+    if not isinstance(value, str):
+        return value
+    if value.startswith("["):
+        return [unquote_value(name) for name in _split_list(value[1:].removesuffix("]"))]
+    return unquote_value(value)
 
 
 def _read_data_preset(name: str, config_dir: Path | None) -> dict[str, Any] | None:

@@ -82,7 +82,10 @@ def expand_positional(command: str, words: Sequence[str]) -> list[str]:
         what = f"unexpected argument: without a name, {command} {accepted}"
         setting = "data.validation" if command == "train" else "name"
         value = word if command == "train" else "value"
-        raise usage_error([Problem(word, what, f"Write other settings as {setting}={value}")])
+        hint = f"Write other settings as {setting}={value}"
+        if command == "train":
+            hint += f", and several training files as data.train=[{positional[0]},{word}]"
+        raise usage_error([Problem(word, what, hint)])
     for number, (name, word) in enumerate(zip(names, positional, strict=False)):
         unset = [other for other in names[number + 1 :] if other not in explicit]
         _check_unset(name, explicit, word, unset[0] if unset else None)

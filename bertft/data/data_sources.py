@@ -16,9 +16,9 @@ from bertft.config.data import DataConfig
 from bertft.config.data_files import file_extension
 from bertft.config.registry import TASKS
 from bertft.data.cache import cache_folder, load_cached, store_cached
-from bertft.data.formats import FileFormat, detect_format
+from bertft.data.file_sets import FileSet, open_files
+from bertft.data.formats import detect_format
 from bertft.data.labels import class_name_as_number, configured_class_names, to_class_name
-from bertft.data.readers.text_files import resolve_existing_file
 from bertft.data.rows import BadRows, RowError
 from bertft.data.schema import ColumnSpec, Record, RowSchema, find_columns
 from bertft.errors import DataError, SystemResourceError, UsageError
@@ -84,8 +84,7 @@ class DataSource:
         class_names: the classes that the source declares.
         files: absolute paths of the files that are read.
         unit: what record numbers count, if not lines.
-        path: the file, if the rows depend on one file alone.
-        format: the format of the file.
+        file_set: the files, if the rows depend on them alone.
     """
 
     source: str
@@ -93,34 +92,53 @@ class DataSource:
     class_names: list[str] | None = None
     files: tuple[str, ...] = ()
     unit: str = ""
-    path: Path | None = None
-    format: FileFormat | None = None
+    file_set: FileSet | None = None
+
+    def new_accounting(self) -> BadRows:
+        """The accounting of the rows before they are read."""
+        locations = self.file_set.locations if self.file_set is not None else ()
+        return BadRows(self.source, self.unit, locations)
 
 
-def open_file(config: DataConfig, name: str, setting: str, schema: RowSchema) -> DataSource:
-    """The file ``name``, the value of ``setting``."""
-    path = resolve_existing_file(name, setting)
-    file_format = detect_format(path, schema, config, name)
-    columns, declared_names = schema.columns, None
-    if len(columns.label) == 1 and file_format.name == "parquet":
-        declared_names = parquet_class_names(path, columns.label[0])
+def open_file(config: DataConfig, value: Any, setting: str, schema: RowSchema) -> DataSource:
+    """The file or files that ``value`` of ``setting`` selects."""
+    file_set = open_files(value, setting, schema, config)
+    columns = schema.columns
+    declared_names = None
+    if len(columns.label) == 1:
+        declared_names = _class_names_of_files(file_set, columns.label[0])
     class_names = select_class_names(declared_names, config.labels)
 
     def read(bad: BadRows) -> Iterator[Record]:
-        records = file_format.read(path, columns, config, bad)
+        records = file_set.read(columns, config, bad)
         if declared_names is None:
             return records
         return numbers_to_names(records, len(columns.text), class_names)
 
     return DataSource(
-        name,
+        file_set.source,
         read,
         class_names,
-        files=(str(path.resolve()),),
-        unit=file_format.spec.unit,
-        path=path,
-        format=file_format,
+        files=file_set.absolute_paths,
+        unit=file_set.unit,
+        file_set=file_set,
     )
+
+
+def _class_names_of_files(file_set: FileSet, column: str | int) -> list[str] | None:
+    """The class names that the files declare for ``column``. DataError if the files differ."""
+    declared_names = None
+    for file in file_set.files:
+        names = parquet_class_names(file.path, column) if file.format.name == "parquet" else None
+        if file is file_set.first:
+            declared_names = names
+        elif names != declared_names:
+            raise DataError(
+                f"declares other class names than {file_set.first.name}",
+                where=file.name,
+                hint="Read these files as splits of their own, or write them with the same names",
+            )
+    return declared_names
 
 
 def open_sample(config: DataConfig, split: str, columns: ColumnSpec) -> DataSource:
@@ -158,17 +176,17 @@ def read_rows(
     If the cache cannot be written, the rows are kept in memory. Raises the errors of the reader,
     and DataError if the file changes while it is read.
     """
-    path = source.path
-    if path is not None and path.stat().st_size >= MIN_CACHED_BYTES:
-        folder, content = cache_folder(config.cache) / "rows", _file_hash(path)
-        key = _row_cache_key(content, source, schema, split, config)
+    file_set = source.file_set
+    if file_set is not None and file_set.size >= MIN_CACHED_BYTES:
+        folder, content = cache_folder(config.cache) / "rows", _content_hashes(file_set)
+        key = _row_cache_key(content, file_set, schema, split, config)
         cached = load_cached(
             folder, key, lambda cached_file: _load_table(cached_file, source, schema)
         )
         if cached is not None:
             return cached
         with suppress(SystemResourceError, FileNotFoundError):
-            bad = BadRows(source.source, source.unit)
+            bad = source.new_accounting()
             cached_path = store_cached(
                 folder,
                 key,
@@ -176,7 +194,7 @@ def read_rows(
                 schema.arrow_schema,
                 lambda: {_BAD_ROWS_FIELD: bad.to_json().encode()},
             )
-            if _file_hash(path) != content:
+            if _content_hashes(file_set) != content:
                 cached_path.unlink(missing_ok=True)
                 raise DataError(
                     "the file changed while it was read",
@@ -184,38 +202,49 @@ def read_rows(
                     hint="Run again when the file is complete",
                 )
             return _load_table(cached_path, source, schema)
-    bad = BadRows(source.source, source.unit)
+    bad = source.new_accounting()
     table = records_to_table(source.read(bad), schema, split, bad)
     bad.check_row_counts(table.num_rows)
     return table, bad
 
 
 def _row_cache_key(
-    content: str, source: DataSource, schema: RowSchema, split: str, config: DataConfig
+    content: Sequence[str], file_set: FileSet, schema: RowSchema, split: str, config: DataConfig
 ) -> str:
-    assert source.format is not None and source.path is not None
     settings = {
         name: value for name, value in asdict(config).items() if name not in _SETTINGS_OUTSIDE_KEY
     }
+    columns = schema.columns.label
     # Readers and schemas of a package may change with its version.
+    files = [
+        (
+            digest,
+            file.format.name,
+            file.format.package,
+            file_extension(file.path),
+            [file.derived[str(name)] for name in columns if name in file.derived],
+        )
+        for digest, file in zip(content, file_set.files, strict=True)
+    ]
     identity = [
-        source.format.name,
-        source.format.package,
-        file_extension(source.path),
         type(schema).__module__,
         str(TASKS.package(config.task) or ""),
         schema.arrow_schema.to_string(),
     ]
-    key_content = json.dumps([ROW_CACHE_VERSION, content, identity, split, settings], default=str)
+    key_content = json.dumps([ROW_CACHE_VERSION, files, identity, split, settings], default=str)
     return hashlib.sha256(key_content.encode()).hexdigest()
 
 
-def _file_hash(path: Path) -> str:
-    try:
-        with open_regular_file(path) as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise unreadable(error, path) from error
+def _content_hashes(file_set: FileSet) -> list[str]:
+    """sha256 of each file."""
+    hashes = []
+    for file in file_set.files:
+        try:
+            with open_regular_file(file.path) as content:
+                hashes.append(hashlib.file_digest(content, "sha256").hexdigest())
+        except OSError as error:
+            raise unreadable(error, file.path) from error
+    return hashes
 
 
 def _load_table(path: Path, data_source: DataSource, schema: RowSchema) -> tuple[pa.Table, BadRows]:
@@ -232,8 +261,9 @@ def _load_table(path: Path, data_source: DataSource, schema: RowSchema) -> tuple
     batches = [reader.get_batch(index) for index in range(last)]
     table = pa.Table.from_batches(batches, reader.schema)
     try:
+        expected = data_source.new_accounting()
         bad = BadRows.from_json(
-            (metadata or {})[_BAD_ROWS_FIELD], data_source.source, data_source.unit
+            (metadata or {})[_BAD_ROWS_FIELD], expected.source, expected.unit, expected.files
         )
         bad.check_row_counts(table.num_rows)
     except (LookupError, TypeError, ValueError, RuntimeError) as error:

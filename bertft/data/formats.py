@@ -6,18 +6,25 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from bertft.config.data import DataConfig
-from bertft.config.data_files import file_extension
+from bertft.config.data_files import (
+    compression_of,
+    file_extension,
+    split_names,
+    strip_compression,
+)
 from bertft.config.registry import READERS, ReaderSpec
 from bertft.data.readers.text_files import checked_head, parse_json_object
 from bertft.data.schema import ReadFunction, RowSchema
 from bertft.errors import DataError, UsageError
 from bertft.utils.messages import closest_name, format_list
 
-__all__ = ["FileFormat", "detect_format", "has_known_extension"]
+__all__ = ["FileFormat", "detect_format", "names_local_files"]
 
-_TABLE, _TEXT = "csv", "text"  # for any extension if data.separator is set; one text per line
+_TABLE = "csv"  # for any extension if data.separator is set
+_TEXT, _DOCUMENT = "text", "document"  # one text per line, and per file
 _TEXT_EXTENSION = ".txt"
 
 
@@ -50,6 +57,12 @@ def detect_format(path: Path, schema: RowSchema, config: DataConfig, source: str
     head = ""
     if not names or any(specs[name].text for name in names):
         head = checked_head(path, config.encoding, source)
+    if names and compression_of(path) is not None and not specs[names[0]].text:
+        raise DataError(
+            f"{names[0]} files are not read in compressed form",
+            where=source,
+            hint="Decompress the file; the format itself is compressed",
+        )
     matching = [name for name in names if config.format is not None or _matches(name, head)]
     name = matching[0] if matching else None
     if config.format is None and (name is None or specs[name].rejects_json_lines):
@@ -65,9 +78,11 @@ def detect_format(path: Path, schema: RowSchema, config: DataConfig, source: str
     )
 
 
-def has_known_extension(name: str, config: DataConfig, schema: RowSchema) -> bool:
-    """Whether ``name`` has the extension of a data file, and is not a split of a Hub data set."""
-    return file_extension(Path(name)) in _known_extensions(schema, config)
+def names_local_files(value: Any, config: DataConfig, schema: RowSchema) -> bool:
+    """Whether data.train and so on names files, and not a split of a Hub data set."""
+    names = split_names(value)
+    known_extensions = _known_extensions(schema, config)
+    return len(names) > 1 or any(file_extension(name) in known_extensions for name in names)
 
 
 def _candidates(extension: str, schema: RowSchema, config: DataConfig) -> Sequence[str]:
@@ -93,12 +108,25 @@ def _candidates(extension: str, schema: RowSchema, config: DataConfig) -> Sequen
             READERS.package(name) is None,
         )
     )
+    text_format = _format_of_derived_labels(schema, config)
+    if text_format is not None and (not names or names == [_TEXT]):
+        return [text_format]
     if names:
         return names
     is_known = any(extension in spec.extensions for spec in specs.values())
     if not is_known and schema.default_format and (not extension or config.separator):
         return [schema.default_format]
     return [_TABLE] if config.separator is not None else []
+
+
+def _format_of_derived_labels(schema: RowSchema, config: DataConfig) -> str | None:
+    """The format of texts whose label is the name of their file or folder; None for others.
+
+    A file named after its class has many texts. A folder named after it has one text per file.
+    """
+    if not isinstance(config.label, str) or not _has_only_texts(schema, config):
+        return None
+    return {"@file": _TEXT, "@folder": _DOCUMENT}.get(config.label)
 
 
 def _check_configured_format(
@@ -120,7 +148,8 @@ def _check_configured_format(
 
 def _has_only_texts(schema: RowSchema, config: DataConfig) -> bool:
     """Whether a file has one text per line, and no other column."""
-    return len(schema.columns.text + schema.columns.label) == 1 and config.separator is None
+    columns = schema.columns.without_derived()
+    return len(columns.text + columns.label) == 1 and config.separator is None
 
 
 def _matches(name: str, head: str) -> bool:
@@ -141,7 +170,7 @@ def _reject_json_lines(head: str, path: Path, schema: RowSchema, source: str) ->
         raise DataError(
             "the file contains JSON Lines: its first line is a JSON object",
             where=source,
-            hint=f"Rename it to {path.stem}.jsonl, or set data.format=jsonl",
+            hint=f"Rename it to {strip_compression(path).stem}.jsonl, or set data.format=jsonl",
         )
 
 

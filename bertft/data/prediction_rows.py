@@ -10,7 +10,6 @@ then ends where no further row is available, so that a row is predicted as soon 
 
 from __future__ import annotations
 
-import copy
 import json
 import queue
 import threading
@@ -18,17 +17,15 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
+from bertft.config.choices import DERIVED_COLUMNS
 from bertft.config.data import DataConfig
-from bertft.data.data_sources import read_records
-from bertft.data.formats import FileFormat, detect_format
+from bertft.data.file_sets import FileSet, SourceFile, open_files
 from bertft.data.propose_columns import propose_text_column
 from bertft.data.readers.csv_reader import check_unmarked_header
-from bertft.data.readers.text_files import resolve_existing_file
 from bertft.data.rows import BadRows, RowError, raise_or_skip
 from bertft.data.schema import (
     ColumnNotFound,
@@ -90,8 +87,7 @@ class PredictionInput:
         read: the records, whose fields are those of ``schema``, then the kept columns.
         kept_names: the names of the kept columns.
         unit: what record numbers count, if not lines.
-        path: the file, if the input is one.
-        format: the format of the file.
+        file_set: the files, if the input is not a stream or rows in memory.
         is_repeatable: whether ``read`` can be called twice.
         is_live: whether rows arrive while they are predicted.
         note: the detected format, for the user; may be empty.
@@ -102,11 +98,20 @@ class PredictionInput:
     read: Callable[[BadRows], Iterator[Record]]
     kept_names: tuple[str, ...] = ()
     unit: str = ""
-    path: Path | None = None
-    format: FileFormat | None = None
+    file_set: FileSet | None = None
     is_repeatable: bool = True
     is_live: bool = False
     note: str = ""
+
+    @property
+    def has_separator(self) -> bool:
+        """Whether the first file is CSV or TSV."""
+        return self.file_set is not None and self.file_set.first.format.spec.has_separator
+
+    @property
+    def locations(self) -> tuple[tuple[str, str], ...]:
+        """``files`` of ``BadRows``."""
+        return () if self.file_set is None else self.file_set.locations
 
 
 @dataclass
@@ -117,8 +122,8 @@ class InputSummary:
     kept_types: dict[str, pa.DataType] = field(default_factory=dict)
 
 
-def open_input_file(name: str, config: DataConfig, keep: Any = None) -> PredictionInput:
-    """The file ``name``; its format is detected as for training.
+def open_input_file(name: Any, config: DataConfig, keep: Any = None) -> PredictionInput:
+    """The file or files that ``name`` selects; their format is detected as for training.
 
     Args:
         keep: columns for the output: None, ``all``, a name or a list of names.
@@ -126,23 +131,34 @@ def open_input_file(name: str, config: DataConfig, keep: Any = None) -> Predicti
     Raises:
         DataError: the file cannot be read, or has no such column.
     """
-    path = resolve_existing_file(name, "input")
     schema = build_row_schema(config, labelled=False)
-    file_format = detect_format(path, schema, config, name)
-    reader_schema = copy.copy(schema)
+    file_set = open_files(name, "input", schema, config)
+    columns = schema.columns
     kept_names: tuple[str, ...] = ()
     if keep is not None:
-        kept_names = resolve_kept_columns(keep, _column_names(path, config, name), name)
-        reader_schema.columns = with_kept_columns(schema.columns, kept_names)
+        kept_names = _resolve_columns_of_file(keep, file_set, schema, config)
+        columns = with_kept_columns(schema.columns, kept_names)
     return PredictionInput(
-        name,
+        file_set.source,
         schema,
-        lambda bad: file_format.read(path, reader_schema.columns, config, bad),
+        lambda bad: file_set.read(columns, config, bad),
         kept_names,
-        file_format.spec.unit,
-        path,
-        file_format,
+        file_set.unit,
+        file_set,
     )
+
+
+def _resolve_columns_of_file(
+    keep: Any, file_set: FileSet, schema: RowSchema, config: DataConfig
+) -> tuple[str, ...]:
+    """The columns that ``keep`` selects from the first file, or from the names of the files."""
+    selected = list(keep) if isinstance(keep, (list, tuple)) else [keep]
+    if all(name in DERIVED_COLUMNS for name in selected):
+        return tuple(dict.fromkeys(selected))
+    names = _column_names(file_set.first, schema, config)
+    if names is not None and keep != KEEP_ALL:
+        names = [*names, *DERIVED_COLUMNS]
+    return resolve_kept_columns(keep, names, file_set.first.name)
 
 
 def resolve_kept_columns(keep: Any, names: Sequence[str] | None, source: str) -> tuple[str, ...]:
@@ -183,9 +199,9 @@ def check_rows(
     Raises:
         DataError: there are no rows; or invalid ones, and data.on_bad_row is ``error``.
     """
-    summary, bad = InputSummary(), InputErrors(rows.name, rows.unit)
+    summary, bad = InputSummary(), InputErrors(rows.name, rows.unit, rows.locations)
     types = [_TypeTracker() for _ in rows.kept_names]
-    is_header_checked = rows.format is None or not rows.format.spec.has_separator
+    is_header_checked = not rows.has_separator
     for row in _propose_columns(_iter_rows(rows, bad), rows, config):
         if row.values is not None and not is_header_checked:
             check_unmarked_header(rows_to_table([row], rows.schema), bad, rows.schema, config)
@@ -383,20 +399,20 @@ def _propose_columns(
     try:
         yield from read
     except ColumnNotFound as error:
-        if rows.path is not None:
-            error.proposed_settings = propose_text_column(rows.path, rows.schema, config, error)
+        if error.path is not None:
+            error.proposed_settings = propose_text_column(error.path, rows.schema, config, error)
         raise
 
 
 def _parquet_types(rows: PredictionInput) -> dict[str, pa.DataType]:
     """The types of the columns of a Parquet file that have one value per row."""
-    if rows.format is None or rows.format.name != "parquet":
+    if rows.file_set is None or rows.file_set.first.format.name != "parquet":
         return {}
     from pyarrow import parquet
 
     return {
         column.name: column.type
-        for column in parquet.read_schema(rows.path)
+        for column in parquet.read_schema(rows.file_set.first.path)
         if pa.types.is_primitive(column.type) or pa.types.is_decimal(column.type)
     }
 
@@ -416,15 +432,12 @@ class _NameProbe(ColumnSpec):
         raise _ColumnNames(names)
 
 
-def _column_names(path: Path, config: DataConfig, name: str) -> Sequence[str] | None:
+def _column_names(file: SourceFile, schema: RowSchema, config: DataConfig) -> Sequence[str] | None:
     """The names of the columns of a file; None if they have none."""
-    schema = build_row_schema(config, labelled=False)
     columns = schema.columns
-    schema.columns = _NameProbe(
-        columns.text, columns.label, columns.optional, columns.text_alternatives
-    )
+    probe = _NameProbe(columns.text, columns.label, columns.optional, columns.text_alternatives)
     try:
-        for _ in read_records(path, schema, config, BadRows(name)):
+        for _ in file.format.read(file.path, probe, config, BadRows(file.name)):
             break
     except _ColumnNames as columns_of_file:
         return columns_of_file.names

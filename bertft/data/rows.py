@@ -28,7 +28,9 @@ __all__ = [
     "RowError",
     "Rows",
     "check_skipped_share",
+    "decode_line",
     "drop_rows",
+    "encode_line",
     "format_accounting",
     "format_location",
     "format_reasons",
@@ -68,6 +70,22 @@ class RowError(Exception):
         self.hint = _ENCODING_HINT if reason == UNDECODABLE else hint
 
 
+_LINE_BITS = 40
+
+
+def encode_line(line: int, file_index: int) -> int:
+    """The number of a row: its line, and above the lower 40 bits the number of its file.
+
+    Numbers increase in the order of the rows. In the first file, the number is the line.
+    """
+    return (file_index << _LINE_BITS) + line
+
+
+def decode_line(number: int) -> tuple[int, int]:
+    """(line, file index); the inverse of ``encode_line``."""
+    return number & ((1 << _LINE_BITS) - 1), number >> _LINE_BITS
+
+
 def format_location(source: str, line: int, unit: str = "") -> str:
     """``source:line``; for rows that are not lines, "source, ``unit`` line"."""
     return f"{source}, {unit} {line}" if unit else f"{source}:{line}"
@@ -82,6 +100,8 @@ class BadRows:
     Attributes:
         source: a path, a Hub id or the name of a sample.
         unit: what the numbers of rows count, if not lines.
+        files: name and unit of each file, if there are several. A row then has the number of
+            ``encode_line``.
         counts: invalid rows by reason.
         first_errors: (line, detail) of the first five invalid rows.
         hints: by reason, an action that may help.
@@ -95,6 +115,7 @@ class BadRows:
 
     source: str
     unit: str = ""
+    files: tuple[tuple[str, str], ...] = ()
     counts: Counter[str] = field(default_factory=Counter)
     first_errors: list[tuple[int, str]] = field(default_factory=list)
     hints: dict[str, str] = field(default_factory=dict)
@@ -112,6 +133,14 @@ class BadRows:
         if len(self.first_errors) < _MAX_SHOWN or line < self.first_errors[-1][0]:
             bisect.insort(self.first_errors, (line, limit_length(error.detail)))
             del self.first_errors[_MAX_SHOWN:]
+
+    def location(self, number: int) -> str:
+        """``file:line`` of the row with this number."""
+        if not self.files:
+            return format_location(self.source, number, self.unit)
+        line, file_index = decode_line(number)
+        name, unit = self.files[file_index]
+        return format_location(name, line, unit)
 
     def check_row_counts(self, used: int) -> None:
         """Check that every row was used or skipped; readers that do not count rows are allowed.
@@ -142,18 +171,26 @@ class BadRows:
         return json.dumps({key: getattr(self, name) for key, (name, _) in _JSON_FIELDS.items()})
 
     @classmethod
-    def from_json(cls, content: str | bytes, source: str, unit: str = "") -> BadRows:
-        """The inverse of ``to_json``, for rows that are now at ``source``.
+    def from_json(
+        cls,
+        content: str | bytes,
+        source: str,
+        unit: str = "",
+        files: tuple[tuple[str, str], ...] = (),
+    ) -> BadRows:
+        """The inverse of ``to_json``, for rows that are now at ``source`` or in ``files``.
 
         Raises TypeError, ValueError or LookupError for other content.
         """
-        bad, values = cls(source, unit), json.loads(content)
+        bad, values = cls(source, unit, files), json.loads(content)
         for key, (name, kind) in _JSON_FIELDS.items():
             if not isinstance(values[key], kind):
                 raise TypeError(f"{key} is not a {kind.__name__}")
             is_counter = isinstance(getattr(bad, name), Counter)
             setattr(bad, name, Counter(values[key]) if is_counter else values[key])
         bad.first_errors = [(line, detail) for line, detail in bad.first_errors]
+        for line, _ in bad.first_errors:
+            bad.location(line)  # IndexError for a file that is not in ``files``
         return bad
 
 
@@ -226,10 +263,7 @@ def _round_up_to_percent(share: float) -> str:
 def _format_first_errors(bad_rows: Iterable[BadRows]) -> list[str]:
     lines = []
     for bad in bad_rows:
-        lines += [
-            f"  {format_location(bad.source, line, bad.unit)}: {detail}"
-            for line, detail in bad.first_errors
-        ]
+        lines += [f"  {bad.location(line)}: {detail}" for line, detail in bad.first_errors]
         if len(bad) > len(bad.first_errors):
             lines.append(
                 f"  … ({len(bad):,} in total in {bad.source}: {format_reasons(bad.counts)})"
@@ -292,7 +326,8 @@ class Rows:
 
     Usually the columns are ``text``, maybe ``text_pair`` (strings), and a ``label`` that is a
     string (classes), a float64 (regression) or a list of strings (several labels). ``line`` is the
-    line of the source that a row starts on, from 1; rows without lines are counted from 1.
+    line of the source that a row starts on, from 1; rows without lines are counted from 1. With
+    several files, it also has the number of the file (``encode_line``).
 
     Attributes:
         table: the columns of the task's row schema, ``label`` if labelled, and ``line``.
@@ -342,7 +377,7 @@ class Rows:
 
     def location(self, row: int) -> str:
         """``source:line`` of a row."""
-        return format_location(self.source, self.value("line", row), self.bad.unit)
+        return self.bad.location(self.value("line", row))
 
     def accounting(self) -> dict[str, Any]:
         """Where the rows of the source went, as JSON values.

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 
 import pyarrow as pa
 
+from bertft.config.choices import DERIVED_COLUMNS
 from bertft.config.data import DataConfig
 from bertft.config.registry import TASKS
 from bertft.data.rows import UNDECODABLE, BadRows, RowError
@@ -205,8 +206,15 @@ class ColumnSpec:
 
     @property
     def has_names(self) -> bool:
-        """Whether any column is requested by name."""
-        return any(isinstance(column, str) for column in self.text + self.label)
+        """Whether any column of the file is requested by name."""
+        columns = self.text + self.without_derived().label
+        return any(isinstance(column, str) for column in columns)
+
+    def without_derived(self) -> ColumnSpec:
+        """The columns that are in the file; the others are derived from its name."""
+        label = tuple(name for name in self.label if name not in DERIVED_COLUMNS)
+        optional = tuple(name for name in self.optional if name not in DERIVED_COLUMNS)
+        return replace(self, label=label, optional=optional)
 
     def resolve_alternatives(self, names: Sequence[str] | None) -> ColumnSpec:
         """The columns to read from a file with the columns ``names``."""
@@ -241,12 +249,14 @@ class ColumnNotFound(DataError):
         names: the columns of the file; empty if their names cannot be decoded.
         missing: the settings of the missing columns.
         separator: the character between the names, if the only column has the names of several.
+        path: the file, if it is one of a split.
     """
 
     only_labels_missing = False
     names: Sequence[str] = ()
     missing: Sequence[str] = ()
     separator: str | None = None
+    path: Path | None = None
 
 
 def text_columns(config: DataConfig, default: tuple[ColumnName, ...]) -> tuple[ColumnName, ...]:

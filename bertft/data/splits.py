@@ -25,7 +25,7 @@ from bertft.data.data_sources import (
     open_sample,
     read_rows,
 )
-from bertft.data.formats import has_known_extension
+from bertft.data.formats import names_local_files
 from bertft.data.labels import is_unlabelled, map_labels_to_classes, missing_label_mask
 from bertft.data.propose_columns import propose_columns, propose_task
 from bertft.data.readers.csv_reader import check_unmarked_header
@@ -91,7 +91,9 @@ def hold_out_validation(
         )
     # Skipped rows and lines of the file are counted once, in the training rows.
     validation = replace(
-        rows.select(validation_mask), bad=BadRows(rows.source, rows.bad.unit), unused=Counter()
+        rows.select(validation_mask),
+        bad=BadRows(rows.source, rows.bad.unit, rows.bad.files),
+        unused=Counter(),
     )
     return rows.select(~validation_mask, "held out for validation"), validation
 
@@ -290,8 +292,8 @@ def load_splits(
     )
 
 
-def load_unlabelled(name: str, config: DataConfig) -> Rows:
-    """The rows of the file ``name``, the value of data.unlabelled, without labels.
+def load_unlabelled(name: Any, config: DataConfig) -> Rows:
+    """The rows of ``name``, the value of data.unlabelled, without labels.
 
     Raises:
         DataError: the file or its rows are invalid.
@@ -343,12 +345,12 @@ class _LoadingSplit:
         """
         try:
             split = cls(name, source, schema, *read_rows(source, schema, name, config))
-            if source.format is not None and source.format.spec.has_separator:
+            if source.file_set is not None and source.file_set.first.format.spec.has_separator:
                 check_unmarked_header(split.table, split.bad, schema, config)
             return split
         except ColumnNotFound as error:
-            if proposes_columns and source.path is not None:
-                settings = propose_columns(source.path, schema, config, error)
+            if proposes_columns and error.path is not None:
+                settings = propose_columns(error.path, schema, config, error)
                 changes_task = any(setting.startswith("data.task=") for setting in settings)
                 error.proposed_settings = [] if has_fixed_task and changes_task else settings
             if not error.only_labels_missing or name not in _LABELS_NEEDED_HINTS:
@@ -461,7 +463,7 @@ def _available_splits(config: DataConfig, schema: RowSchema) -> set[str]:
     if config.source != "hub":
         return configured
     local_files = {
-        name for name in configured if has_known_extension(getattr(config, name), config, schema)
+        name for name in configured if names_local_files(getattr(config, name), config, schema)
     }
     return local_files or configured | {"train"}
 
@@ -470,9 +472,8 @@ def _open_split(config: DataConfig, name: str, schema: RowSchema, cached_only: b
     if config.source == "sample":
         return open_sample(config, name, schema.columns)
     configured = getattr(config, name)
-    if config.source == "hub" and not (
-        configured and has_known_extension(configured, config, schema)
-    ):
+    is_file = configured and names_local_files(configured, config, schema)
+    if config.source == "hub" and not is_file:
         from bertft.data.hub import open_hub_split
 
         return open_hub_split(config, configured or name, schema.columns, cached_only)

@@ -21,12 +21,15 @@ import json
 import os
 import re
 import select
+import shutil
 import sys
 from collections.abc import Iterable, Iterator
 from itertools import chain
+from pathlib import Path
 from typing import Any, BinaryIO, TextIO
 
 from bertft.config.data import DataConfig
+from bertft.config.registry import READERS
 from bertft.data.prediction_rows import PredictionInput, resolve_kept_columns, with_kept_columns
 from bertft.data.readers.csv_reader import (
     parse_separator_line,
@@ -38,6 +41,7 @@ from bertft.data.readers.json_documents import peek_first_object, read_json_chun
 from bertft.data.readers.json_lines import object_keys, read_json_lines
 from bertft.data.readers.text_files import (
     bounded_lines,
+    checked_head,
     iter_lines,
     open_text,
     parse_json_object,
@@ -46,9 +50,15 @@ from bertft.data.readers.text_files import (
 from bertft.data.rows import BadRows
 from bertft.data.schema import ColumnSpec, Record, RowSchema, build_row_schema
 from bertft.errors import DataError
+from bertft.utils.atomic_io import convert_write_errors
 from bertft.utils.messages import format_list
 
-__all__ = ["has_column", "open_standard_input", "standard_input_stream"]
+__all__ = [
+    "has_column",
+    "open_standard_input",
+    "standard_input_stream",
+    "store_standard_input",
+]
 
 _NAME = "stdin"
 _JSON_OBJECT = re.compile(r'\s*\{\s*("|\}|$)')
@@ -70,6 +80,52 @@ def standard_input_stream() -> BinaryIO:
     except (OSError, ValueError):  # replaced by another stream
         return sys.stdin.buffer
     return os.fdopen(os.dup(descriptor), "rb")
+
+
+def store_standard_input(stream: BinaryIO, folder: Path, config: DataConfig) -> Path:
+    """Copy the rows on ``stream`` to a file in ``folder`` whose extension states their format.
+
+    The format is data.format, or it is detected from the first line.
+
+    Raises:
+        DataError: there are no rows, or ``stream`` is a terminal.
+        SystemResourceError: the file cannot be written.
+    """
+    if stream.isatty():
+        raise DataError(
+            "standard input is a terminal",
+            where="data.train=-",
+            hint="Redirect a file or a pipe, as in: cat rows.csv | bertft train -",
+        )
+    temporary_path = folder / "stdin"
+    with convert_write_errors(temporary_path):
+        folder.mkdir(parents=True, exist_ok=True)
+        with temporary_path.open("wb") as file:
+            shutil.copyfileobj(stream, file)
+        if not temporary_path.stat().st_size:
+            temporary_path.unlink()
+            raise DataError("standard input is empty", where="data.train=-", hint="Pipe rows to it")
+        path = temporary_path.with_suffix(_extension_of(temporary_path, config))
+        return temporary_path.replace(path)
+
+
+def _extension_of(path: Path, config: DataConfig) -> str:
+    """The extension of the format of ``path``, whose name has none."""
+    if config.format is not None:
+        return next(iter(READERS[config.format].extensions), ".txt")
+    with path.open("rb") as file:
+        if file.read(4) == b"PAR1":
+            return ".parquet"
+    head = checked_head(path, config.encoding, _NAME)
+    first_line = head.partition("\n")[0]
+    if _JSON_OBJECT.match(head) or head.lstrip().startswith("["):
+        return ".json"
+    if config.task == "token_classification":
+        return ".conll"
+    schema = build_row_schema(config, labelled=False)
+    if config.task == "masked_lm" and _detect_table(first_line, schema, config) is None:
+        return ".txt"
+    return ".tsv" if "\t" in first_line else ".csv"
 
 
 def has_column(stream: BinaryIO, name: str, config: DataConfig) -> bool:

@@ -34,6 +34,7 @@ __all__ = [
 _CHUNK_ROWS = 262_144  # rows at a time
 _QUANTILES = {"min": 0.0, "median": 0.5, "90 %": 0.9, "max": 1.0}
 _MAX_UNKNOWN_SHARE = 0.05  # warn above this fraction of unknown tokens
+_MAX_FILES = 100  # paths that are recorded per split
 
 
 @dataclass(frozen=True)
@@ -51,9 +52,9 @@ class SplitReport:
     ``truncated``: fraction of the features. ``cut_tokens``: fraction of all tokens that truncation
     removed, and ``full_lengths``: the quantiles before truncation (None: the task does not record
     them). ``labels``: label statistics of the task's schema, such as class → fraction of the rows.
-    ``source`` and ``fingerprint`` identify the rows. ``unknown``: fraction of unknown tokens among
-    all tokens that are not special; None for a vocabulary without an unknown token. ``notes``:
-    notes of the reader.
+    ``source`` and ``fingerprint`` identify the rows; ``files`` are the first 100 files.
+    ``unknown``: fraction of unknown tokens among all tokens that are not special; None for a
+    vocabulary without an unknown token. ``notes``: notes of the reader.
 
     Accounting: ``read`` = ``rows`` + Σ ``skipped`` + Σ ``unused``, each by reason. ``dropped``
     counts ignored parts of rows that are used; ``blank_lines`` are not rows.
@@ -190,7 +191,7 @@ def _summarize_split(
         labels=label_statistics,
         skipped=counts["skipped"],
         source=rows.source,
-        files=list(rows.files),
+        files=list(rows.files[:_MAX_FILES]),
         fingerprint=rows.fingerprint,
         read=counts["read"],
         unused=counts["unused"],

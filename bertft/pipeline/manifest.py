@@ -16,6 +16,7 @@ import torch
 import bertft
 from bertft.config.command_configs import TrainConfig
 from bertft.config.data import DataConfig
+from bertft.config.data_files import is_several_files, split_names
 from bertft.config.registry import plugin_versions
 from bertft.data.statistics import DataReport
 from bertft.pipeline.base_model import describe_base
@@ -84,11 +85,16 @@ def recorded_data(
     """
     replacements: dict[str, Any] = {}
     for name, split in manifest["data"]["splits"].items():
-        setting = getattr(data, name, None)
-        if setting is not None and split["files"] and f"data.{name}" not in cli_settings:
-            file = Path(split["files"][0])
-            if not _is_absolute(setting) and file.is_file():
-                replacements[name] = str(file)
+        setting, files = getattr(data, name, None), split["files"]
+        if setting is None or not files or f"data.{name}" in cli_settings:
+            continue
+        if isinstance(setting, str) and len(files) == 1 and not is_several_files(setting):
+            if not _is_absolute(setting) and Path(files[0]).is_file():
+                replacements[name] = files[0]
+        elif (start_dir := manifest.get("directory")) is not None:
+            names = split_names(setting)
+            absolute = [n if _is_absolute(n) else str(Path(start_dir) / n) for n in names]
+            replacements[name] = absolute if len(absolute) > 1 else absolute[0]
     if data.hub is not None and "data.hub" not in cli_settings:  # a data set in a local folder
         replacements["hub"] = recorded_path(data.hub, manifest)
     return replace(data, **replacements)

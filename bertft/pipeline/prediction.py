@@ -23,7 +23,7 @@ from bertft.data.prediction_rows import (
     iter_row_blocks,
     rows_to_table,
 )
-from bertft.data.rows import BadRows, RowError, Rows, raise_or_skip
+from bertft.data.rows import BadRows, RowError, Rows, decode_line, raise_or_skip
 from bertft.errors import DataError
 from bertft.pipeline.loaded_model import LoadedModel
 from bertft.tasks.feature_tables import build_unlabelled_features
@@ -72,8 +72,8 @@ class RowPredictor:
         self._task: BaseTask = loaded.task_model.task
         self._rows, self._skips = rows, on_bad_row == "skip"
         self._skip_rows = skip_rows
-        self._errors = InputErrors(rows.name, rows.unit)
-        self._kept_keys = [kept_key(name, self._task) for name in rows.kept_names]
+        self._errors = InputErrors(rows.name, rows.unit, rows.locations)
+        self._kept_keys = [kept_key(name, self._task, rows) for name in rows.kept_names]
         self._invalid_counts: Counter[str] = Counter()
         self.count = 0
 
@@ -160,15 +160,23 @@ class RowPredictor:
                 result = {**kept_values, **row_id, **empty, "error": prediction.detail}
             else:
                 result = {**kept_values, **prediction}
-            results.append({"line": row.line, **result} if self._skips else result)
+            results.append({**self._location(row), **result} if self._skips else result)
         return results
+
+    def _location(self, row: InputRow) -> dict[str, Any]:
+        """The line of a row, with its file if there are several."""
+        line, file_index = decode_line(row.line)
+        if not self._rows.locations:
+            return {"line": line}
+        return {"file": self._rows.locations[file_index][0], "line": line}
 
     def _predict_valid(self, rows: Sequence[InputRow]) -> list[dict[str, Any] | RowError]:
         """A prediction per row, or the error of a row that has no features."""
         if not rows:
             return []
         table = Rows(
-            rows_to_table(rows, self._rows.schema), BadRows(self._rows.name, self._rows.unit)
+            rows_to_table(rows, self._rows.schema),
+            BadRows(self._rows.name, self._rows.unit, self._rows.locations),
         )
         features = self._build_features(table)
         predictions: list[dict[str, Any]] = []
@@ -222,7 +230,7 @@ class RowPredictor:
     def _raise_error(self, row: InputRow) -> None:
         """Raise the DataError of an invalid row."""
         assert row.error is not None
-        bad = BadRows(self._rows.name, self._rows.unit)
+        bad = BadRows(self._rows.name, self._rows.unit, self._rows.locations)
         bad.add(row.line, row.error)
         raise_or_skip([bad], "error")
 
@@ -230,12 +238,14 @@ class RowPredictor:
 def output_columns(task: BaseTask, rows: PredictionInput, has_errors: bool) -> list[str]:
     """The columns of a table of predictions: kept ones, then one per value of a prediction.
 
-    ``has_errors``: whether there are also ``line`` and ``error`` (on_bad_row=skip).
+    ``has_errors``: whether there are also ``line`` and ``error`` (on_bad_row=skip), and the
+    ``file`` of the line if there are several.
     """
-    kept_keys = [kept_key(name, task) for name in rows.kept_names]
+    kept_keys = [kept_key(name, task, rows) for name in rows.kept_names]
     ids = ["id"] if "id" in rows.schema.arrow_schema.names and "id" not in kept_keys else []
     columns = [*kept_keys, *ids, *_prediction_keys(task)]
-    return ["line", *columns, "error"] if has_errors else columns
+    location = ["file", "line"] if rows.locations else ["line"]
+    return [*location, *columns, "error"] if has_errors else columns
 
 
 def _prediction_keys(task: BaseTask) -> list[str]:
@@ -249,9 +259,11 @@ def _prediction_keys(task: BaseTask) -> list[str]:
     return keys
 
 
-def kept_key(name: str, task: BaseTask) -> str:
+def kept_key(name: str, task: BaseTask, rows: PredictionInput) -> str:
     """The key of a kept column in the output: another one if a prediction has the same key."""
     reserved = {"line", "error", *task.prediction_fields, *_prediction_keys(task)}
+    if rows.locations:
+        reserved.add("file")
     return f"input_{name}" if name in reserved else name
 
 

@@ -10,9 +10,11 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, nullcontext
+from typing import Any
 
 from bertft.config.choices import SPLITS
 from bertft.config.data import DataConfig
+from bertft.config.data_files import format_names
 from bertft.data.labels import format_mapping_note
 from bertft.data.rows import Rows
 from bertft.data.schema import ColumnNotFound
@@ -117,7 +119,12 @@ def _recorded_sources(data: DataConfig, cli_settings: Collection[str]) -> dict[s
         if getattr(data, name, None) is not None
         and not is_named_on_command_line(name, data, cli_settings)
     ]
-    return {f"data.{name}": str(getattr(data, name)) for name in names}
+    return {f"data.{name}": _override_value(getattr(data, name)) for name in names}
+
+
+def _override_value(value: Any) -> str:
+    """A name or a list of names as the value of an override."""
+    return f"[{','.join(value)}]" if isinstance(value, list) else str(value)
 
 
 def _succeeds(read: Callable[[Collection[str]], None], splits: Collection[str]) -> bool:
@@ -134,8 +141,10 @@ def _is_setting(where: str | None) -> bool:
 
 
 def _source_setting(split: str, rows: Rows, data: DataConfig) -> str:
-    if rows.files:
+    if len(rows.files) == 1:
         return f"data.{split}={shlex.quote(rows.files[0])}"
+    if rows.files:
+        return f"data.{split}={shlex.quote(_override_value(getattr(data, split)))}"
     return f"data.{data.source}={shlex.quote(str(getattr(data, data.source, None)))}"
 
 
@@ -143,7 +152,7 @@ def describe_sources(data: DataConfig) -> str:
     """The message to log before the recorded rows are read."""
     if data.source == "files":
         names = [name for name in (*SPLITS, "unlabelled") if getattr(data, name) is not None]
-        settings = [f"data.{name}={getattr(data, name)}" for name in names]
+        settings = [f"data.{name}={format_names(getattr(data, name))}" for name in names]
     else:
         settings = [f"data.{data.source}={getattr(data, data.source, None)}"]
     return f"reading the rows of the run: {', '.join(settings)}"

@@ -6,6 +6,7 @@ import shlex
 from pathlib import Path
 
 from bertft.config.data import DataConfig
+from bertft.config.data_files import file_extension, split_names
 from bertft.config.overrides import format_value
 from bertft.data.guess_columns import format_column
 from bertft.utils.messages import quote_for_shell
@@ -68,14 +69,16 @@ def predict_merged_command(merged: str, data: DataConfig) -> str:
 
 def new_rows_file(data: DataConfig) -> str:
     """A name for a file of new rows, with the extension of the training file."""
-    extension = Path(str(data.train)).suffix.lower() if data.source == "files" else ""
+    extension = ""
+    if data.source == "files" and data.train is not None:
+        extension = file_extension(split_names(data.train)[0])
     if data.format is not None:  # the format of files with this extension
         return f"new{extension}"
     return f"new{extension if extension in _PREDICTION_EXTENSIONS else '.jsonl'}"
 
 
 def _predictions_file(rows: str) -> str:
-    return f"predictions{_PREDICTION_EXTENSIONS.get(Path(rows).suffix.lower(), '.jsonl')}"
+    return f"predictions{_PREDICTION_EXTENSIONS.get(file_extension(rows), '.jsonl')}"
 
 
 def _command(name: str, paths: dict[str, str | Path]) -> str:

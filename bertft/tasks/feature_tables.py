@@ -93,7 +93,7 @@ def _handle_rows_without_features(
     has_feature = table.rows_with_features()
     if has_feature.all():
         return
-    without_feature = BadRows(rows.source, rows.bad.unit, read=len(rows))
+    without_feature = BadRows(rows.source, rows.bad.unit, rows.bad.files, read=len(rows))
     skipped_before = len(rows.bad)
     for line in rows.arrow_column("line").filter(pa.array(~has_feature)).to_pylist():
         without_feature.add(line, error)

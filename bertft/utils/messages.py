@@ -119,14 +119,16 @@ def missing_file_problem(name: str, setting: str) -> Problem | None:
     path, where = expand_home(name, setting), f"{setting}={name}"
     if path.is_file():
         return None
-    if name.startswith("[") or ("," in name and all(map(_is_file_name, name.split(",")))):
-        file_list = name.strip("[]").replace(" ", "")
-        sweep_hint = f", or compare them in a sweep: -m {setting}={file_list}"
-        return Problem(
-            where,
-            "expected one file, got several",
-            f"Join them into one file{sweep_hint if setting.startswith('data.') else ''}",
-        )
+    if "," in name and all(map(_is_file_name, name.split(","))):
+        hint = "Join them into one file"
+        if setting.startswith("data."):
+            hint = (
+                f"Read them as one split with {setting}=[{name}], or compare them in a sweep:"
+                f" -m {setting}={name}"
+            )
+        elif setting == "input":
+            hint = f"Read them one after another with input=[{name}]"
+        return Problem(where, "expected one file, got several", hint)
     if path.is_dir():
         return Problem(where, "is a folder, not a file", _suggest_file(path.name, path))
     if path.exists():

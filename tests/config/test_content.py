@@ -44,6 +44,33 @@ def test_a_folder_with_a_manifest_is_no_run(tmp_path, name):
     assert of(tmp_path) != before
 
 
+@pytest.mark.parametrize("form", ["folder", "list", "pattern"])
+def test_every_file_of_a_split_counts(tmp_path, form):
+    folder = tmp_path / "rows"
+    (folder / "pos").mkdir(parents=True)
+    files = [folder / "a.csv", folder / "pos" / "1", folder / "z.pos"]
+    for file in files:
+        file.write_text("one")
+    value = {
+        "folder": str(folder), "list": [str(file) for file in files], "pattern": f"{folder}/**/*",
+    }[form]  # fmt: skip
+
+    def digest() -> str:
+        job_name._cached_sha256.cache_clear()
+        return content_digest({"data": {"train": value}})
+
+    digests = [digest()]
+    for file in files:
+        file.write_text("two")
+        digests.append(digest())
+    if form != "list":
+        files[1].rename(folder / "pos" / "2")
+        digests.append(digest())
+        (folder / "new.csv").write_text("one")
+        digests.append(digest())
+    assert len(set(digests)) == len(digests) and "" not in digests
+
+
 def test_the_base_of_an_adapter_is_part_of_it(tmp_path):
     base, adapter = tmp_path / "base", tmp_path / "adapter"
     for folder in (base, adapter):

@@ -152,6 +152,27 @@ def test_keys_of_data_change_the_run_s_own(tmp_path):
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("word", "sweep", "expected"),
+    [
+        ("data.train=[a.csv,b c.csv]", False, ["a.csv", "b c.csv"]),
+        ("data.train=[a.csv]", False, ["a.csv"]),
+        ("""data.train=['a,b.csv',"c d.csv",数.csv]""", False, ["a,b.csv", "c d.csv", "数.csv"]),
+        ("data.train=parts/*.csv", False, "parts/*.csv"),
+        ("data.train=a.csv,b.csv", False, "a.csv,b.csv"),
+        ("data.train=a.csv,b.csv", True, ["a.csv", "b.csv"]),
+        ("data.train=[a.csv,b.csv]", True, ["a.csv", "b.csv"]),
+        ("data.train=[a.csv,b.csv],c.csv,[d.csv]", True, [["a.csv", "b.csv"], "c.csv", ["d.csv"]]),
+        ("data.train=null", False, None),
+    ],
+)  # fmt: skip
+def test_lists_of_files(word, sweep, expected):
+    actual = values("train", word, sweep)
+    if actual is not None and any(isinstance(item, list) for item in actual):
+        actual = [[i.text for i in item] if isinstance(item, list) else item for item in actual]
+    assert actual == expected
+
+
 def test_a_recorded_format_is_for_files_with_the_same_extension(tmp_path):
     (tmp_path / "config.yaml").write_text("data: {name: files, train: a.TXT, format: tsv}")
     for name, is_inherited in (("b.txt", True), ("b.csv", False), ("b", False)):
@@ -159,6 +180,8 @@ def test_a_recorded_format_is_for_files_with_the_same_extension(tmp_path):
         assert ("data.format='tsv'" in words or "data.format=tsv" in words) == is_inherited
     words = rewrite_overrides("eval", [f"run={tmp_path}", "data.max_validation_rows=3"])
     assert "data.format='tsv'" in words
+    words = rewrite_overrides("eval", [f"run={tmp_path}", "data.validation=[b.txt,c.csv]"])
+    assert "data.format='tsv'" not in words
 
 
 def test_a_file_takes_the_place_of_the_run_s_sample(tmp_path):

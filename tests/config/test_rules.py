@@ -34,6 +34,14 @@ WRONG = [
     ("method=ia3 method.ia3.targets=key,value", "method.ia3.targets: 'key,value' is one name"),
     ("method=ia3 method.rank=4", "method.rank: is not supported by method=ia3"),
     ("data=files data.train=a.csv data.format=conll", "data.format: conll is not supported by"),
+    ("data=files data.train=[a.csv,b.csv]", "data.train=a.csv: there is no such file"),
+    ("data=files data.train=x/*.csv", "data.train=x/*.csv: no file matches the pattern"),
+    ("data=files data.train=a.csv data.text=@file", "data.text: '@file' has no text"),
+    ("data=files data.train=- data.label=@file", "data.label: @file is not supported by"),
+    (
+        "data=files data.train=a.csv data.label=@file data.task=token_classification",
+        "data.label: @file is not supported by data.task=token_classification",
+    ),
     ("method=lora method.low_rank.targets=[]", "[] is not a list of layers"),
     ("method=lora method.low_rank.targets=3", "3 is not a list of layers"),
     ("method=lora method.low_rank.targets=query,value", "Write a list"),
@@ -208,7 +216,7 @@ def test_a_missing_file_is_told_with_all_the_rest(run_bertft, calls, tmp_path):
     )
     assert (result.status, calls["train"]) == (2, [])
     assert "data.train=tarin.csv: there is no such file. Did you mean 'train.csv'" in result.err
-    assert "data.test=folder: is a folder, not a file" in result.err
+    assert "data.test=folder: the folder has no files" in result.err
     assert result.err.startswith("error: 3 problems:")
 
 

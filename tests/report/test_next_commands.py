@@ -44,7 +44,14 @@ def test_a_command_has_settings_for_a_path_that_is_no_positional_argument():
 
 @pytest.mark.parametrize(
     ("train", "rows"),
-    [("a.csv", "new.csv"), ("A.TSV", "new.tsv"), ("a.jsonl", "new.jsonl"), (None, "new.jsonl")],
+    [
+        ("a.csv", "new.csv"),
+        ("A.TSV", "new.tsv"),
+        ("a.jsonl", "new.jsonl"),
+        (None, "new.jsonl"),
+        (["a.csv.gz", "b.jsonl"], "new.csv"),
+        ("parts", "new.jsonl"),
+    ],
 )
 def test_new_rows_have_the_format_of_the_training_file(train, rows):
     assert new_rows_file(DataConfig(train=train)) == rows

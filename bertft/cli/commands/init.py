@@ -11,6 +11,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from bertft.config.command_configs import InitConfig
 from bertft.config.data import DataConfig
+from bertft.config.data_files import resolve_files
 from bertft.config.overrides import rewrite_overrides
 from bertft.config.project_file import project_text
 from bertft.errors import DataError
@@ -49,7 +50,8 @@ def _detect_data(config: InitConfig) -> dict[str, Any]:
     assert config.train is not None
     data = DataConfig(name="files", train=config.train)
     try:
-        settings = detect_columns(Path(config.train).expanduser(), data, config.task)
+        first_file = resolve_files(config.train, "train")[0]
+        settings = detect_columns(first_file, data, config.task)
     except ColumnNotFound as error:
         print_warning(f"{error.what}. Set data.text and data.label in {config.output}")
         return {} if config.task is None else {"task": config.task}

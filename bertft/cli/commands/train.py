@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import itertools
 import shlex
-from collections.abc import Mapping
-from contextlib import nullcontext, suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from rich.console import Console
 
 from bertft.config.command_configs import TrainConfig
+from bertft.config.data_files import STANDARD_INPUT
 from bertft.config.resume import read_run_config
 from bertft.config.trainer import TrainerConfig
+from bertft.data.standard_input import standard_input_stream, store_standard_input
 from bertft.data.statistics import format_split_accounting, make_data_table
+from bertft.errors import UsageError
 from bertft.export.result_tables import parameter_table
 from bertft.pipeline import base_model
 from bertft.pipeline.build import PreparedRun, prepare_run
@@ -63,10 +66,45 @@ def run(config: TrainConfig, folder: Path) -> None:
     check_tracker_packages(config.trainer.trackers)
     distributed, run_folder = DistributedContext.initialize(), RunFolder(folder)
     if config.check:
-        _run_dry_run(config, distributed)
+        with TemporaryDirectory() as temporary, _stored_input(config, Path(temporary), distributed):
+            _run_dry_run(config, distributed)
         return
-    with exclusive_lock(run_folder.path) if distributed.is_main_process else nullcontext():
+    with (
+        exclusive_lock(run_folder.path) if distributed.is_main_process else nullcontext(),
+        _stored_input(config, run_folder.path, distributed),
+    ):
         _run_training(config, run_folder, distributed)
+
+
+@contextmanager
+def _stored_input(
+    config: TrainConfig, folder: Path, distributed: DistributedContext
+) -> Iterator[None]:
+    """Store the rows of data.train=- in ``folder``, and set data.train to their file.
+
+    The file is part of the run, which can be resumed and evaluated. It is removed if no run begins.
+    """
+    if config.data.train != STANDARD_INPUT or config.data.source != "files":
+        yield
+        return
+    if distributed.world_size > 1:
+        raise UsageError(
+            "standard input is not supported with several processes",
+            where="data.train=-",
+            hint="Write the rows to a file and set data.train=<file>",
+        )
+    run_folder = RunFolder(folder)
+    run_folder.ensure_no_run()
+    path = store_standard_input(standard_input_stream(), run_folder.path / "rows", config.data)
+    config.data.train = str(path)
+    try:
+        yield
+    except BaseException:
+        if not run_folder.has_run:
+            path.unlink(missing_ok=True)
+            with suppress(OSError):
+                path.parent.rmdir()
+        raise
 
 
 def _run_training(

@@ -7,13 +7,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from bertft.config.choices import SPLITS
+from bertft.config.choices import DERIVED_COLUMNS, SPLITS
 from bertft.config.class_weights import class_name_key
+from bertft.config.data_files import STANDARD_INPUT, resolve_files
 from bertft.config.presets import preset_value
 from bertft.config.registry import READERS, TASKS
 from bertft.config.schema import GetSetting, default_value
 from bertft.config.task_facts import TASKS_BY_SETTING, is_metric_function, join_words
-from bertft.utils.messages import Problem, missing_file_problem, quote_for_shell
+from bertft.config.values import is_deferred
+from bertft.errors import DataError
+from bertft.utils.messages import Problem, quote_for_shell
 
 __all__ = [
     "DATA_RULES",
@@ -87,19 +90,24 @@ def check_files_exist(get: GetSetting) -> Iterator[Problem]:
         return
     path_settings = [f"data.{name}" for name in SPLITS] if get("data.source") == "files" else []
     for setting in (*path_settings, "data.unlabelled"):
-        if isinstance(get(setting), str):
-            problem = missing_file_problem(get(setting), setting)
-            if problem is not None:
-                yield problem
+        if setting != "data.train" or get(setting) != STANDARD_INPUT:
+            yield from _find_missing_files(get(setting), setting)
+
+
+def _find_missing_files(value: Any, setting: str) -> Iterator[Problem]:
+    """The problem with the files that ``value`` of ``setting`` selects."""
+    if value is None or is_deferred(value):
+        return
+    try:
+        resolve_files(value, setting)
+    except DataError as error:
+        yield Problem(error.where or setting, error.what, error.hint or "")
 
 
 def check_init_files(get: GetSetting) -> Iterator[Problem]:
     """``train``, ``task`` and ``output`` of init."""
-    if isinstance(get("train"), str):
-        problem = missing_file_problem(get("train"), "train")
-        if problem is not None:
-            yield problem
-    elif get("task") is not None:
+    yield from _find_missing_files(get("train"), "train")
+    if get("train") is None and get("task") is not None:
         yield Problem("task", "is only supported with a training file", "Set train=<file>")
     output = Path(get("output")).expanduser()
     if output.is_dir() or not output.parent.is_dir():
@@ -137,6 +145,16 @@ def _check_columns(get: GetSetting) -> Iterator[Problem]:
             )
     elif label is not None and not _is_column(label):
         yield Problem("data.label", f"{label!r} is not a column", "Use a name or a position from 0")
+    elif label in DERIVED_COLUMNS and task in TASKS and TASKS[task].label is None:
+        yield Problem(
+            "data.label",
+            f"{label} is not supported by data.task={task}",
+            "It is for tasks with one label per text",
+        )
+    elif label in DERIVED_COLUMNS and get("data.train") == STANDARD_INPUT:
+        yield Problem(
+            "data.label", f"{label} is not supported by data.train=-", "Standard input has no name"
+        )
     if labels is None:
         return
     if task in TASKS and not TASKS[task].supports_class_names:
@@ -286,6 +304,10 @@ def _check_text_columns(where: str, text: Any) -> Iterator[Problem]:
             where,
             f"{text!r} is neither a column nor a pair of columns",
             "Use a name, a position from 0, or a list of two: [question,sentence]",
+        )
+    elif set(columns) & set(DERIVED_COLUMNS):
+        yield Problem(
+            where, f"{text!r} has no text", "@file and @folder are for data.label and keep"
         )
 
 

@@ -21,7 +21,7 @@ from bertft.config.data import DataConfig
 from bertft.data.guess_columns import LABEL_COLUMN_NAMES, TEXT_COLUMN_NAMES
 from bertft.data.labels import NOT_BINARY, NOT_NUMERIC, class_name_as_number
 from bertft.data.readers.text_files import iter_lines, open_text, read_first_line
-from bertft.data.rows import BadRows, RowError, format_location
+from bertft.data.rows import BadRows, RowError, encode_line
 from bertft.data.schema import ColumnSpec, Record, RowSchema, find_columns
 from bertft.errors import DataError
 from bertft.utils.messages import quote_value
@@ -47,11 +47,14 @@ def check_unmarked_header(
 ) -> None:
     """Raise DataError if the first line of a CSV or TSV file may be a header.
 
-    ``table`` and ``bad`` are the rows of the file. Nothing is checked if data.header is set or a
-    column is requested by name, because then it is known whether there is a header.
+    ``table`` and ``bad`` are the rows of the file, or of several files: the first one is checked.
+    Nothing is checked if data.header is set or a column is requested by name, because then it is
+    known whether there is a header.
     """
     if config.header is not None or schema.columns.has_names:
         return
+    if bad.files:
+        table = table.filter(pc.less(table.column("line"), encode_line(0, 1)))
     line = table.column("line")[0].as_py() if table.num_rows else None
     if bad.first_errors and (line is None or bad.first_errors[0][0] < line):
         line, detail = bad.first_errors[0]
@@ -62,7 +65,7 @@ def check_unmarked_header(
     if candidates:
         raise DataError(
             f"the first line may be a header ({candidates})",
-            where=format_location(bad.source, line or 1, bad.unit),
+            where=bad.location(line or 1),
             hint="Set data.header=true if it is, data.header=false if it is a row",
         )
 

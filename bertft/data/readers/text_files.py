@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any, BinaryIO, TextIO
 
 from bertft.config.data import DataConfig
-from bertft.data.rows import BadRows
+from bertft.data.readers.compressed_files import open_binary
+from bertft.data.rows import BadRows, RowError
 from bertft.data.schema import ColumnSpec, Record
 from bertft.errors import DataError
 from bertft.utils.messages import (
@@ -34,6 +35,7 @@ __all__ = [
     "iter_lines",
     "open_text",
     "parse_json_object",
+    "read_document",
     "read_first_line",
     "read_head",
     "read_nonblank_lines",
@@ -54,10 +56,10 @@ _MAX_NUL_SHARE = 0.1  # files with a larger fraction of NUL bytes are not text
 
 _UNPACK_HINT = "Unpack it and use the file in it"
 _MAGIC = {
-    b"\x1f\x8b": ("is compressed with gzip", "Decompress it: gunzip {name}"),
-    b"BZh91AY&SY": ("is compressed with bzip2", "Decompress it: bunzip2 {name}"),
-    b"\xfd7zXZ\0": ("is compressed with xz", "Decompress it: unxz {name}"),
-    b"\x28\xb5\x2f\xfd": ("is compressed with zstd", "Decompress it: unzstd {name}"),
+    b"\x1f\x8b": ("is compressed with gzip", "Rename it to {name}.gz"),
+    b"BZh91AY&SY": ("is compressed with bzip2", "Rename it to {name}.bz2"),
+    b"\xfd7zXZ\0": ("is compressed with xz", "Rename it to {name}.xz"),
+    b"\x28\xb5\x2f\xfd": ("is compressed with zstd", "Rename it to {name}.zst"),
     b"\x04\x22\x4d\x18": ("is compressed with lz4", "Decompress it: unlz4 {name}"),
     b"\x1f\x9d": ("is compressed with compress", "Decompress it: uncompress {name}"),
     b"Rar!\x1a\x07": ("is a RAR archive", _UNPACK_HINT),
@@ -109,6 +111,29 @@ def read_nonblank_lines(
     yield from _read_text_lines(path, columns, config, bad, skip_blank=True)
 
 
+def read_document(
+    path: Path, columns: ColumnSpec, config: DataConfig, bad: BadRows
+) -> Iterator[Record]:
+    """One row: the text of the file, without the line breaks at its end."""
+    with open_text(path, config.encoding, "\n") as file:
+        try:
+            text = file.read(MAX_LINE_CHARACTERS + 1)
+        except UnicodeError as error:
+            raise _encoding_error(error, config.encoding, bad.source) from error
+    bad.count_row()
+    if len(text) > MAX_LINE_CHARACTERS:
+        detail = f"the file has more than {MAX_LINE_CHARACTERS:,} characters"
+        bad.add(1, RowError("text too long", detail))
+    else:
+        bad.other_lines["further lines of a text"] += _count_lines(text) - 1
+        yield 1, [text.rstrip("\r\n"), *[None] * len(columns.optional)]
+
+
+def _count_lines(text: str) -> int:
+    """The lines of a text, at least 1."""
+    return max(1, text.count("\n") + (not text.endswith("\n")))
+
+
 def _read_text_lines(
     path: Path, columns: ColumnSpec, config: DataConfig, bad: BadRows, skip_blank: bool
 ) -> Iterator[Record]:
@@ -142,7 +167,7 @@ def checked_head(path: Path, encoding: str, source: str) -> str:
     that the bytes that are checked are those that are read.
     """
     try:
-        with path.open("rb") as file:
+        with open_binary(path) as file:
             _check_head(file.peek(_HEAD_BYTES)[:_HEAD_BYTES], path.name, encoding, source)
             return read_head(file, encoding)
     except OSError as error:
@@ -267,7 +292,7 @@ def open_text(source: Path | BinaryIO, encoding: str, newline: str) -> TextIO:
         ) from None
     name = "utf-8-sig" if info.name == "utf-8" else info.name
     try:
-        binary = source.open("rb") if isinstance(source, Path) else source
+        binary = open_binary(source) if isinstance(source, Path) else source
         _skip_byte_order_mark(binary, info.name)
     except OSError as error:
         raise unreadable(error, source) from error
@@ -324,17 +349,21 @@ def iter_lines(file: Iterable[str], bad: BadRows, encoding: str) -> Iterator[str
             inner_returns += _has_inner_carriage_return(line)
             yield line
     except UnicodeError as error:
-        raise DataError(
-            f"the file is not valid {encoding} ({error})",
-            where=f"{bad.source}:{number + 1}",
-            hint="Set data.encoding to the encoding of the file (utf-8, gb18030, utf-16, …)",
-        ) from error
+        raise _encoding_error(error, encoding, f"{bad.source}:{number + 1}") from error
     if inner_returns:
         count = "1 line has" if inner_returns == 1 else f"{inner_returns:,} lines have"
         bad.notes.append(
             f"{count} a carriage return inside, which is read as text: if it ends a row, convert"
             " the line ends of the file to line feeds"
         )
+
+
+def _encoding_error(error: UnicodeError, encoding: str, where: str) -> DataError:
+    return DataError(
+        f"the file is not valid {encoding} ({error})",
+        where=where,
+        hint="Set data.encoding to the encoding of the file (utf-8, gb18030, utf-16, …)",
+    )
 
 
 def _long_line_error(where: str) -> DataError:

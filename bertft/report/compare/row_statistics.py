@@ -38,6 +38,7 @@ from bertft.tasks.row_answers import RowAnswers
 from bertft.tasks.task import BaseTask, build_task
 from bertft.training.evaluate import evaluation_transform, predict_logits
 from bertft.utils.atomic_io import atomic_write_bytes
+from bertft.utils.messages import format_list
 from bertft.utils.safe_files import open_regular_file, read_json_object
 from bertft.utils.status import show_status
 
@@ -215,7 +216,7 @@ def _compute_statistics(
     loaded = open_model(str(run.path), device=device, trust_remote_code=trust_remote_code)
     task_model, task = loaded.task_model, loaded.task_model.task
     rows = load_split(loaded, _SPLIT)
-    log(f"{run.path}: validation rows from {', '.join(rows.files) or rows.source}")
+    log(f"{run.path}: validation rows from {format_list(rows.files, 3, 200) or rows.source}")
     table = loaded.build_features(_SPLIT, rows)
     show_status("evaluating", total=len(table))
     logits = predict_logits(
