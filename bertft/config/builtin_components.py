@@ -130,6 +130,13 @@ _READERS = {
     "parquet": ReaderSpec(
         extensions=(".parquet", ".pq"),
         read="bertft.data.readers.parquet:read_parquet",
+        schema="bertft.data.readers.parquet:read_parquet_schema",
+        text=False,
+    ),
+    "arrow": ReaderSpec(
+        extensions=(".arrow", ".feather"),
+        read="bertft.data.readers.arrow_files:read_arrow",
+        schema="bertft.data.readers.arrow_files:read_arrow_schema",
         text=False,
     ),
     "conll": ReaderSpec(

@@ -103,6 +103,9 @@ class ReaderSpec:
             has this format. Formats with such a function can share an extension: the first one
             that matches is used. None: every file with the extension has this format.
         unit: what the numbers of rows count in messages, such as "question"; empty: lines.
+        schema: ``"module:function"``, (path) → the pyarrow.Schema of a file with typed columns: the
+            types of kept columns, and the class names in the metadata of ``datasets``. None: the
+            columns have no types.
         text: whether files are text in data.encoding; the first bytes of a file are checked.
         has_separator: whether the columns of a row are separated by data.separator.
         rejects_json_lines: whether a file with JSON Lines is an error, because it was probably
@@ -115,6 +118,7 @@ class ReaderSpec:
     tasks: tuple[str, ...] = ()
     matches: str | None = None
     unit: str = ""
+    schema: str | None = None
     text: bool = True
     has_separator: bool = False
     rejects_json_lines: bool = False

@@ -26,8 +26,8 @@ class DataConfig:
     task: str = setting("classification", "Task type.", choices=TASKS.names())
     train: Any = setting(
         None,
-        "Training file (CSV, TSV, JSON, JSON Lines, Parquet, ...), or a list of files, a pattern"
-        " such as parts/*.csv or a folder. source=hub: name of the split.",
+        "Training file (CSV, TSV, JSON, JSON Lines, Parquet, Arrow, ...), or a list of files, a"
+        " pattern such as parts/*.csv or a folder. source=hub: name of the split.",
         file="input",
     )
     validation: Any = setting(

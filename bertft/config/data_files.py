@@ -3,7 +3,8 @@
     reviews.csv                          a file
     [a.csv,b.csv]                        a list
     parts/*.csv, parts/**/*.csv          a pattern; ** is any number of folders
-    parts                                a folder: the files in it and in its folders
+    parts                                a folder: the files in it and in its folders, or the files
+                                         of a data set that datasets' save_to_disk wrote
 
 Files of a pattern or folder are in the order of their names. Files whose name begins with ``.``,
 and in folders also ``_`` as of _SUCCESS, are hidden: they are not read.
@@ -19,6 +20,7 @@ from typing import Any
 
 from bertft.errors import DataError
 from bertft.utils.messages import expand_home, format_list, missing_file_problem
+from bertft.utils.safe_files import read_json_object
 
 __all__ = [
     "STANDARD_INPUT",
@@ -35,6 +37,13 @@ __all__ = [
 STANDARD_INPUT = "-"
 _COMPRESSIONS = {".gz": "gzip", ".bz2": "bzip2", ".xz": "xz", ".zst": "Zstandard"}
 _MAX_FILES = 1_000_000
+# Files that datasets' save_to_disk writes.
+_DATASET_STATE, _DATASET_INFO, _DATASET_DICT = (
+    "state.json",
+    "dataset_info.json",
+    "dataset_dict.json",
+)
+_SAVE_HINT = "Load the data set with datasets.load_from_disk, and save it again"
 
 
 def compression_of(path: str | Path) -> str | None:
@@ -118,7 +127,9 @@ def resolve_files(value: Any, setting: str) -> list[Path]:
 def _resolve_name(name: str, setting: str) -> Sequence[Path]:
     path = expand_home(name, setting)
     if path.is_dir():
-        files = _files_below([path], f"{setting}={name}")
+        files = _files_of_dataset(path, f"{setting}={name}") or _files_below(
+            [path], f"{setting}={name}"
+        )
         if not files:
             raise DataError(
                 "the folder has no files that are not hidden",
@@ -141,6 +152,46 @@ def _resolve_name(name: str, setting: str) -> Sequence[Path]:
     if problem is not None:
         raise DataError(problem.what, where=problem.where, hint=problem.hint)
     return [path]
+
+
+def _files_of_dataset(folder: Path, where: str) -> list[Path]:
+    """The files of a folder that ``Dataset.save_to_disk`` wrote; empty for any other folder.
+
+    Raises DataError for the folder of a ``DatasetDict``, and for a damaged one.
+    """
+    if (folder / _DATASET_DICT).is_file():
+        splits = sorted(path.parent.name for path in folder.glob(f"*/{_DATASET_STATE}"))
+        raise DataError(
+            f"is a DatasetDict with the splits {format_list(splits)}",
+            where=where,
+            hint=f"Set the folder of a split: {where}/{next(iter(splits), 'train')}",
+        )
+    if not ((folder / _DATASET_STATE).is_file() and (folder / _DATASET_INFO).is_file()):
+        return []
+    state = read_json_object(folder / _DATASET_STATE)
+    entries = state.get("_data_files")
+    names = [entry.get("filename") for entry in entries] if _is_list_of_objects(entries) else []
+    if not names or not all(isinstance(name, str) and Path(name).name == name for name in names):
+        raise DataError(
+            "has no valid list _data_files", where=str(folder / _DATASET_STATE), hint=_SAVE_HINT
+        )
+    if state.get("_indices_data_files"):
+        raise DataError(
+            "has a selection of rows, which earlier versions of datasets wrote",
+            where=where,
+            hint=_SAVE_HINT,
+        )
+    files = [folder / name for name in names]
+    missing = [file.name for file in files if not file.is_file()]
+    if missing:
+        raise DataError(
+            f"lacks {format_list(missing, 3)}", where=where, hint="Copy the whole folder again"
+        )
+    return files
+
+
+def _is_list_of_objects(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(item, dict) for item in value)
 
 
 def _files_below(folders: Sequence[Path], where: str) -> list[Path]:

@@ -331,6 +331,7 @@ _IMPORTED_FIELDS = (
     "score_predictions",
     "read",
     "matches",
+    "schema",
     "compute",
 )
 

@@ -29,11 +29,11 @@ __all__ = [
     "MIN_CACHED_BYTES",
     "ROW_CACHE_VERSION",
     "DataSource",
+    "class_names_in_schema",
     "declared_class_names",
     "numbers_to_names",
     "open_file",
     "open_sample",
-    "parquet_class_names",
     "read_records",
     "read_rows",
     "records_to_table",
@@ -129,7 +129,7 @@ def _class_names_of_files(file_set: FileSet, column: str | int) -> list[str] | N
     """The class names that the files declare for ``column``. DataError if the files differ."""
     declared_names = None
     for file in file_set.files:
-        names = parquet_class_names(file.path, column) if file.format.name == "parquet" else None
+        names = class_names_in_schema(file.format.schema(file.path), column)
         if file is file_set.first:
             declared_names = names
         elif names != declared_names:
@@ -336,20 +336,16 @@ def declared_class_names(feature: Any) -> list[str] | None:
     return list(names) if is_name_list and names else None
 
 
-def parquet_class_names(path: Path, column: str | int) -> list[str] | None:
-    """The class names declared for ``column``, a name or a position; None if there are none.
-
-    A file that cannot be read has none: reading its rows reports the problem.
-    """
-    from pyarrow import parquet
-
+def class_names_in_schema(schema: pa.Schema | None, column: str | int) -> list[str] | None:
+    """The class names that ``datasets`` declares for ``column``, a name or a position."""
+    if schema is None:
+        return None
     try:
-        schema = parquet.read_schema(path)
         if isinstance(column, int):
             column = schema.names[column]
         content = json.loads((schema.metadata or {})[_HUB_METADATA_KEY])
         return declared_class_names(content["info"]["features"][column])
-    except (pa.ArrowException, OSError, ValueError, LookupError, TypeError, RecursionError):
+    except (ValueError, LookupError, TypeError, RecursionError):
         return None
 
 

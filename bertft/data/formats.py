@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from bertft.config.data import DataConfig
 from bertft.config.data_files import (
     compression_of,
@@ -42,6 +44,20 @@ class FileFormat:
     spec: ReaderSpec
     read: ReadFunction
     package: str = ""
+
+    def schema(self, path: Path) -> pa.Schema | None:
+        """The names and types of the columns of a file.
+
+        None for a format without types, and for a file that cannot be read: reading its rows
+        reports the problem.
+        """
+        if self.spec.schema is None:
+            return None
+        try:
+            schema: pa.Schema = READERS.implementation(self.name, "schema")(path)
+        except (pa.ArrowException, OSError):
+            return None
+        return schema
 
 
 def detect_format(path: Path, schema: RowSchema, config: DataConfig, source: str) -> FileFormat:

@@ -214,7 +214,7 @@ def check_rows(
     raise_or_skip([bad], config.on_bad_row)
     if not summary.rows:
         raise DataError("there are no rows", where=rows.name)
-    declared = _parquet_types(rows)
+    declared = _column_types(rows)
     summary.kept_types = {
         name: declared.get(name, tracker.arrow_type())
         for name, tracker in zip(rows.kept_names, types, strict=True)
@@ -404,15 +404,14 @@ def _propose_columns(
         raise
 
 
-def _parquet_types(rows: PredictionInput) -> dict[str, pa.DataType]:
-    """The types of the columns of a Parquet file that have one value per row."""
-    if rows.file_set is None or rows.file_set.first.format.name != "parquet":
+def _column_types(rows: PredictionInput) -> dict[str, pa.DataType]:
+    """The types of the columns of a Parquet or Arrow file that have one value per row."""
+    if rows.file_set is None:
         return {}
-    from pyarrow import parquet
-
+    first = rows.file_set.first
     return {
         column.name: column.type
-        for column in parquet.read_schema(rows.file_set.first.path)
+        for column in first.format.schema(first.path) or ()
         if pa.types.is_primitive(column.type) or pa.types.is_decimal(column.type)
     }
 

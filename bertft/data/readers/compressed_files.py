@@ -13,7 +13,7 @@ import io
 import lzma
 import zlib
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import Any, BinaryIO, Protocol
 
 from bertft.config.data_files import compression_of
 from bertft.errors import DataError
@@ -58,7 +58,7 @@ class _DecompressedFile(io.RawIOBase):
     def readable(self) -> bool:
         return True
 
-    def readinto(self, buffer: bytearray) -> int:  # type: ignore[override]
+    def readinto(self, buffer: Any, /) -> int:
         try:
             content = self._content.read(len(buffer))
         except (EOFError, OSError, zlib.error, lzma.LZMAError) as error:

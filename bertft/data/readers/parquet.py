@@ -16,7 +16,7 @@ from bertft.errors import DataError
 if TYPE_CHECKING:
     from pyarrow.parquet import FileMetaData
 
-__all__ = ["read_batches", "read_parquet"]
+__all__ = ["read_batches", "read_parquet", "read_parquet_schema", "unique_names"]
 
 
 _MAX_INDEX_BYTES = 1 << 26  # bytes between columns and footer that are checked
@@ -45,8 +45,8 @@ def read_parquet(
             bad.count_row(file.metadata.num_rows)
             names = file.schema_arrow.names
             positions = find_columns(columns, names, len(names), source)
-            if len(set(names)) < len(names):  # duplicate names are ambiguous
-                names = list(map(str, range(len(names))))
+            if len(set(names)) < len(names):
+                names = unique_names(names)
                 batches = (batch.rename_columns(names) for batch in file.iter_batches())
             else:
                 requested = {names[position] for position in positions if position is not None}
@@ -57,6 +57,18 @@ def read_parquet(
             yield from read_batches(batches, selected_names)
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"not a valid Parquet file ({error})", where=source) from error
+
+
+def read_parquet_schema(path: Path) -> pa.Schema:
+    """The names and types of the columns. Raises pa.ArrowException or OSError."""
+    from pyarrow import parquet
+
+    return parquet.read_schema(path)
+
+
+def unique_names(names: Sequence[str]) -> list[str]:
+    """``names`` of columns, or their positions if a name occurs twice and would be ambiguous."""
+    return list(names) if len(set(names)) == len(names) else list(map(str, range(len(names))))
 
 
 def _check_single_file(path: Path, metadata: FileMetaData, source: str) -> None:
