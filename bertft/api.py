@@ -441,7 +441,7 @@ class Predictor:
             if is_metric_function(metric := loaded.task_model.task.metric):
                 raise metric_code_error(loaded.folder, metric)
             data_format = inherited_format(loaded.data.format, loaded.data.train, files)
-            data = replace(loaded.data, validation=files, format=data_format)
+            data = replace(loaded.data, validation=files, format=data_format, group=None)
             if data.source == "sample":  # the rows replace those of the bundled data set
                 data = replace(data, source="files", sample=None)
             loaded = replace(loaded, data=data)

@@ -170,6 +170,15 @@ _READERS = {
         tasks=("token_classification",),
         rejects_json_lines=True,
     ),
+    "fasttext": ReaderSpec(
+        extensions=(".txt", ".ft", ".train", ".valid", ".test"),
+        read="bertft.data.readers.labelled_lines:read_fasttext",
+        matches="bertft.data.readers.labelled_lines:is_fasttext",
+    ),
+    "label_text": ReaderSpec(
+        extensions=(),
+        read="bertft.data.readers.labelled_lines:read_label_text",
+    ),
     "text": ReaderSpec(
         extensions=(".txt",),
         read="bertft.data.readers.text_files:read_text_file",

@@ -12,6 +12,7 @@ __all__ = [
     "FORMER_LAYOUTS",
     "LAYER_MAPS",
     "LAYOUTS",
+    "MAX_TEXT_COLUMNS",
     "PRECISIONS",
     "QA_SCORERS",
     "SPLITS",
@@ -27,5 +28,6 @@ TAGGING_SCHEMES = ("io", "iob1", "bio", "bios", "bioes", "biluo", "bmes")
 QA_SCORERS = ("squad", "cmrc2018")
 BAD_ROW_POLICIES = ("error", "skip")
 DERIVED_COLUMNS = ("@file", "@folder")  # columns from the name of the file, not from its content
+MAX_TEXT_COLUMNS = 16
 LAYER_MAPS = ("uniform", "last")
 TRACKERS = ("mlflow", "tensorboard", "wandb")

@@ -57,8 +57,9 @@ class DataConfig:
     sample: str | None = setting(None, "Name of the bundled data set. Only with source=sample.")
     text: Any = setting(
         None,
-        "Text column: a name or a position from 0, or a list of two columns for text pairs. In"
-        " JSON, review.text is the key text of the object review. Null: the default of the task"
+        "Text column: a name or a position from 0, or a list of two columns for text pairs. The"
+        " texts of further columns are appended to the second text with the tokenizer's separator."
+        " In JSON, review.text is the key text of the object review. Null: the default of the task"
         " (text; question_answering: [question,context]).",
     )
     label: Any = setting(
@@ -66,6 +67,14 @@ class DataConfig:
         "Label column: a name or a position from 0, or a list of 0/1 columns for multi_label. @file"
         " or @folder: the label is in the name of the file or of its folder. Null: the default of"
         " the task (label; question_answering: answers).",
+    )
+    empty_second: bool = setting(
+        False, "Whether the second text of a pair can be empty. false: such a row is invalid."
+    )
+    group: str | None = setting(
+        None,
+        "Column whose rows with the same value are held out for validation together, such as the id"
+        " of an author.",
     )
     labels: Any = setting(
         None,
@@ -80,6 +89,16 @@ class DataConfig:
         None,
         "Whether fields can be enclosed in double quotes. Null: false for tab-separated files, else"
         " true.",
+    )
+    escapes: bool = setting(
+        False,
+        'Whether a backslash in CSV and TSV makes the next character text, as in \\". Without'
+        " quoting, \\n and \\t are a line break and a tab.",
+    )
+    ragged: bool = setting(
+        False,
+        "Whether rows of CSV and TSV can have another number of columns than the first line:"
+        " missing ones are empty, further ones are ignored.",
     )
     encoding: str = setting("utf-8", "Text encoding of the files.")
     header: bool | None = setting(

@@ -296,6 +296,8 @@ def _inherit_run_data(words: Sequence[str], config_dir: Path | None) -> list[str
     train = settings.get("train")
     if any(inherited_format(settings.get("format"), train, names) is None for names in files):
         settings.pop("format", None)
+    if explicit.get("validation"):  # no rows are held out
+        settings.pop("group", None)
     if str(explicit.get("unanswerable")).lower() == "false":  # the threshold has no effect
         settings.pop("no_answer_threshold", None)
     inherited = [

@@ -80,6 +80,8 @@ def detect_format(path: Path, schema: RowSchema, config: DataConfig, source: str
             hint="Decompress the file; the format itself is compressed",
         )
     matching = [name for name in names if config.format is not None or _matches(name, head)]
+    if not matching and config.separator is not None:
+        matching = [_TABLE]
     name = matching[0] if matching else None
     if config.format is None and (name is None or specs[name].rejects_json_lines):
         _reject_json_lines(head, path, schema, source)
@@ -125,7 +127,7 @@ def _candidates(extension: str, schema: RowSchema, config: DataConfig) -> Sequen
         )
     )
     text_format = _format_of_derived_labels(schema, config)
-    if text_format is not None and (not names or names == [_TEXT]):
+    if text_format is not None and not _has_other_format(names):
         return [text_format]
     if names:
         return names
@@ -133,6 +135,11 @@ def _candidates(extension: str, schema: RowSchema, config: DataConfig) -> Sequen
     if not is_known and schema.default_format and (not extension or config.separator):
         return [schema.default_format]
     return [_TABLE] if config.separator is not None else []
+
+
+def _has_other_format(names: Sequence[str]) -> bool:
+    """Whether files with the extension always have a format of ``names`` that is not plain text."""
+    return any(name != _TEXT and READERS[name].matches is None for name in names)
 
 
 def _format_of_derived_labels(schema: RowSchema, config: DataConfig) -> str | None:
@@ -201,7 +208,10 @@ def _known_extensions(
         and (spec.supports_labels or include_unlabelled)
         for extension in spec.extensions
     ]
-    return list(dict.fromkeys((*extensions, *schema.formats_by_extension)))
+    known = dict.fromkeys((*extensions, *schema.formats_by_extension))
+    if not include_unlabelled and _TEXT_EXTENSION not in schema.formats_by_extension:
+        known.pop(_TEXT_EXTENSION, None)  # only the format of fastText has labels
+    return list(known)
 
 
 def _unknown_format_error(

@@ -84,7 +84,7 @@ class RowSchema(ABC):
 
     text_fields: ClassVar[tuple[str, ...]]  # rows with equal text columns are duplicates
     label_fields: ClassVar[tuple[str, ...]] = ("label",)  # absent in rows to predict
-    group_field: ClassVar[str | None] = None  # rows with the same value are held out together
+    group_field: str | None = None  # rows with the same value are held out together
     # Formats of file extensions that other tasks read as another format.
     formats_by_extension: Mapping[str, str] = {}
     # Functions that replace those of the registered readers, by format.

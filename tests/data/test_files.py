@@ -231,7 +231,7 @@ def test_a_folder_without_files_is_rejected(tmp_path):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"text": ["a", "b", "c"]}, "expected one column of text, or two for pairs, got 3"),
+        ({"text": [*"abcdefghijklmnopq"]}, "expected one column of text, or two for pairs, got 17"),
         ({"text": []}, "expected one column of text, or two for pairs, got 0"),
         ({"text": [1.5]}, "neither a column name"),
         ({"text": True}, "neither a column name"),

@@ -266,7 +266,7 @@ def test_documents_that_are_not_texts(tmp_path):
     assert "pos/0.txt" in refused(str(tmp_path / "d"), label="@folder")
     write(tmp_path, d_pos_0__txt=b"caf\xe9", d_pos_2__txt="\n")
     message = refused(str(tmp_path / "d"), label="@folder")
-    assert "pos/0.txt:1: the text contains bytes outside" in message
+    assert "pos/0.txt:1: the text contains bytes" in message
     assert "pos/2.txt:1: empty text" in message
 
 

@@ -190,7 +190,7 @@ def test_a_place_that_cannot_be_written_is_told_before_anything_is_computed(
         ([], '{"text": ""}\n{"text": "a"}\n', ["stdin:1", "empty text"]),
         ([], '{"text": 3}\n', ["stdin:1", "not a string"]),
         (["input=gone.csv"], "", ["input=gone.csv", "no such file"]),
-        (["columns=[a,b,c]"], '{"text": "a"}\n', ["nor a pair of columns"]),
+        (["columns=[]"], '{"text": "a"}\n', ["nor a list of at most 16 columns"]),
     ],
 )
 def test_what_cannot_be_answered(run, work_dir, words, stdin, fragments):

@@ -219,7 +219,12 @@ def _open_texts(config: PredictConfig, data: DataConfig, task: BaseTask) -> Pred
         raise UsageError(
             f"the task of this model is {task.name}", where="question", hint="Set text='...'"
         )
-    is_pair = isinstance(data.text, (list, tuple)) and len(data.text) == 2
+    count = len(data.text) if isinstance(data.text, (list, tuple)) else 1
+    if count > 2:
+        raise UsageError(
+            f"this model reads {count} texts per row", where="text", hint="Set input=<file>"
+        )
+    is_pair = count == 2
     if is_pair != (config.text_pair is not None):
         what = "this model compares two texts" if is_pair else "this model reads one text per row"
         hint = "Set text='...' text_pair='...'" if is_pair else "Leave out text_pair"

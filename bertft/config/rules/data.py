@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from bertft.config.choices import DERIVED_COLUMNS, SPLITS
+from bertft.config.choices import DERIVED_COLUMNS, MAX_TEXT_COLUMNS, SPLITS
 from bertft.config.class_weights import class_name_key
 from bertft.config.data_files import STANDARD_INPUT, resolve_files
 from bertft.config.presets import preset_value
@@ -203,6 +203,41 @@ def _check_format(get: GetSetting) -> Iterator[Problem]:
         )
 
 
+def _check_group(get: GetSetting) -> Iterator[Problem]:
+    if get("data.group") is None:
+        return
+    task = get("data.task")
+    if task in TASKS and TASKS[task].label is None:
+        supported = [name for name, spec in TASKS.specs().items() if spec.label is not None]
+        yield Problem(
+            "data.group",
+            f"is not supported by data.task={task}",
+            f"It is for data.task={join_words(supported, 'or')}",
+        )
+    elif get("data.validation") is not None:
+        yield Problem(
+            "data.group",
+            "has no effect with data.validation: no rows are held out",
+            "Set only one of them",
+        )
+
+
+def _check_empty_second(get: GetSetting) -> Iterator[Problem]:
+    text, task = get("data.text"), get("data.task")
+    is_pair = isinstance(text, list) and len(text) > 1
+    is_supported = task not in TASKS or TASKS[task].label is not None
+    if get("data.empty_second") and not (is_pair and is_supported):
+        yield Problem(
+            "data.empty_second",
+            "has no effect without two columns of text"
+            if is_supported
+            else f"is not supported by data.task={task}",
+            "Leave it out, or set data.text=[<column>,<column>]"
+            if is_supported
+            else "Leave it out",
+        )
+
+
 def _check_task_settings(get: GetSetting) -> Iterator[Problem]:
     task = get("data.task")
     for name, tasks in TASKS_BY_SETTING.items():
@@ -299,11 +334,11 @@ def check_metric_direction(get: GetSetting) -> Iterator[Problem]:
 
 def _check_text_columns(where: str, text: Any) -> Iterator[Problem]:
     columns = text if isinstance(text, list) else [text]
-    if not 1 <= len(columns) <= 2 or not all(_is_column(column) for column in columns):
+    if not 1 <= len(columns) <= MAX_TEXT_COLUMNS or not all(map(_is_column, columns)):
         yield Problem(
             where,
-            f"{text!r} is neither a column nor a pair of columns",
-            "Use a name, a position from 0, or a list of two: [question,sentence]",
+            f"{text!r} is neither a column nor a list of at most {MAX_TEXT_COLUMNS} columns",
+            "Use a name, a position from 0, or a list: [question,sentence]",
         )
     elif set(columns) & set(DERIVED_COLUMNS):
         yield Problem(
@@ -321,6 +356,8 @@ DATA_RULES = (
     _check_source,
     _check_columns,
     _check_format,
+    _check_group,
+    _check_empty_second,
     _check_task_settings,
     _check_no_answer_threshold,
     _check_metric_function,

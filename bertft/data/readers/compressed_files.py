@@ -26,7 +26,7 @@ _MAX_XZ_MEMORY = 1 << 28  # bytes; xz -9 needs 65 MiB
 _CHUNK_BYTES = 1 << 16
 
 
-def open_binary(path: Path) -> BinaryIO:
+def open_binary(path: Path) -> io.BufferedReader:
     """The content of ``path``, decompressed if its name ends in .gz, .bz2, .xz or .zst.
 
     Reading raises DataError for a damaged file, and for one that expands beyond the limit. Raises

@@ -102,6 +102,9 @@ def _header_candidates(table: pa.Table, schema: RowSchema) -> str:
 
 # A first line for Excel, which pads it with separators when it saves the file again.
 _SEPARATOR_LINE = re.compile(r'"?sep=(.)"?\1*[ ]*', re.IGNORECASE)
+# Without quoting, as in dumps of databases.
+_ESCAPE = re.compile(r"\\(.)", re.DOTALL)
+_ESCAPED_CHARACTERS = {"n": "\n", "r": "\r", "t": "\t"}
 _MAX_FIELD_CHARACTERS = 1 << 24  # limits the memory of a field whose quote is never closed
 # Fraction of lines inside quoted fields that look like rows; prose has some by chance.
 _ROW_LIKE_SHARE = 0.9
@@ -196,9 +199,9 @@ def read_csv(
             bad.count_blank()
     quotes = _QuoteCounter() if config.quoting is None and not quoting else None
     records = (
-        _read_quoted(lines, separator, bad)
+        _read_quoted(lines, separator, bad, config.escapes)
         if quoting
-        else _read_unquoted(lines, separator, bad, quotes)
+        else _read_unquoted(lines, separator, bad, quotes, config.escapes)
     )
     first_record = next(records, None)
     if first_record is None:
@@ -225,7 +228,9 @@ def read_csv(
                 line,
                 RowError("repeated header", "the header is repeated: were files concatenated?"),
             )
-        elif len(fields) == width:
+        elif len(fields) == width or config.ragged:
+            if len(fields) != width:
+                fields = _fit_to_width(fields, width, bad)
             yield line, [None if position is None else fields[position] for position in positions]
         else:
             count = "1 column" if len(fields) == 1 else f"{len(fields)} columns"
@@ -239,6 +244,13 @@ def read_csv(
     if quotes:
         has_broken_rows = width == 1 or bool(bad.counts["wrong number of columns"])
         bad.notes += quotes.format_notes(has_broken_rows)
+
+
+def _fit_to_width(fields: list[str], width: int, bad: BadRows) -> list[str]:
+    """``fields`` with empty ones for missing columns, and without the columns after the last."""
+    if any(field.strip() for field in fields[width:]):
+        bad.dropped["text after the last column ignored"] += 1
+    return [*fields[:width], *[""] * (width - len(fields))]
 
 
 def _is_repeated_header(fields: list[str], header: list[str]) -> bool:
@@ -316,8 +328,13 @@ class _QuoteCounter:
 
 
 def _read_unquoted(
-    lines: _RewindableLines, separator: str, bad: BadRows, quotes: _QuoteCounter | None
+    lines: _RewindableLines,
+    separator: str,
+    bad: BadRows,
+    quotes: _QuoteCounter | None,
+    escapes: bool,
 ) -> Iterator[Record]:
+    unescaped_separator = re.compile(rf"(?<!\\)((?:\\\\)*){re.escape(separator)}")
     while True:
         number = lines.start_row()
         line = next(lines, None)
@@ -328,16 +345,29 @@ def _read_unquoted(
             bad.count_blank()
             continue
         bad.count_row()
-        fields = text.split(separator)
+        if escapes and "\\" in text:
+            fields = [
+                _ESCAPE.sub(_unescape, field)
+                for field in unescaped_separator.sub("\\1\n", text).split("\n")
+            ]
+        else:
+            fields = text.split(separator)
         if quotes is not None and '"' in text:
             quotes.count(fields)
         yield number, fields
 
 
-def _read_quoted(lines: _RewindableLines, separator: str, bad: BadRows) -> Iterator[Record]:
+def _unescape(match: re.Match[str]) -> str:
+    return _ESCAPED_CHARACTERS.get(match[1], match[1])
+
+
+def _read_quoted(
+    lines: _RewindableLines, separator: str, bad: BadRows, escapes: bool
+) -> Iterator[Record]:
     csv.field_size_limit(max(csv.field_size_limit(), _MAX_FIELD_CHARACTERS))
     try:
-        reader = csv.reader(lines, delimiter=separator, strict=True)
+        escape = "\\" if escapes else None
+        reader = csv.reader(lines, delimiter=separator, escapechar=escape, strict=True)
     except (TypeError, ValueError) as error:
         raise DataError(
             f"{separator!r} is not a valid separator ({error})",

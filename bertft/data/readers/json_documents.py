@@ -18,7 +18,12 @@ from typing import Any
 
 from bertft.config.data import DataConfig
 from bertft.data.readers.json_lines import NumberedObject, read_objects
-from bertft.data.readers.text_files import RepeatedKeyError, open_text, reject_repeated_keys
+from bertft.data.readers.text_files import (
+    RepeatedKeyError,
+    encoding_error,
+    open_text,
+    reject_repeated_keys,
+)
 from bertft.data.rows import BadRows, RowError
 from bertft.data.schema import ColumnSpec, Record
 from bertft.errors import DataError
@@ -82,11 +87,7 @@ def read_json_chunks(
     try:
         yield from read_objects(_iter_objects(document, bad), columns, bad, is_stream=is_stream)
     except UnicodeError as error:
-        raise DataError(
-            f"bytes outside the encoding {encoding} ({error})",
-            where=bad.source,
-            hint="Set data.encoding to the encoding of the file (utf-8, gb18030, utf-16, …)",
-        ) from error
+        raise encoding_error(error, encoding, bad.source) from error
 
 
 def peek_first_object(chunks: Iterable[str], source: str) -> tuple[dict[str, Any], Iterable[str]]:

@@ -32,6 +32,7 @@ __all__ = [
     "RepeatedKeyError",
     "bounded_lines",
     "checked_head",
+    "encoding_error",
     "iter_lines",
     "open_text",
     "parse_json_object",
@@ -119,7 +120,7 @@ def read_document(
         try:
             text = file.read(MAX_LINE_CHARACTERS + 1)
         except UnicodeError as error:
-            raise _encoding_error(error, config.encoding, bad.source) from error
+            raise encoding_error(error, config.encoding, bad.source) from error
     bad.count_row()
     if len(text) > MAX_LINE_CHARACTERS:
         detail = f"the file has more than {MAX_LINE_CHARACTERS:,} characters"
@@ -349,7 +350,7 @@ def iter_lines(file: Iterable[str], bad: BadRows, encoding: str) -> Iterator[str
             inner_returns += _has_inner_carriage_return(line)
             yield line
     except UnicodeError as error:
-        raise _encoding_error(error, encoding, f"{bad.source}:{number + 1}") from error
+        raise encoding_error(error, encoding, f"{bad.source}:{number + 1}") from error
     if inner_returns:
         count = "1 line has" if inner_returns == 1 else f"{inner_returns:,} lines have"
         bad.notes.append(
@@ -358,7 +359,8 @@ def iter_lines(file: Iterable[str], bad: BadRows, encoding: str) -> Iterator[str
         )
 
 
-def _encoding_error(error: UnicodeError, encoding: str, where: str) -> DataError:
+def encoding_error(error: UnicodeError, encoding: str, where: str) -> DataError:
+    """The error for a file that cannot be decoded; ``where``: the file and line."""
     return DataError(
         f"the file is not valid {encoding} ({error})",
         where=where,

@@ -32,6 +32,7 @@ from bertft.data.labels import are_placeholder_names, to_class_name
 from bertft.data.rows import RowError
 from bertft.errors import DataError, UsageError
 from bertft.tasks.shared.calibration import expected_calibration_error, minimize_temperature
+from bertft.tasks.shared.joined_texts import separate_texts
 from bertft.tasks.shared.logits import are_finite
 from bertft.tasks.shared.losses import LossOptions, configured_class_weights
 from bertft.tasks.task import BaseTask
@@ -318,6 +319,8 @@ def encode_texts(
 ) -> dict[str, Any]:
     """Feature columns of ``texts``, or of pairs of ``texts`` and ``pairs``.
 
+    Several texts in one of ``pairs`` (``join_texts``) are separated by the tokenizer's separator.
+
     ``input_ids`` (one int32 array per row), ``token_type_ids`` (int8; only if they are in the
     tokenizer's ``model_input_names``) and ``cut_tokens`` (int32 [rows], the tokens that were
     removed).
@@ -334,6 +337,8 @@ def encode_texts(
             where="data.max_length",
             hint=f"Set data.max_length={max_length - token_budget + min_tokens} or more",
         )
+    if pairs is not None:
+        pairs = separate_texts(pairs, tokenizer)
     has_token_types = "token_type_ids" in tokenizer.model_input_names
     encode = _encode_fast if getattr(tokenizer, "is_fast", False) else _encode_slow
     ids: list[np.ndarray] = []

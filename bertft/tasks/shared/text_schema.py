@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from bertft.config.choices import MAX_TEXT_COLUMNS
 from bertft.config.data import DataConfig
 from bertft.config.registry import TASKS
 from bertft.data.guess_columns import LABEL_COLUMN_NAMES
@@ -35,6 +36,7 @@ from bertft.data.schema import (
     text_columns,
 )
 from bertft.errors import DataError, UsageError
+from bertft.tasks.shared.joined_texts import join_texts
 from bertft.tasks.shared.label_lists import (
     CLOSING_BRACKETS,
     LABEL_LIST,
@@ -64,6 +66,8 @@ _COLLECTIONS = (list, tuple, dict)
 class TextRowSchema(RowSchema):
     """Columns ``text``, for pairs ``text_pair``, for labelled rows ``label``.
 
+    ``text_pair`` has the texts of all columns but the first, joined by ``TEXT_JOINT``.
+
     ``label_kind``: one of ``bertft.config.registry.LABEL_KINDS``, from the task's registration.
     """
 
@@ -74,7 +78,7 @@ class TextRowSchema(RowSchema):
         self.label_kind = TASKS[config.task].label or "class"
         self.has_classes = self.label_kind != "number"
         names = text_columns(config, ("text",))
-        if len(names) not in (1, 2):
+        if not 1 <= len(names) <= MAX_TEXT_COLUMNS:
             raise UsageError(
                 f"expected one column of text, or two for pairs, got {len(names)}",
                 where="data.text",
@@ -87,7 +91,9 @@ class TextRowSchema(RowSchema):
                 where="data.label",
                 hint="Set data.label=<column>; several 0/1 columns need data.task=multi_label",
             )
-        self.columns = ColumnSpec(names, label if labelled else ())
+        group = (config.group,) if labelled and config.group is not None else ()
+        self.columns = ColumnSpec(names, label if labelled else (), group)
+        self.group_field = "group" if group else None
         self.has_column_per_class = self.label_kind == "classes" and _is_list(config.label)
         # The class of each 0/1 column.
         self.column_classes = (
@@ -97,18 +103,39 @@ class TextRowSchema(RowSchema):
         fields = [(name, pa.large_string()) for name in self.text_fields[: len(names)]]
         if self.label_parser is not None:
             fields.append(("label", self.label_parser.arrow_type))
+        if group:
+            fields.append(("group", pa.large_string()))
         self.fields = fields
 
     def parse(self, fields: Sequence[Any], split: str, ignored: list[str]) -> list[Any]:
         count = len(self.columns.text)
-        row: list[Any] = [require_text(words_to_text(field)) for field in fields[:count]]
+        row: list[Any] = [require_text(words_to_text(fields[0]))]
+        if count > 1:
+            row.append(join_texts([self._second_text(field) for field in fields[1:count]]))
         if self.label_parser is not None:
-            values = [_clean_label(field) for field in fields[count:]]
+            end = count + len(self.columns.label)
+            values = [_clean_label(field) for field in fields[count:end]]
             row.append(self.label_parser.parse(values, self.config.label_separator))
+            row += [self._parse_group(field, split) for field in fields[end:]]
         return row
 
+    def _parse_group(self, value: Any, split: str) -> str | None:
+        """The value of data.group as text. Raises RowError for a training row without one."""
+        name = value if isinstance(value, str) else to_class_name(value)
+        if name is not None and name.strip():
+            return check_characters(name, "group")
+        if split == "train":
+            detail = f"the column {self.config.group!r} of data.group is empty or does not exist"
+            raise RowError("missing group", detail)
+        return None
+
+    def _second_text(self, value: Any) -> str:
+        value = words_to_text(value)
+        is_empty = value is None or (isinstance(value, str) and not value.strip())
+        return "" if is_empty and self.config.empty_second else require_text(value)
+
     def is_stratified(self) -> bool:
-        return self.label_kind == "class"
+        return self.label_kind == "class" and self.group_field is None
 
     def label_statistics(self, table: pa.Table) -> dict[str, float]:
         """Class → fraction of the rows that have it; for numbers min, mean and max."""
