@@ -77,10 +77,9 @@ def train(
     """Fine-tune an encoder, as ``bertft train`` does.
 
     Args:
-        data: training rows: a path, a pattern, a list of paths, a preset of ``data=`` ("sample",
-            "sst2"), a DataFrame, a ``datasets.Dataset`` or a list of dicts. The columns are
-            ``text`` and ``label`` unless ``overrides`` set other names (``data.text=...``,
-            ``data.label=...``).
+        data: training rows: a path or a list of paths, a preset of ``data=`` ("sample", "sst2"),
+            a DataFrame, a ``datasets.Dataset`` or a list of dicts. The columns are ``text`` and
+            ``label`` unless ``overrides`` set other names (``data.text=...``, ``data.label=...``).
         validation: validation rows; None: a stratified 10 % of the training rows.
         method: a preset of ``method=``.
         model: a preset of ``model=``, a model folder, a run folder or a Hub id.
@@ -102,8 +101,9 @@ def train(
         >>> run.metrics["best"]["metric"]
         'accuracy'
     """
-    from bertft.config.overrides import check_overrides
+    from bertft.config.overrides import check_overrides, format_value
     from bertft.config.presets import find_presets
+    from bertft.data.rows_in_memory import rows_to_files
 
     check_overrides(overrides, _NOT_OVERRIDES)
     path = (
@@ -118,10 +118,10 @@ def train(
         # A preset would replace the columns in a file of config=.
         has_config = any(override.startswith("config=") for override in overrides)
         arguments += [] if has_config else ["data=files"]
-        arguments.append(f"data.train={_override_value(_as_files(data, path, 'train'))}")
+        arguments.append(f"data.train={format_value(rows_to_files(data, path, 'train'))}")
     if validation is not None:
-        files = _as_files(validation, path, "validation")
-        arguments.append(f"data.validation={_override_value(files)}")
+        files = rows_to_files(validation, path, "validation")
+        arguments.append(f"data.validation={format_value(files)}")
     if quiet:
         arguments.append("quiet=true")
     _run_command("train", arguments)
@@ -402,9 +402,8 @@ class Predictor:
             _LOGGER.warning(self._loaded.unnamed_tags_message)
         with _arguments_in_errors(), convert_system_errors():
             if isinstance(rows, (str, os.PathLike)):
-                name = rows_file(rows)
-                data = replace(data, format=inherited_format(data.format, data.train, name))
-                source = open_input_file(name, data, keep)
+                data = replace(data, format=inherited_format(data.format, data.train, str(rows)))
+                source = open_input_file(rows_file(rows), data, keep)
             else:
                 source = open_rows(rows, data, keep)
             if source.is_repeatable:
@@ -431,11 +430,12 @@ class Predictor:
         from bertft.config.data_files import inherited_format
         from bertft.config.resume import metric_code_error
         from bertft.config.task_facts import is_metric_function
+        from bertft.data.rows_in_memory import rows_to_files
         from bertft.pipeline.recorded_rows import load_split
 
         loaded = self._loaded
         with tempfile.TemporaryDirectory() as folder:
-            files = _as_files(rows, Path(folder), "rows")
+            files = rows_to_files(rows, Path(folder), "rows")
             if overrides:
                 return self._run_eval(files, Path(folder) / "eval", overrides)
             if is_metric_function(metric := loaded.task_model.task.metric):
@@ -450,16 +450,15 @@ class Predictor:
                 _LOGGER.warning(note)
             return loaded.evaluate(loaded.build_features("validation", split))
 
-    def _run_eval(
-        self, files: str | list[str], out: Path, overrides: Sequence[str]
-    ) -> dict[str, float]:
+    def _run_eval(self, files: Any, out: Path, overrides: Sequence[str]) -> dict[str, float]:
         """Evaluate with further settings, which may change what is loaded."""
+        from bertft.config.overrides import format_value
         from bertft.utils.safe_files import read_json_object
 
         arguments = [
             f"{'adapter' if self._loaded.is_adapter else 'run'}={self._path}",
             *self._arguments,
-            f"data.validation={_override_value(files)}",
+            f"data.validation={format_value(files)}",
             f"hydra.run.dir={out}",
             "report=false",
             *overrides,
@@ -499,22 +498,3 @@ def _new_run_folder(method: str) -> Path:
     names = itertools.chain([first], (f"{first}-{number}" for number in itertools.count(2)))
     paths = (Path("outputs") / "train" / f"{now:%Y-%m-%d}" / name for name in names)
     return next(path for path in paths if not path.exists())
-
-
-def _override_value(files: str | list[str]) -> str:
-    """A path or a list of paths as the value of an override."""
-    from bertft.config.overrides import format_value
-
-    return files if isinstance(files, str) else format_value(files)
-
-
-def _as_files(rows: Any, folder: Path, name: str) -> str | list[str]:
-    """The path or the paths ``rows``, or the path of a Parquet file in ``folder`` with these rows."""
-    from bertft.data.rows_in_memory import write_rows
-
-    if isinstance(rows, (str, os.PathLike)):
-        return str(expand_home(rows))
-    is_list = isinstance(rows, (list, tuple)) and len(rows) > 0
-    if is_list and all(isinstance(row, (str, os.PathLike)) for row in rows):
-        return [str(expand_home(row)) for row in rows]
-    return str(write_rows(rows, folder, name))

@@ -29,6 +29,17 @@ def bertft_commands(page: str) -> list[str]:
     return [line for line in command_lines(page) if re.match(r"(\w+=\S+ )?bertft ", line)]
 
 
+def _create_files(value: str, folder: Path) -> None:
+    """The files of a setting: a name, a pattern, a folder or a list of them."""
+    for name in value.strip("[]").split(","):
+        path = folder / name.replace("*", "x")
+        if "/" in name and not path.suffix:
+            path /= "x.txt"
+        if not name.startswith(("/", "~")):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+
+
 def check_command(line: str, folder: Path) -> None:
     """Compose the configuration of ``line`` in ``folder``, the current directory.
 
@@ -40,8 +51,8 @@ def check_command(line: str, folder: Path) -> None:
     command, sweep = words[1], "-m" in words
     arguments = expand_positional(command, [word for word in words[2:] if word != "-m"])
     for word in arguments:
-        if _INPUT_FILES.match(word) and "/" not in word:
-            (folder / word.partition("=")[2]).touch()
+        if _INPUT_FILES.match(word):
+            _create_files(word.partition("=")[2], folder)
     arguments = expand_config_file(command, arguments)
     request = ComposeRequest(command, tuple(rewrite_overrides(command, arguments, sweep)))
     if sweep:

@@ -368,7 +368,7 @@ def test_system_errors_are_exceptions_of_bertft(run, tmp_path, monkeypatch):
     def full_disk(*_, **__):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("bertft.api._as_files", full_disk)
+    monkeypatch.setattr("bertft.data.rows_in_memory.rows_to_files", full_disk)
     with pytest.raises(SystemResourceError, match="no space left"):
         bertft.train(ROWS, model="tiny", output_dir=tmp_path / "run", overrides=TINY)
     with pytest.raises(SystemResourceError, match="no space left"):

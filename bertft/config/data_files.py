@@ -169,8 +169,10 @@ def _files_of_dataset(folder: Path, where: str) -> list[Path]:
     if not ((folder / _DATASET_STATE).is_file() and (folder / _DATASET_INFO).is_file()):
         return []
     state = read_json_object(folder / _DATASET_STATE)
-    entries = state.get("_data_files")
-    names = [entry.get("filename") for entry in entries] if _is_list_of_objects(entries) else []
+    entries: Any = state.get("_data_files")
+    if not isinstance(entries, list):
+        entries = []
+    names: list[Any] = [entry.get("filename") for entry in entries if isinstance(entry, dict)]
     if not names or not all(isinstance(name, str) and Path(name).name == name for name in names):
         raise DataError(
             "has no valid list _data_files", where=str(folder / _DATASET_STATE), hint=_SAVE_HINT
@@ -188,10 +190,6 @@ def _files_of_dataset(folder: Path, where: str) -> list[Path]:
             f"lacks {format_list(missing, 3)}", where=where, hint="Copy the whole folder again"
         )
     return files
-
-
-def _is_list_of_objects(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(item, dict) for item in value)
 
 
 def _files_below(folders: Sequence[Path], where: str) -> list[Path]:

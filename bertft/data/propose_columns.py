@@ -13,6 +13,7 @@ from itertools import islice
 from pathlib import Path
 
 from bertft.config.data import DataConfig
+from bertft.config.data_files import file_extension
 from bertft.data.data_sources import read_records
 from bertft.data.formats import detect_format
 from bertft.data.guess_columns import propose_settings
@@ -45,7 +46,7 @@ def detect_columns(path: Path, config: DataConfig, task: str | None = None) -> l
         return settings
     given = [] if task is None else [f"data.task={task}"]
     config = replace(config, task=task or config.task)
-    if config.task == "token_classification" and path.suffix.lower() == _CONLLU_EXTENSION:
+    if config.task == "token_classification" and file_extension(path) == _CONLLU_EXTENSION:
         return [*given, *_CONLLU_COLUMNS]
     schema = build_row_schema(config)
     records = read_records(path, schema, config, BadRows(str(path)))
@@ -61,7 +62,7 @@ def detect_columns(path: Path, config: DataConfig, task: str | None = None) -> l
 
 def propose_task(path: Path, config: DataConfig) -> list[str]:
     """The task of a file in the format CoNLL or SQuAD, with its columns; empty for other files."""
-    extension = path.suffix.lower()
+    extension = file_extension(path)
     for task, is_of_task in (
         ("token_classification", _is_conll),
         ("question_answering", _is_squad),
@@ -81,8 +82,8 @@ def propose_task(path: Path, config: DataConfig) -> list[str]:
 
 def _is_conll(path: Path, schema: RowSchema, config: DataConfig) -> bool:
     """Whether the first sentences are CoNLL. May raise DataError or RowError if not."""
-    extension = path.suffix.lower()
-    if extension not in schema.readers_by_extension:
+    extension = file_extension(path)
+    if not extension or detect_format(path, schema, config, str(path)).name != "conll":
         return False
     bad = BadRows(str(path))
     records = islice(read_records(path, schema, config, bad), _SAMPLE_SENTENCES)
@@ -96,7 +97,7 @@ def _is_conll(path: Path, schema: RowSchema, config: DataConfig) -> bool:
 
 def _is_squad(path: Path, schema: RowSchema, config: DataConfig) -> bool:
     """Whether the file is JSON in the format of SQuAD. May raise DataError if it is not."""
-    if path.suffix.lower() not in schema.readers_by_extension:
+    if detect_format(path, schema, config, str(path)).name != "squad":
         return False
     return next(read_records(path, schema, config, BadRows(str(path))), None) is not None
 

@@ -24,7 +24,7 @@ from bertft.errors import DataError, UsageError
 from bertft.runs.run_folder import RunFolder
 from bertft.utils.messages import expand_home, format_list, shorten
 
-__all__ = ["open_rows", "rows_file", "to_arrow_table", "write_rows"]
+__all__ = ["open_rows", "rows_file", "rows_to_files", "to_arrow_table"]
 
 _NAME_SAMPLE_ROWS = 100  # the keys of these rows are the columns
 _ROW_TYPES = "rows must be dicts, texts, a DataFrame, a datasets.Dataset or a path"
@@ -60,11 +60,20 @@ def to_arrow_table(rows: Any, name: str) -> pa.Table:
         ) from error
 
 
-def write_rows(rows: Any, folder: Path, name: str) -> Path:
-    """Write ``rows`` to ``rows/<name>.parquet`` in ``folder``, and return the path of the file.
+def rows_to_files(rows: Any, folder: Path, name: str) -> str | list[str]:
+    """The path or the paths ``rows``; for rows in memory, that of ``rows/<name>.parquet``.
 
-    Raises DataError if ``folder`` has a run that was trained with other rows, which are kept.
+    The rows are written to this file in ``folder``.
+
+    Raises:
+        UsageError: the rows are of another type.
+        DataError: ``folder`` has a run that was trained with other rows, which are kept.
     """
+    if isinstance(rows, (str, os.PathLike)):
+        return str(expand_home(rows))
+    is_list = isinstance(rows, (list, tuple)) and len(rows) > 0
+    if is_list and all(isinstance(row, (str, os.PathLike)) for row in rows):
+        return [str(expand_home(row)) for row in rows]
     table = to_arrow_table(rows, name)
     path = folder / "rows" / f"{name}.parquet"
     if RunFolder(folder).has_run and path.exists():
@@ -74,10 +83,10 @@ def write_rows(rows: Any, folder: Path, name: str) -> Path:
                 where=str(folder),
                 hint="Set another output_dir",
             )
-        return path
+        return str(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     parquet.write_table(table, path)
-    return path
+    return str(path)
 
 
 def open_rows(

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +21,7 @@ import pyarrow.compute as pc
 
 from bertft.config.choices import SPLITS
 from bertft.config.data import DataConfig
+from bertft.config.data_files import resolve_files
 from bertft.data.data_sources import (
     DataSource,
     open_file,
@@ -215,10 +218,10 @@ def load_splits(
     schema = build_row_schema(config)
     labels = schema.label_reader(model_classes)
     classes_known = config.labels is not None or model_classes is not None
-    sources = {
-        name: _open_split(config, name, schema, cached_only)
-        for name in _splits_to_read(config, needed, schema, classes_known)
-    }
+    sources: dict[str, DataSource] = {}
+    for name in _splits_to_read(config, needed, schema, classes_known):
+        open_split = _open_split if sources or model_classes is not None else _open_first_split
+        sources[name] = open_split(config, name, schema, cached_only)
     if not sources:
         raise UsageError(
             f"there is no {' or '.join(needed)} split",
@@ -360,12 +363,8 @@ class _LoadingSplit:
             labels_error.proposed_settings = error.proposed_settings
             raise labels_error from error
         except DataError as error:
-            # A file of another task has an extension that this task does not know.
-            is_default = config.task == "classification" and not has_fixed_task
-            if proposes_columns and is_default and source.path is not None:
-                error.proposed_settings = error.proposed_settings or propose_task(
-                    source.path, config
-                )
+            if proposes_columns and not has_fixed_task and source.file_set is not None:
+                _propose_other_task(error, source.file_set.first.path, config)
             raise
 
     def observed_labels(self) -> list[str | float]:
@@ -466,6 +465,26 @@ def _available_splits(config: DataConfig, schema: RowSchema) -> set[str]:
         name for name in configured if names_local_files(getattr(config, name), config, schema)
     }
     return local_files or configured | {"train"}
+
+
+def _open_first_split(
+    config: DataConfig, name: str, schema: RowSchema, cached_only: bool
+) -> DataSource:
+    """``_open_split``; an error about the format of a file proposes another task."""
+    try:
+        return _open_split(config, name, schema, cached_only)
+    except DataError as error:
+        if config.source == "files":
+            with suppress(DataError):
+                files = resolve_files(getattr(config, name), f"data.{name}")
+                _propose_other_task(error, files[0], config)
+        raise
+
+
+def _propose_other_task(error: DataError, path: Path, config: DataConfig) -> None:
+    """Add settings with the task of ``path`` to ``error``, if the task is not configured."""
+    if config.task == "classification":
+        error.proposed_settings = error.proposed_settings or propose_task(path, config)
 
 
 def _open_split(config: DataConfig, name: str, schema: RowSchema, cached_only: bool) -> DataSource:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TextIO
 
 from bertft.config.data import DataConfig
+from bertft.config.data_files import file_extension
 from bertft.data.readers.csv_reader import resolve_separator
 from bertft.data.readers.text_files import iter_lines, open_text
 from bertft.data.rows import BadRows, RowError
@@ -64,7 +65,7 @@ def read_conll(
     pending_blocks: list[NumberedLines] = []  # blocks of lines that may all be comments
     with open_text(path, encoding, "\n") as file:
         for block in _iter_blocks(file, encoding, bad):
-            if path.suffix.lower() == ".conllu":
+            if file_extension(path) == ".conllu":
                 block = _drop_multiword_lines(block, bad)
             pending_blocks.append(block)
             if not width:
