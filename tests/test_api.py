@@ -130,6 +130,8 @@ def test_errors_are_raised(tmp_path, capsys):
         bertft.train([{"text": 1}, {"text": "a"}], output_dir=tmp_path / "b")
     with pytest.raises(UsageError, match="dicts"):
         bertft.train(["a", "b"], output_dir=tmp_path / "c")
+    with pytest.raises(UsageError, match="no such file"):
+        bertft.train([tmp_path / "a.csv", "b"], output_dir=tmp_path / "c")
     with pytest.raises(UsageError):
         bertft.load(tmp_path / "nothing")
     assert not capsys.readouterr().err

@@ -71,8 +71,7 @@ def rows_to_files(rows: Any, folder: Path, name: str) -> str | list[str]:
     """
     if isinstance(rows, (str, os.PathLike)):
         return str(expand_home(rows))
-    is_list = isinstance(rows, (list, tuple)) and len(rows) > 0
-    if is_list and all(isinstance(row, (str, os.PathLike)) for row in rows):
+    if isinstance(rows, (list, tuple)) and _are_paths(rows):
         return [str(expand_home(row)) for row in rows]
     table = to_arrow_table(rows, name)
     path = folder / "rows" / f"{name}.parquet"
@@ -87,6 +86,13 @@ def rows_to_files(rows: Any, folder: Path, name: str) -> str | list[str]:
     path.parent.mkdir(parents=True, exist_ok=True)
     parquet.write_table(table, path)
     return str(path)
+
+
+def _are_paths(rows: Sequence[Any]) -> bool:
+    """Whether ``rows`` are paths and not texts: one of them exists."""
+    return all(isinstance(row, (str, os.PathLike)) for row in rows) and any(
+        not isinstance(row, str) or os.path.exists(expand_home(row)) for row in rows
+    )
 
 
 def open_rows(
