@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import datasets
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
 from bertft.config.data import DataConfig
-from bertft.data.data_sources import declared_class_names, parquet_class_names, select_class_names
+from bertft.config.registry import READERS
+from bertft.data.data_sources import (
+    class_names_in_schema,
+    declared_class_names,
+    select_class_names,
+)
+from bertft.data.formats import FileFormat
 from bertft.data.splits import load_splits
 from bertft.errors import UsageError
 
@@ -24,6 +32,12 @@ def write(tmp_path):
         return str(path)
 
     return build
+
+
+def parquet_class_names(path, column) -> list[str] | None:
+    spec = READERS["parquet"]
+    file_format = FileFormat("parquet", spec, READERS.implementation("parquet", "read"))
+    return class_names_in_schema(file_format.schema(Path(path)), column)
 
 
 def read(path, **settings):
