@@ -92,11 +92,13 @@ CASES: dict[str, tuple[str, ...]] = {
     ),
     "auto": ("pair", "method=head", "trainer.precision=auto"),
 }  # fmt: skip
-# CliResult by the task and the data of a case rather than in its words.
+# Given by the task and the data of a case rather than in its words.
 SAID = {
     "data.task": {*registry.TASKS.names()},
     "trainer.optimizer": {"adamw"},
     "data.source": {"files"},
+    # Each reader has a file of tests in tests/data, with data.format and without.
+    "data.format": {*registry.READERS.names()},
     "data.scheme": {*TAGS},
     "method.low_rank.kind": {"lora", "svd_lora", "vera"},
     "model.weights": {"random", "pretrained"},
