@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
 from rich.console import RenderableType
 
 from bertft.data.findings import read_findings
@@ -180,6 +179,8 @@ def device_line(task_model: TaskModel, setting: str) -> str:
     precision = task_model.precision
     device = str(precision.device)
     if precision.device.type == "cuda":
+        import torch
+
         device += f" ({torch.cuda.get_device_name(precision.device)})"
     choice = " (trainer.precision=auto)" if setting == "auto" else ""
     return f"model {task_model.source.name}, device {device}, precision {precision.name}{choice}"

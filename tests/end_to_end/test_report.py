@@ -250,7 +250,7 @@ def test_findings_are_in_the_files_the_terminal_and_the_page(tmp_path):
 def test_headline_metrics_have_intervals(run):
     metrics, text = read(run[0] / "metrics.json"), page(run[0]).text
     assert text.count("95% interval 0.") + text.count("95% interval 1.") == 2  # validation and test
-    assert "bootstrap over the rows, 1,000 draws" in text
+    assert "bootstrap over the rows, 1,000 samples" in text
     assert "<td" in text and ">f1_micro<" not in text  # equal to the accuracy
     assert "f1_micro" in metrics["validation"]
 
