@@ -98,7 +98,7 @@ def test_a_named_pipe_is_rejected(tmp_path):
 
 
 def test_an_unknown_extension_lists_the_supported_ones(tmp_path):
-    with pytest.raises(DataError, match=r"\.pq, \.txt\."):
+    with pytest.raises(DataError, match=r"\.pq, \.arrow, "):
         texts(tmp_path / "a.dat", b"one\n")
 
 
