@@ -29,7 +29,7 @@ from bertft.training.step import build_step_batch, step_indices
 STEPS = 2
 
 for module in (run_context, open_model):
-    module.resolve_device = lambda setting: DEVICE  # type: ignore[attr-defined]
+    module.resolve_device = lambda *_, **__: DEVICE  # type: ignore[attr-defined]
 varlen.is_varlen_available = lambda device: (
     device == DEVICE
 )  # torch knows the kernel's shapes on any device
