@@ -266,6 +266,7 @@ ELSEWHERE = {
     ("eval", "precision=fp16"), ("predict", "precision=fp16"),  # CUDA
     ("merge", "prefix=separate"),  # the cases above
     ("export", "format=onnx"),  # test_onnx.py
+    *(("init", f"task={name}") for name in registry.TASKS.names()),  # tests/cli/test_init.py
     *(("predict", f"format={name}") for name in registry.READERS.names()),  # tests/data
     *(("export", f"task={task}") for task in READING),  # read as merge reads it
 }  # fmt: skip
