@@ -138,9 +138,9 @@ def _resolve_name(name: str, setting: str) -> Sequence[Path]:
             )
         return files
     if _is_pattern(str(path)):
-        found = [Path(match) for match in glob.iglob(str(path), recursive=True)]
-        files = sorted({match for match in found if match.is_file()})
-        files = files or _files_below(sorted(set(found)), f"{setting}={name}")
+        matches = {Path(match) for match in glob.iglob(str(path), recursive=True)}
+        files = sorted(match for match in matches if match.is_file())
+        files = files or _files_below(sorted(matches), f"{setting}={name}")
         if not files:
             raise DataError(
                 "no file matches the pattern",

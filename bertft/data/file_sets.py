@@ -170,11 +170,15 @@ def _labels_from_names(paths: Sequence[Path]) -> list[str]:
     it is the name without the extension of a known format, or an unknown extension alone.
     """
     names = [strip_compression(path).name for path in paths]
-    parts = [name.split(".") for name in names]
-    if len({len(name_parts) for name_parts in parts}) == 1:
-        differing = [at for at in range(len(parts[0])) if len({part[at] for part in parts}) > 1]
+    split_names = [name.split(".") for name in names]
+    if len({len(pieces) for pieces in split_names}) == 1:
+        differing = [
+            position
+            for position, pieces in enumerate(zip(*split_names, strict=True))
+            if len(set(pieces)) > 1
+        ]
         if len(differing) == 1:
-            return [name_parts[differing[0]] for name_parts in parts]
+            return [pieces[differing[0]] for pieces in split_names]
     return [_label_from_name(name) for name in names]
 
 

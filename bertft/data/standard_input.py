@@ -42,6 +42,7 @@ from bertft.data.readers.json_lines import object_keys, read_json_lines
 from bertft.data.readers.text_files import (
     bounded_lines,
     checked_head,
+    encoding_error,
     iter_lines,
     open_text,
     parse_json_object,
@@ -305,11 +306,7 @@ def _split_first_line(text: TextIO, encoding: str) -> tuple[str, str | None, Ite
                     continue
             return line.rstrip("\r\n"), stated_separator, chain(read_lines, lines)
     except UnicodeError as error:
-        raise DataError(
-            f"the file is not valid {encoding} ({error})",
-            where=f"{_NAME}:{len(read_lines) + 1}",
-            hint="Set encoding to the encoding of the input (utf-8, gb18030, utf-16, …)",
-        ) from error
+        raise encoding_error(error, encoding, f"{_NAME}:{len(read_lines) + 1}") from error
     return "", stated_separator, read_lines
 
 

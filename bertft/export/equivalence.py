@@ -87,7 +87,7 @@ class EquivalenceCheck:
         line = f"max |Δlogit| {max_difference:.1e} on {len(self.rows)} {self.row_kind}"
         return line + _describe_metric_change(metric, self.metrics, metrics)
 
-    def precision_note(self, settings: OpenSettings, out: str) -> str | None:
+    def precision_notes(self, settings: OpenSettings, out: str) -> list[str]:
         """How far the logits of the export are from those of a run in bf16 or fp16.
 
         A run is used in the precision of its training, and any other folder in fp32.
@@ -97,19 +97,19 @@ class EquivalenceCheck:
             out: Name of the exported folder.
 
         Returns:
-            One line, or None for a run in fp32 and a model that is not a run.
+            One line; none for a run in fp32 and a model that is not a run.
         """
         if self.loaded.run is None:
-            return None
+            return []
         precision = read_manifest(self.loaded.run)["precision"]
         if precision == "fp32":
-            return None
+            return []
         line = f"the run was trained and predicts in {precision}, {out} predicts in fp32"
         if precision == "fp16" and self.loaded.task_model.precision.device.type != "cuda":
-            return line
+            return [line]
         logits, _ = score_rows(open_from_settings(settings), self.rows)
         difference = float(np.abs(logits - self.logits).max())
-        return f"{line}: max |Δlogit| {difference:.1e} between them on these rows"
+        return [f"{line}: max |Δlogit| {difference:.1e} between them on these rows"]
 
 
 def _load_check_rows(loaded: LoadedModel) -> tuple[Rows, str]:

@@ -78,8 +78,7 @@ def write_merged_model(config: MergeConfig, folder: Path, name: str) -> list[str
         prefix_file="prefix.safetensors" if has_prefix else None,
     )
     messages = [_format_fold_message(folded_matrices, config.out), check_message]
-    if precision_note := check.precision_note(config, config.out):
-        messages.append(precision_note)
+    messages += check.precision_notes(config, config.out)
     if has_prefix:
         messages.append(
             "the prefix is in prefix.safetensors: bertft eval and predict use it, plain"

@@ -80,10 +80,11 @@ def export_onnx(config: ExportConfig, folder: Path, name: str) -> list[str]:
         folder, name, loaded, what="ONNX graph", where=source, runner=runner, library="onnx"
     )
     size = sum(file.stat().st_size for file in folder.glob(f"{ONNX_FILE}*"))
-    messages = [f"wrote an ONNX graph of {size / 1e6:,.1f} MB into {config.out}", check_message]
-    if precision_note := check.precision_note(config, config.out):
-        messages.append(precision_note)
-    return messages
+    return [
+        f"wrote an ONNX graph of {size / 1e6:,.1f} MB into {config.out}",
+        check_message,
+        *check.precision_notes(config, config.out),
+    ]
 
 
 def check_onnx_packages() -> None:

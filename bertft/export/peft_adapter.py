@@ -63,10 +63,11 @@ def export_peft_adapter(config: ExportConfig, folder: Path, name: str) -> list[s
     )
     matrices = sum(tensor_name.endswith("lora_A.weight") for tensor_name in tensors)
     description = f"the updates of {matrices} matrices" if matrices else f"{len(tensors)} tensors"
-    messages = [f"wrote {description} as a peft adapter into {config.out}", check_message]
-    if precision_note := check.precision_note(config, config.out):
-        messages.append(precision_note)
-    return messages
+    return [
+        f"wrote {description} as a peft adapter into {config.out}",
+        check_message,
+        *check.precision_notes(config, config.out),
+    ]
 
 
 def write_peft_adapter(folder: Path, loaded: LoadedModel) -> dict[str, Tensor]:

@@ -261,12 +261,7 @@ class EncoderRunner:
             hidden = hidden.transpose(0, 1) if self.level == "sequence" else hidden
         elif self.level == "sequence":
             hidden = self._pool(output.last_hidden_state.flatten(0, 1), layout).unsqueeze(1)
-        elif (
-            layout.rounded
-            and layout.kind == "unpadded"
-            and state.head_tokens is None
-            and not layout.prompt_length
-        ):
+        elif layout.kind == "unpadded" and state.head_tokens is None and not layout.prompt_length:
             hidden = output.last_hidden_state  # surplus slots too: ``_select_logits`` drops them
         else:
             hidden = content_tokens(output.last_hidden_state, layout).unsqueeze(0)

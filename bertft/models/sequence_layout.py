@@ -14,7 +14,7 @@ Unpadded sequences are attended in chunks, each a few neighbours padded to one l
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
@@ -30,6 +30,7 @@ __all__ = [
     "AttentionChunk",
     "SequenceLayout",
     "content_tokens",
+    "map_chunks",
     "pack_rows",
     "packed_row_width",
     "pad_chunk",
@@ -200,6 +201,19 @@ class SequenceLayout:
             f"chunk_token_mask/{chunk.first_sequence}", lambda: self._chunk_mask(chunk)
         )
 
+    def visible_keys(self, chunk: AttentionChunk | None = None) -> Tensor | None:
+        """The keys that attend to each other in ``chunk``, or in the rows of the layout.
+
+        Bool [n, T], the keys of all queries of a row, or [n, T, T] with those of each query; None:
+        all keys of a row.
+        """
+        if chunk is not None:
+            return None if chunk.equal_lengths else self.chunk_token_mask(chunk)
+        if self.kind == "packed":
+            sequence_ids = self.sequence_ids()
+            return sequence_ids[:, :, None] == sequence_ids[:, None, :]
+        return None if min(self.lengths) == self.max_length else self.token_mask()
+
     def _chunk_mask(self, chunk: AttentionChunk) -> np.ndarray:
         lengths = np.asarray(self.lengths[chunk.first_sequence : chunk.end_sequence])
         return np.arange(chunk.max_length)[None, :] < lengths[:, None]
@@ -230,6 +244,29 @@ def scatter_tokens(values: Tensor, layout: SequenceLayout, fill_value: int = 0) 
     rows, width = layout.shape
     slots = values.new_full((rows * width, *values.shape[1:]), fill_value)
     return slots.index_copy(0, layout.token_indices(), values).unflatten(0, (rows, width))
+
+
+def map_chunks(
+    tensors: Sequence[Tensor],
+    layout: SequenceLayout,
+    attend: Callable[[AttentionChunk, list[Tensor]], Tensor],
+) -> Tensor:
+    """Attention over unpadded tokens: ``tensors`` [W, ...] → [W, ...].
+
+    ``attend``: the chunk and its rows [n, T, ...] of each tensor → [n, T, ...]. Slots without a
+    token are 0 in the result.
+    """
+    chunks = layout.chunks
+    sizes = [chunk.token_end - chunk.token_start for chunk in chunks]
+    surplus = [layout.surplus_slots] if layout.surplus_slots else []
+    # Split, not sliced: a slice's gradient is as large as all tokens.
+    split_tensors = [tensor.split(sizes + surplus)[: len(sizes)] for tensor in tensors]
+    outputs = []
+    for chunk, *chunk_tokens in zip(chunks, *split_tensors, strict=True):
+        rows = [pad_chunk(tokens, chunk, layout) for tokens in chunk_tokens]
+        outputs.append(unpad_chunk(attend(chunk, rows), chunk, layout))
+    outputs.extend(outputs[0].new_zeros(count, *outputs[0].shape[1:]) for count in surplus)
+    return torch.cat(outputs) if len(outputs) > 1 else outputs[0]
 
 
 def pad_chunk(tokens: Tensor, chunk: AttentionChunk, layout: SequenceLayout) -> Tensor:

@@ -231,8 +231,8 @@ def test_a_folder_without_files_is_rejected(tmp_path):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"text": [*"abcdefghijklmnopq"]}, "expected one column of text, or two for pairs, got 17"),
-        ({"text": []}, "expected one column of text, or two for pairs, got 0"),
+        ({"text": [*"abcdefghijklmnopq"]}, "expected 1 to 16 columns of text, got 17"),
+        ({"text": []}, "expected 1 to 16 columns of text, got 0"),
         ({"text": [1.5]}, "neither a column name"),
         ({"text": True}, "neither a column name"),
         ({"text": ["a", "a"]}, "duplicate columns"),

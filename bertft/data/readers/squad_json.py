@@ -15,6 +15,7 @@ from typing import Any
 from bertft.config.data import DataConfig
 from bertft.data.readers.text_files import (
     RepeatedKeyError,
+    encoding_error,
     open_text,
     parse_json_object,
     reject_repeated_keys,
@@ -84,11 +85,7 @@ def _load_json(path: Path, encoding: str, source: str) -> Any:
                 hint=_HINT,
             ) from error
         except UnicodeError as error:
-            raise DataError(
-                f"the file is not valid {encoding} ({error})",
-                where=source,
-                hint="Set data.encoding",
-            ) from error
+            raise encoding_error(error, encoding, source) from error
         except RecursionError as error:
             raise unreadable(str(error), source) from error
         except ValueError as error:  # Python limits integers to 4,300 digits

@@ -96,12 +96,15 @@ def read_text_file(
     path: Path, columns: ColumnSpec, config: DataConfig, bad: BadRows
 ) -> Iterator[Record]:
     """One text per line; blank lines are rows, so that predictions stay aligned with lines."""
-    if config.format is None and starts_json_document(read_first_line(path, config.encoding)):
-        raise DataError(
-            "the file contains a JSON document, not one text per line",
-            where=bad.source,
-            hint="Rename it to end in .json, or set data.format=json",
-        )
+    if config.format is None:
+        first_line = read_first_line(path, config.encoding)
+        if starts_json_document(first_line):
+            raise DataError(
+                "the file contains a JSON document, not one text per line",
+                where=bad.source,
+                hint="Rename it to end in .json, or set data.format=json",
+            )
+        _reject_header(first_line, columns, bad.source)
     yield from _read_text_lines(path, columns, config, bad, skip_blank=False)
 
 
@@ -109,6 +112,8 @@ def read_nonblank_lines(
     path: Path, columns: ColumnSpec, config: DataConfig, bad: BadRows
 ) -> Iterator[Record]:
     """One text per line; blank lines are not rows."""
+    if config.format is None:
+        _reject_header(read_first_line(path, config.encoding), columns, bad.source)
     yield from _read_text_lines(path, columns, config, bad, skip_blank=True)
 
 
@@ -138,8 +143,6 @@ def _count_lines(text: str) -> int:
 def _read_text_lines(
     path: Path, columns: ColumnSpec, config: DataConfig, bad: BadRows, skip_blank: bool
 ) -> Iterator[Record]:
-    if config.format is None:
-        _reject_header(read_first_line(path, config.encoding), columns, bad.source)
     with open_text(path, config.encoding, "\n") as file:
         for number, line in enumerate(iter_lines(file, bad, config.encoding), start=1):
             if skip_blank and not line.strip():

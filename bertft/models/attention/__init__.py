@@ -24,7 +24,7 @@ from bertft.errors import BertftError
 from bertft.models.attention import blockwise, varlen
 from bertft.models.dropout import dropout as fast_dropout
 from bertft.models.forward_state import AttentionInputs, ForwardState
-from bertft.models.sequence_layout import AttentionChunk, SequenceLayout, pad_chunk, unpad_chunk
+from bertft.models.sequence_layout import AttentionChunk, map_chunks
 
 __all__ = [
     "ATTENTION_NAME",
@@ -103,36 +103,23 @@ def attention_forward(
 def attend_chunks(inputs: AttentionInputs, state: ForwardState) -> Tensor:
     """Attention over unpadded tokens, chunk by chunk: [1, W, heads, d]."""
     layout = state.layout
-    # [1, heads, N, d] came from a transpose of [1, N, heads, d]: go back without a copy. Split, not
-    # sliced: a slice's gradient is as large as all tokens.
-    sizes = [chunk.token_end - chunk.token_start for chunk in layout.chunks]
-    surplus = [layout.surplus_slots] if layout.surplus_slots else []
-    queries, keys, values = (
-        tensor[0].transpose(0, 1).split(sizes + surplus)[: len(sizes)]
-        for tensor in (inputs.query, inputs.key, inputs.value)
-    )
-    outputs = []
-    for chunk, *chunk_tokens in zip(layout.chunks, queries, keys, values, strict=True):
-        query, key, value = (
-            pad_chunk(tokens, chunk, layout).transpose(1, 2) for tokens in chunk_tokens
-        )
-        visible_keys = partial(_visible_keys_of_chunk, chunk, layout)
+
+    def attend(chunk: AttentionChunk, rows: list[Tensor]) -> Tensor:
+        query, key, value = (row.transpose(1, 2) for row in rows)
+        visible_keys = partial(layout.visible_keys, chunk)
         mask = cached_mask(state, chunk.first_sequence, visible_keys, chunk.max_length, inputs)
         key, value = prepend_prefix(inputs.prefix, key, value)
-        output = sdpa(query, key, value, mask, inputs).transpose(1, 2)  # [n, T, heads, d]
-        outputs.append(unpad_chunk(output, chunk, layout))
-    outputs.extend(outputs[0].new_zeros(count, *outputs[0].shape[1:]) for count in surplus)
-    return torch.cat(outputs).unsqueeze(0) if len(outputs) > 1 else outputs[0].unsqueeze(0)
+        return sdpa(query, key, value, mask, inputs).transpose(1, 2)  # [n, T, heads, d]
 
-
-def _visible_keys_of_chunk(chunk: AttentionChunk, layout: SequenceLayout) -> Tensor | None:
-    return None if chunk.equal_lengths else layout.chunk_token_mask(chunk)
+    # [1, heads, W, d] came from a transpose of [1, W, heads, d]: go back without a copy.
+    tensors = [tensor[0].transpose(0, 1) for tensor in (inputs.query, inputs.key, inputs.value)]
+    return map_chunks(tensors, layout, attend).unsqueeze(0)
 
 
 def attend_rows(inputs: AttentionInputs, state: ForwardState) -> Tensor:
     """Attention over padded or packed rows: [b, t, heads, d], (b, t) the layout's shape."""
     layout = state.layout
-    mask = cached_mask(state, 0, partial(_visible_keys_of_rows, layout), layout.shape[1], inputs)
+    mask = cached_mask(state, 0, layout.visible_keys, layout.shape[1], inputs)
     key, value = prepend_prefix(inputs.prefix, inputs.key, inputs.value)
     if layout.kind == "packed":
         return sdpa(inputs.query, key, value, mask, inputs).transpose(1, 2)
@@ -140,13 +127,6 @@ def attend_rows(inputs: AttentionInputs, state: ForwardState) -> Tensor:
         inputs.query, key, value, attn_mask=mask, dropout_p=inputs.dropout, scale=inputs.scale
     )
     return output.transpose(1, 2)
-
-
-def _visible_keys_of_rows(layout: SequenceLayout) -> Tensor | None:
-    if layout.kind == "packed":
-        sequence_ids = layout.sequence_ids()
-        return sequence_ids[:, :, None] == sequence_ids[:, None, :]
-    return None if min(layout.lengths) == layout.max_length else layout.token_mask()
 
 
 def prepend_prefix(prefix: Tensor | None, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:

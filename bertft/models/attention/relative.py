@@ -31,13 +31,7 @@ from transformers.models.mpnet import modeling_mpnet as mpnet
 from bertft.data.batch import to_device
 from bertft.models.dropout import dropout as fast_dropout
 from bertft.models.forward_state import ForwardState, current_forward_state
-from bertft.models.sequence_layout import (
-    AttentionChunk,
-    SequenceLayout,
-    pad_chunk,
-    scatter_tokens,
-    unpad_chunk,
-)
+from bertft.models.sequence_layout import AttentionChunk, map_chunks, scatter_tokens
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -106,19 +100,12 @@ def attend_with_distances(
         visible_keys = _visible_keys(state, None)
         output = _attend_rows(query, key, value, tables, visible_keys, prefix, dropout)
         return output.flatten(2)
-    chunks = layout.chunks
-    sizes = [chunk.token_end - chunk.token_start for chunk in chunks]
-    surplus = [layout.surplus_slots] if layout.surplus_slots else []
-    split_inputs = [tensor[0].split(sizes + surplus) for tensor in (query, key, value)]
-    outputs = []
-    inputs_of_chunks = (tensors[: len(chunks)] for tensors in split_inputs)
-    for chunk, *tokens in zip(chunks, *inputs_of_chunks, strict=True):
-        rows = [pad_chunk(chunk_tokens, chunk, layout) for chunk_tokens in tokens]
+
+    def attend(chunk: AttentionChunk, rows: list[Tensor]) -> Tensor:
         visible_keys = _visible_keys(state, chunk)
-        output = _attend_rows(rows[0], rows[1], rows[2], tables, visible_keys, prefix, dropout)
-        outputs.append(unpad_chunk(output, chunk, layout))
-    outputs.extend(outputs[0].new_zeros(count, *outputs[0].shape[1:]) for count in surplus)
-    return torch.cat(outputs).unsqueeze(0).flatten(2)
+        return _attend_rows(rows[0], rows[1], rows[2], tables, visible_keys, prefix, dropout)
+
+    return map_chunks([query[0], key[0], value[0]], layout, attend).unsqueeze(0).flatten(2)
 
 
 def _attend_rows(
@@ -163,18 +150,9 @@ def _visible_keys(state: ForwardState, chunk: AttentionChunk | None) -> Tensor |
     """Bool mask [n, 1 or T, T] of the keys that each query attends to; None: all."""
     key = ("relative", -1 if chunk is None else chunk.first_sequence)
     if key not in state.masks:
-        state.masks[key] = _compute_visible_keys(state.layout, chunk)
+        keys = state.layout.visible_keys(chunk)
+        state.masks[key] = keys if keys is None or keys.dim() == 3 else keys.unsqueeze(1)
     return state.masks[key]
-
-
-def _compute_visible_keys(layout: SequenceLayout, chunk: AttentionChunk | None) -> Tensor | None:
-    if chunk is not None:
-        return None if chunk.equal_lengths else layout.chunk_token_mask(chunk).unsqueeze(1)
-    if layout.kind == "packed":
-        sequence_ids = layout.sequence_ids()
-        return sequence_ids[:, :, None] == sequence_ids[:, None, :]
-    equal_lengths = min(layout.lengths) == layout.max_length
-    return None if equal_lengths else layout.token_mask().unsqueeze(1)
 
 
 class _DistanceScores(torch.autograd.Function):

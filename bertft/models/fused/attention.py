@@ -293,7 +293,7 @@ def _make_groups(state: ForwardState, qkv: Tensor, prefix_length: int) -> list[_
         for chunk in layout.chunks:
             equal = chunk.equal_lengths
             bias, key_count = _key_bias(
-                None if equal else layout.chunk_token_mask(chunk),
+                layout.visible_keys(chunk),
                 chunk.max_length,
                 prefix_length,
                 qkv,
@@ -312,13 +312,7 @@ def _make_groups(state: ForwardState, qkv: Tensor, prefix_length: int) -> list[_
             )
         return groups
     row_count, width = layout.shape
-    visible_keys = None
-    if layout.kind == "packed":
-        sequence_ids = layout.sequence_ids()
-        visible_keys = sequence_ids[:, :, None] == sequence_ids[:, None, :]
-    elif min(layout.lengths) < width:
-        visible_keys = layout.token_mask()
-    bias, key_count = _key_bias(visible_keys, width, prefix_length, qkv)
+    bias, key_count = _key_bias(layout.visible_keys(), width, prefix_length, qkv)
     return [_Group(0, row_count * width, row_count, width, key_count, None, None, bias)]
 
 

@@ -5,13 +5,13 @@ For x [N, in], W [out, in] and g [N, out], ``FrozenProduct(W, b)`` computes
     product(x)             x·Wᵀ + b     the forward pass
     product.gradient(g)    g·W          the gradient of x
 
-oneDNN orders a weight in blocks before it multiplies. With ``packed``, a bf16 product keeps two
-ordered copies, one per direction: 6 to 8 % faster for hundreds of tokens, and twice as fast for
-ten. The copies are made at first use, and again after the weight has changed.
+oneDNN reorders a weight into a blocked layout before it multiplies. With ``packed``, a bf16 product
+keeps two reordered copies, one per direction: 6 to 8 % faster for hundreds of tokens, and twice as
+fast for ten. The copies are made at first use, and again after the weight has changed.
 
 fp32 uses ``F.linear``, which calls MKL. oneDNN would be 8 to 10 % faster, but it generates code for
-each number of tokens and keeps it: 1,600 shapes took 3.7 GB in fp32. In bf16, torch has no other
-product; there they take 1.5 GB.
+each number of tokens and keeps it: 1,600 shapes took 3.7 GB in fp32. In bf16, oneDNN is torch's
+only implementation on a CPU; ``SequenceLayout.rounded`` makes few shapes occur there.
 """
 
 from __future__ import annotations

@@ -80,7 +80,7 @@ class TextRowSchema(RowSchema):
         names = text_columns(config, ("text",))
         if not 1 <= len(names) <= MAX_TEXT_COLUMNS:
             raise UsageError(
-                f"expected one column of text, or two for pairs, got {len(names)}",
+                f"expected 1 to {MAX_TEXT_COLUMNS} columns of text, got {len(names)}",
                 where="data.text",
                 hint="Set data.text=<column> or data.text=[<column>,<column>]",
             )
