@@ -60,6 +60,7 @@ _NOT_OVERRIDES = {
     "model.path": "Set the argument model",
     "hydra.run.dir": "Set the argument output_dir",
     "check": "Use the command bertft train check=true",
+    "trainer.stop_at": "Use the command bertft train trainer.stop_at=<step>",
 }
 
 

@@ -4,7 +4,8 @@ A resumed run keeps its configuration, so that its result belongs to one configu
 defines whether it can change (``setting(..., on_resume=...)``): the length of training can
 increase, and the device and the output on the terminal can change. Every other setting on the
 command line must equal the recorded one, so that the command that started a run can be repeated
-with ``resume=auto``.
+with ``resume=auto``. ``trainer.stop_at`` belongs to one command: without it, the run is resumed to
+its end.
 
 A run folder may come from somebody else. Its configuration is therefore read as plain data.
 ``trust_remote_code`` and the cache folder are never read from it, only from the command line (and
@@ -53,6 +54,7 @@ def resume_config(
     """
     run_config = _load_run_config(folder)
     run_config.resume, problems = requested.resume, []
+    run_config.trainer.stop_at = None
     run_config.data.cache = requested.data.cache
     if run_config.model.trust_remote_code and not requested.model.trust_remote_code:
         raise _untrusted_code_error(folder, "model.trust_remote_code")

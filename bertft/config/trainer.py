@@ -112,6 +112,11 @@ class TrainerConfig:
     evaluate_every: int | None = setting(
         None, "Steps between evaluations. Null: once per epoch.", at_least=1
     )
+    evaluations: int | None = setting(
+        None,
+        "Number of evaluations, at equal distances up to the last step, instead of evaluate_every.",
+        at_least=1,
+    )
     checkpoint_every: int | None = setting(
         None, "Steps between checkpoints. Null: at every evaluation.", at_least=1
     )
@@ -122,6 +127,14 @@ class TrainerConfig:
         None,
         "Early stopping: number of evaluations without improvement. Null: no early stopping.",
         at_least=1,
+    )
+    stop_at: float | None = setting(
+        None,
+        "Stop after this step, or this fraction of the steps if it is below 1. The schedule is that"
+        " of the complete run, and resume=<run> continues it. Null: train to the end.",
+        above=0,
+        affects_result=False,
+        on_resume="change",
     )
     gradient_checkpointing: bool = setting(
         False,

@@ -35,7 +35,7 @@ from bertft.runs.tensor_files import flatten_state
 from bertft.training.callbacks import RunCallbacks
 from bertft.training.checkpoint_state import capture_state, restore_state
 from bertft.training.evaluate import evaluate, evaluation_outputs
-from bertft.training.events import Event, Interrupted
+from bertft.training.events import Event, Interrupted, Stopped
 from bertft.training.memory import PeakMemory
 from bertft.training.signals import StopRequest
 from bertft.training.trainer import Trainer, TrainerState
@@ -144,12 +144,17 @@ class TrainingRun:
             self._update_manifest({"total_steps": total_steps})
         return True
 
-    def train(self, stop_request: StopRequest) -> None:
-        """Run the training loop. Raises StoppedBySignal after a signal, with a checkpoint saved."""
+    def train(self, stop_request: StopRequest) -> Stopped | None:
+        """Run the training loop. Raises StoppedBySignal after a signal, with a checkpoint saved.
+
+        Returns:
+            The event if training stopped at ``trainer.stop_at``; None if it is finished.
+        """
+        event: Event | None = None
         if not self.distributed.is_main_process:
             for event in self.build_trainer(stop_request).run():
                 self._raise_if_interrupted(event)
-            return
+            return event if isinstance(event, Stopped) else None
         callbacks = RunCallbacks(
             self.run_folder, self.config, self._callback_state, self.state.best, print_warning
         )
@@ -158,6 +163,8 @@ class TrainingRun:
             for event in trainer.run():
                 callbacks(event)
                 self._raise_if_interrupted(event)
+        if isinstance(event, Stopped):
+            return event
         self.best_outputs = trainer.best_outputs
         for name in trainer.unchanged_groups:
             setting, learning_rate = _learning_rate_setting(name, self.config.trainer.learning_rate)
@@ -165,6 +172,7 @@ class TrainingRun:
                 f"{setting}: no weight changed by more than rounding errors in {self.state.step}"
                 f" steps. Raise {learning_rate}"
             )
+        return None
 
     def build_trainer(
         self, stop_request: StopRequest, callbacks: RunCallbacks | None = None

@@ -1,7 +1,7 @@
 """The events that the training loop yields to its callbacks.
 
     Started → (MicroBatchReduced | StepCompleted | StepSkipped | Evaluated | Checkpointed)*
-            → Finished | Interrupted
+            → Finished | Interrupted | Stopped
 
 Steps count from 1; times are wall-clock seconds.
 """
@@ -23,6 +23,7 @@ __all__ = [
     "Started",
     "StepCompleted",
     "StepSkipped",
+    "Stopped",
 ]
 
 
@@ -122,6 +123,13 @@ class Interrupted(Event):
     """A signal ended training after a checkpoint."""
 
     signum: int
+
+
+@dataclass(frozen=True)
+class Stopped(Event):
+    """Training stopped at ``trainer.stop_at`` after a checkpoint, before ``total_steps``."""
+
+    total_steps: int
 
 
 Callback = Callable[[Event], None]

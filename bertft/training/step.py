@@ -248,6 +248,22 @@ class Schedule:
         """The factor on the peak learning rate in ``step`` (from 1)."""
         return lr_lambda(step, self.total_steps, self.warmup_fraction, self.decay)
 
+    def step_at(self, fraction: float) -> int:
+        """The first step at which at least ``fraction`` of the steps are taken; at least 1."""
+        # The tolerance is for fractions such as 1/3, whose product with the steps is inexact.
+        return max(1, math.ceil(fraction * self.total_steps - 1e-6))
+
+    def evaluation_steps(self, evaluations: int) -> frozenset[int]:
+        """The steps of ``evaluations`` evaluations at equal distances, the last step included."""
+        return frozenset(self.step_at(n / evaluations) for n in range(1, evaluations + 1))
+
+    def stop_step(self, stop_at: float | None) -> int | None:
+        """The step of ``trainer.stop_at``; None if training does not stop before its end."""
+        if stop_at is None:
+            return None
+        step = self.step_at(stop_at) if stop_at < 1 else int(stop_at)
+        return step if step < self.total_steps else None
+
 
 def lr_lambda(step: int, total_steps: int, warmup_fraction: float, decay: str) -> float:
     """The factor on the peak learning rate in ``step`` (from 1) of ``total_steps``, in (0, 1].

@@ -43,6 +43,7 @@ from bertft.training.events import (
     Started,
     StepCompleted,
     StepSkipped,
+    Stopped,
 )
 from bertft.training.signals import StopRequest
 from bertft.training.step import (
@@ -160,6 +161,12 @@ class Trainer:
         self.best_outputs: np.ndarray | None = None
         self.unchanged_groups: list[str] = []
         self._last_saved_step: int | None = self.state.step if state else None
+        self._stop_step = schedule.stop_step(settings.stop_at)
+        self._evaluation_steps = (
+            None
+            if settings.evaluations is None
+            else schedule.evaluation_steps(settings.evaluations)
+        )
 
     def run(self) -> Iterator[Event]:
         """Train to the end and yield the events.
@@ -178,6 +185,9 @@ class Trainer:
         if total_steps == 0:
             yield from self._evaluate_untrained()
             return
+        if self._is_stop_due():  # the run was resumed with the same trainer.stop_at
+            yield Stopped(state.step, total_steps)
+            return
         if state.step == 0:
             state.start, state.gradient = self._weight_sums(), 0.0
         self.train_step.runner.model.train()
@@ -193,13 +203,17 @@ class Trainer:
                     yield evaluation
                 # A signal reaches the processes at different times: all stop after the same step.
                 [signum] = self.distributed.all_reduce_max(self.stop_request.signum or 0)
-                if is_best or signum or self._is_checkpoint_due(evaluated):
+                is_stopped = self._is_stop_due()
+                if is_best or signum or is_stopped or self._is_checkpoint_due(evaluated):
                     yield self._save_checkpoint(is_best)
                 if signum:
                     yield Interrupted(state.step, signum)
                     return
                 if evaluated and self._is_out_of_patience():
                     break
+                if is_stopped:
+                    yield Stopped(state.step, total_steps)
+                    return
         if self._last_saved_step != state.step:
             yield self._save_checkpoint(is_best=False)
         yield self._finish()
@@ -330,12 +344,17 @@ class Trainer:
         if self.data.validation is None:
             return False
         step, every = self.state.step, self.settings.evaluate_every
+        if self._evaluation_steps is not None:
+            return step in self._evaluation_steps
         every = every or self.data.sampler.steps_per_epoch
         return step % every == 0 or step == self.schedule.total_steps
 
     def _is_checkpoint_due(self, evaluated: bool) -> bool:
         every = self.settings.checkpoint_every
         return evaluated if every is None else self.state.step % every == 0
+
+    def _is_stop_due(self) -> bool:
+        return self._stop_step is not None and self.state.step >= self._stop_step
 
     def _is_out_of_patience(self) -> bool:
         patience = self.settings.patience

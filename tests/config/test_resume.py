@@ -44,6 +44,13 @@ def test_it_may_train_longer_elsewhere_and_in_silence(run_bertft, calls, run):
     assert (config.trainer.epochs, config.trainer.device, config.quiet) == (5, "cpu", True)
 
 
+def test_a_stop_belongs_to_one_command(run_bertft, calls, run):
+    folder = run("trainer.stop_at=3")
+    assert run_bertft("train", f"resume={folder}").status == 0
+    assert run_bertft("train", f"resume={folder}", "trainer.stop_at=0.5").status == 0
+    assert [config.trainer.stop_at for config, _ in calls["train"]] == [None, 0.5]
+
+
 def test_it_may_train_longer_by_the_former_name_of_a_setting(run_bertft, calls, run):
     assert (
         run_bertft("train", f"resume={run('trainer.max_steps=5')}", "trainer.steps=9").status == 0

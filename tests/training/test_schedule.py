@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from bertft.training.step import lr_lambda
+from bertft.training.step import Schedule, lr_lambda
 
 
 def factors(total, warmup, kind):
@@ -45,3 +45,22 @@ def test_every_update_has_a_rate_of_its_own(total, warmup, kind):
 def test_an_unknown_kind():
     with pytest.raises(ValueError, match="unknown schedule 'step'"):
         lr_lambda(5, 10, 0.1, "step")
+
+
+@pytest.mark.parametrize("total", [1, 2, 7, 99, 100, 12345])
+@pytest.mark.parametrize("evaluations", [1, 3, 8, 9])
+def test_a_fraction_of_the_steps_is_the_step_of_that_evaluation(total, evaluations):
+    schedule = Schedule(total, 0.1, "linear")
+    exact = {max(1, -(-n * total // evaluations)) for n in range(1, evaluations + 1)}
+    assert schedule.evaluation_steps(evaluations) == exact and max(exact) == total
+    for n in range(1, evaluations):
+        step = -(-n * total // evaluations)
+        assert schedule.stop_step(n / evaluations) == (step if step < total else None)
+
+
+def test_the_step_to_stop_at():
+    schedule = Schedule(12, 0.0, "linear")
+    assert [schedule.stop_step(at) for at in (None, 1.0, 11.0, 12.0, 13.0)] == [
+        None, 1, 11, None, None,
+    ]  # fmt: skip
+    assert schedule.stop_step(1e-9) == 1

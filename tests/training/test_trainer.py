@@ -21,6 +21,7 @@ from bertft.training.events import (
     Interrupted,
     StepCompleted,
     StepSkipped,
+    Stopped,
 )
 from bertft.training.signals import StopRequest
 from bertft.training.step import lr_lambda
@@ -100,6 +101,33 @@ def test_cadences_of_their_own(small, drive):
         "Finished 5",
     ]  # fmt: skip
     assert [saved[1] for saved in made.saved] == [True, False, True, False]
+
+
+def test_evaluations_at_equal_distances(small, drive):
+    made = drive(small([0.1, 0.2, 0.3]), total=7, evaluations=3).run()
+    assert [event.step for event in made.of(Evaluated)] == [3, 5, 7]
+
+
+@pytest.mark.parametrize(("stop_at", "step"), [(2.0, 2), (0.5, 4)])
+def test_it_stops_with_a_checkpoint_and_goes_on_from_it(small, drive, stop_at, step):
+    stepper = small([0.1, 0.2])
+    made = drive(stepper, total=7, stop_at=stop_at, evaluate_every=6).run()
+    steps = [f"StepCompleted {number}" for number in range(1, step + 1)]
+    assert made.names == ["Started 0", *steps, f"Checkpointed {step}", f"Stopped {step}"]
+    assert made.events[-1] == Stopped(step, 7)
+    progress = TrainerState()
+    progress.load_state_dict(json.loads(json.dumps(made.saved[-1][2])))
+    again = drive(stepper, total=7, stop_at=stop_at, evaluate_every=6, progress=progress).run()
+    assert again.names == [f"Started {step}", f"Stopped {step}"] and not again.saved
+    end = drive(stepper, total=7, evaluate_every=6, progress=progress).run()
+    assert end.names[1] == f"StepCompleted {step + 1}" and end.events[-1] == Finished(7, "done")
+
+
+def test_a_stop_at_an_evaluation_saves_once_and_patience_comes_first(small, drive):
+    made = drive(small([0.5]), total=7, stop_at=2.0, evaluate_every=2).run()
+    assert made.names[-3:] == ["Evaluated 2", "Checkpointed 2", "Stopped 2"]
+    made = drive(small([0.5, 0.5]), total=7, stop_at=4.0, evaluate_every=2, patience=1).run()
+    assert made.events[-1] == Finished(4, "patience")
 
 
 def test_without_validation_only_the_end_is_kept(small, drive):

@@ -259,8 +259,9 @@ def run_sweep(plan: SweepPlan, launch: Launcher) -> int:
         StoppedBySignal: a signal stopped the sweep.
     """
     folder, jobs = plan.folder, plan.jobs
-    if any(job.config.get("check") for job in jobs or ()):
-        raise usage_error([Problem("check", "is not supported by a sweep", "Leave out -m")])
+    for setting in ("check", "trainer.stop_at"):
+        if any(OmegaConf.select(job.config, setting) for job in jobs or ()):
+            raise usage_error([Problem(setting, "is not supported by a sweep", "Leave out -m")])
     names = _job_names(jobs) if jobs is not None else None
     progress = _Progress() if jobs is None else _Progress.plan(folder, jobs)
     stopped: StoppedBySignal | None = None

@@ -50,6 +50,7 @@ from bertft.training.callbacks.log_file import LogFile
 from bertft.training.callbacks.trackers import check_tracker_packages
 from bertft.training.distributed import DistributedContext
 from bertft.training.dry_run import dry_run
+from bertft.training.events import Stopped
 from bertft.training.memory import PeakMemory
 from bertft.training.signals import InterruptOnSignal, StopRequest
 from bertft.utils.messages import display_path
@@ -149,7 +150,11 @@ def _run_training(
                     return
             finally:
                 base_model.discard_base(run_folder)
-            training_run.train(stop_request)
+            stopped = training_run.train(stop_request)
+        if stopped is not None:
+            _print_stopped(run_folder, stopped, distributed)
+            distributed.shutdown()
+            return
         with InterruptOnSignal():  # the last checkpoint is saved: nothing is lost
             metrics = training_run.finish(memory)
             if metrics is not None:
@@ -270,6 +275,18 @@ def _is_extended(trainer: TrainerConfig, run_folder: RunFolder) -> bool:
     """Whether the configured length of training differs from that of the run in ``run_folder``."""
     recorded = read_run_config(run_folder.path).trainer
     return (trainer.epochs, trainer.max_steps) != (recorded.epochs, recorded.max_steps)
+
+
+def _print_stopped(
+    run_folder: RunFolder, stopped: Stopped, distributed: DistributedContext
+) -> None:
+    if not distributed.is_main_process or is_condensed():
+        return
+    folder = display_path(run_folder.path)
+    print_escaped(
+        f"stopped after step {stopped.step} of {stopped.total_steps} (trainer.stop_at); resume with"
+        f" bertft train {shlex.quote(f'resume={folder}')}"
+    )
 
 
 def _print_finished(run_folder: RunFolder, distributed: DistributedContext, report: bool) -> None:

@@ -59,6 +59,29 @@ def _check_steps(get: GetSetting) -> Iterator[Problem]:
         )
 
 
+def _check_evaluations(get: GetSetting) -> Iterator[Problem]:
+    if get("trainer.evaluations") is not None and get("trainer.evaluate_every") is not None:
+        yield Problem(
+            "trainer.evaluations",
+            "cannot be combined with trainer.evaluate_every",
+            "Set only one of them",
+        )
+
+
+def _check_stop_at(get: GetSetting) -> Iterator[Problem]:
+    stop_at, path = get("trainer.stop_at"), "trainer.stop_at"
+    if stop_at is None:
+        return
+    if stop_at >= 1 and not float(stop_at).is_integer():
+        yield Problem(
+            path,
+            f"{stop_at:g} is neither a step nor a fraction of the steps",
+            "Set it to a whole number, or to a fraction below 1",
+        )
+    if get("check"):
+        yield Problem(path, "is not supported together with check", "Leave out one of them")
+
+
 def _check_weight_decay(get: GetSetting) -> Iterator[Problem]:
     rate, decay = get("trainer.learning_rate"), get("trainer.weight_decay")
     if rate is not None and rate * decay > 1:  # a step multiplies w by 1 − rate · decay
@@ -132,6 +155,8 @@ def _check_trackers(get: GetSetting) -> Iterator[Problem]:
 
 TRAINER_RULES = (
     _check_steps,
+    _check_evaluations,
+    _check_stop_at,
     _check_weight_decay,
     _check_optimizer,
     _check_trainer_device,

@@ -19,6 +19,7 @@ from bertft.training.events import (
     Started,
     StepCompleted,
     StepSkipped,
+    Stopped,
 )
 from bertft.utils.messages import format_list
 from bertft.utils.metric_names import overall_metrics
@@ -66,6 +67,9 @@ def describe_event(event: Event) -> str | None:
             return f"stopped early after {step} steps: no improvement (trainer.patience)"
         case Interrupted():
             return f"interrupted by {signal.Signals(event.signum).name} after step {step}"
+        case Stopped():
+            total_steps = format_count(event.total_steps)
+            return f"stopped after step {step} of {total_steps} (trainer.stop_at)"
     return None
 
 

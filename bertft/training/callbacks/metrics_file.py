@@ -5,7 +5,7 @@ metrics.jsonl    started, step, skipped, evaluated, finished. The content depend
                  often it was interrupted and resumed. The file has no times and no paths, and that
                  of an interrupted run is a prefix of the complete one.
 timings.jsonl    one line per line of metrics.jsonl, with the time of day, seconds and throughput;
-                 and the events resumed, memory_short, checkpointed and interrupted.
+                 and the events resumed, memory_short, checkpointed, interrupted and stopped.
 
 A "step" line is written every ``log_every`` steps, before a skipped step, and for the last step. It
 covers the ``steps`` since the previous line: ``loss`` and ``penalty`` are means, ``rows`` and
@@ -36,6 +36,7 @@ from bertft.training.events import (
     Started,
     StepCompleted,
     StepSkipped,
+    Stopped,
 )
 
 __all__ = ["MetricsFile"]
@@ -120,6 +121,8 @@ class MetricsFile:
                 self._write_timing("memory_short", step, micro_batch=rows)
             case Interrupted(step=step, signum=signum):
                 self._write_timing("interrupted", step, signal=signal.Signals(signum).name)
+            case Stopped(step=step):
+                self._write_timing("stopped", step)
 
     def position(self) -> tuple[int, int]:
         """The sizes of both files in bytes, after all data is written to disk."""
