@@ -92,7 +92,7 @@ _TASKS = {
         task_class="bertft.tasks.token_classification.task:TokenClassificationTask",
         row_schema="bertft.tasks.token_classification.schema:TokenClassificationRowSchema",
         label=None,
-        settings=("scheme",),
+        settings=("scheme", "sentence"),
         sample=("ner", "words"),
     ),
 }
@@ -116,6 +116,13 @@ _READERS = {
         tasks=("question_answering",),
         matches="bertft.data.readers.squad_json:is_squad_json",
         unit="question",
+    ),
+    "label_studio": ReaderSpec(
+        extensions=(".json",),
+        read="bertft.data.readers.label_studio:read_label_studio",
+        tasks=("token_classification",),
+        matches="bertft.data.readers.label_studio:is_label_studio",
+        unit="task",
     ),
     "json": ReaderSpec(
         extensions=(".json",),

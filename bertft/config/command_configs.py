@@ -216,6 +216,11 @@ class PredictConfig:
     columns: Any = setting(
         None, "Text column, or a list of two columns. Null: data.text of the run."
     )
+    sentence: Any = setting(
+        None,
+        "token_classification: column of the sentence in a table with one word per row. Null:"
+        " data.sentence of the run, if the input has this column.",
+    )
     keep: Any = setting(
         None,
         "Columns of the input to copy to the output: all, a name or a list such as [id,date]."

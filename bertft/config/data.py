@@ -111,6 +111,12 @@ class DataConfig:
         "token_classification: tagging scheme. auto: detected in the training rows.",
         choices=("auto", *TAGGING_SCHEMES),
     )
+    sentence: Any = setting(
+        None,
+        "token_classification: column of the sentence in a table with one word per row: a name, a"
+        " position from 0 or a list. An empty value continues the sentence above. Null: each row is"
+        " a sentence.",
+    )
     mlm_probability: float = setting(
         0.15,
         "masked_lm: probability that a token is selected for prediction.",

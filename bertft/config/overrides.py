@@ -59,7 +59,7 @@ _PREDICT_ALIASES = {
     "data.text": "columns",
     **{
         f"data.{name}": name
-        for name in ("keep", "format", "separator", "quoting", "encoding", "header")
+        for name in ("keep", "sentence", "format", "separator", "quoting", "encoding", "header")
     },
     "data.on_bad_row": "on_bad_row",
 }

@@ -19,7 +19,7 @@ from bertft.data.cache import cache_folder, load_cached, store_cached
 from bertft.data.file_sets import FileSet, open_files
 from bertft.data.formats import detect_format
 from bertft.data.labels import class_name_as_number, configured_class_names, to_class_name
-from bertft.data.rows import BadRows, RowError
+from bertft.data.rows import BadRows, RowError, RowExclusion
 from bertft.data.schema import ColumnSpec, Record, RowSchema, find_columns
 from bertft.errors import DataError, SystemResourceError, UsageError
 from bertft.utils.messages import quote_value
@@ -40,7 +40,7 @@ __all__ = [
     "select_class_names",
 ]
 
-ROW_CACHE_VERSION = 7  # raise it when the same file and settings should give other rows
+ROW_CACHE_VERSION = 8  # raise it when the same file and settings should give other rows
 MIN_CACHED_BYTES = 1 << 20  # smaller files are parsed as fast as the cache is read
 _BAD_ROWS_FIELD = b"bertft.bad"
 # Settings that do not affect how a file is parsed; all others are part of the cache key.
@@ -106,7 +106,7 @@ def open_file(config: DataConfig, value: Any, setting: str, schema: RowSchema) -
     columns = schema.columns
     declared_names = None
     if len(columns.label) == 1:
-        declared_names = _class_names_of_files(file_set, columns.label[0])
+        declared_names = _class_names_of_files(file_set, columns)
     class_names = select_class_names(declared_names, config.labels)
 
     def read(bad: BadRows) -> Iterator[Record]:
@@ -125,11 +125,13 @@ def open_file(config: DataConfig, value: Any, setting: str, schema: RowSchema) -
     )
 
 
-def _class_names_of_files(file_set: FileSet, column: str | int) -> list[str] | None:
-    """The class names that the files declare for ``column``. DataError if the files differ."""
+def _class_names_of_files(file_set: FileSet, columns: ColumnSpec) -> list[str] | None:
+    """The class names that the files declare for the label. DataError if the files differ."""
     declared_names = None
     for file in file_set.files:
-        names = class_names_in_schema(file.format.schema(file.path), column)
+        schema = file.format.schema(file.path)
+        resolved = columns.resolve_alternatives(None if schema is None else schema.names)
+        names = class_names_in_schema(schema, resolved.label[0])
         if file is file_set.first:
             declared_names = names
         elif names != declared_names:
@@ -294,6 +296,9 @@ def records_to_batches(
             rows.append([*schema.parse(fields, split, ignored), line])
         except RowError as error:
             bad.add(line + error.line_offset, error)
+            continue
+        except RowExclusion as exclusion:
+            bad.exclude(exclusion.reason)
             continue
         bad.dropped.update(ignored)
         if len(rows) == _CHUNK_ROWS:

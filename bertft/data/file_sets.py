@@ -157,8 +157,10 @@ class _FileBadRows(BadRows):
 
     def finish(self, used: int) -> None:
         """Add the rows and lines of the file to the parent; ``used``: rows that were yielded."""
-        self.parent.count_row(self.read or used + len(self))
+        self.parent.count_row(self.read or used + len(self) + self.excluded.total())
         self.parent.blank_lines += self.blank_lines
+        self.parent.dropped.update(self.dropped)
+        self.parent.excluded.update(self.excluded)
         self.parent.other_lines.update(self.other_lines)
         self.parent.notes += [f"{self.source}: {note}" for note in self.notes]
 

@@ -13,6 +13,7 @@ from functools import cached_property
 from typing import Any
 
 from bertft.config.overrides import format_value
+from bertft.data.guess_entities import Column, guess_entity_columns
 
 __all__ = ["LABEL_COLUMN_NAMES", "TEXT_COLUMN_NAMES", "format_column", "propose_settings"]
 
@@ -37,7 +38,6 @@ _PAIRS = (
 _QUESTIONS = ("question", "query", "问题")
 _CONTEXTS = ("context", "passage", "paragraph", "document", "上下文", "文章")
 _ANSWERS = ("answers", "answer", "答案")
-_WORD_LISTS, _TAG_LISTS = ("tokens", "words"), ("ner_tags", "tags", "labels", "pos_tags")
 _ID_NAMES = ("id", "idx", "index", "uid", "guid", "编号")
 _MAX_CLASSES = 100
 _MIN_ROWS = 20  # with fewer rows, any number of distinct values can be classes
@@ -135,16 +135,18 @@ def propose_settings(
         )
         if questions and contexts and answers:
             return _format("question_answering", task, [questions, contexts], [answers])
-    if text is None and label is None and task in ("classification", "token_classification"):
-        words, tags = (
-            _named([column for column in columns if column.is_list], candidates)
-            for candidates in (_WORD_LISTS, _TAG_LISTS)
-        )
-        if words and tags:
-            return _format("token_classification", task, [words], [tags])
+    selected_text, selected_label = _select(columns, text), _select(columns, label)
+    if task in ("classification", "token_classification"):
+        entities = guess_entity_columns(columns, selected_text, selected_label)
+        if entities is not None:
+            found = (
+                [] if text is not None else [entities.text],
+                [] if label is not None else [entities.label],
+            )
+            return _format("token_classification", task, *found, entities.sentence)
     if task in ("question_answering", "token_classification"):
         return []
-    configured = [*_select(columns, text), *_select(columns, label)]
+    configured = [*selected_text, *selected_label]
     free_columns = [column for column in columns if column not in configured]
     texts = [] if text is not None else _guess_text(free_columns)
     if text is None and not texts:
@@ -231,10 +233,19 @@ def _guess_label(columns: Sequence[_Column], texts: Sequence[_Column], task: str
 
 
 def _format(
-    task: str, configured_task: str, texts: Sequence[_Column], labels: Sequence[_Column]
+    task: str,
+    configured_task: str,
+    texts: Sequence[Column],
+    labels: Sequence[Column],
+    sentence: Column | None = None,
 ) -> list[str]:
     settings = [] if task == configured_task else [f"data.task={task}"]
-    for setting, columns in (("data.text", texts), ("data.label", labels)):
+    sentences = [] if sentence is None else [sentence]
+    for setting, columns in (
+        ("data.sentence", sentences),
+        ("data.text", texts),
+        ("data.label", labels),
+    ):
         names = [format_column(column.name) for column in columns]
         if len(names) == 1:
             settings.append(f"{setting}={names[0]}")

@@ -35,6 +35,7 @@ from bertft.data.schema import (
     RowSchema,
     build_row_schema,
     check_characters,
+    sentence_columns,
 )
 from bertft.errors import DataError
 from bertft.utils.messages import format_list, suggest
@@ -45,6 +46,7 @@ __all__ = [
     "InputSummary",
     "PredictionInput",
     "check_rows",
+    "check_sentence_columns",
     "iter_row_blocks",
     "open_input_file",
     "resolve_kept_columns",
@@ -146,6 +148,21 @@ def open_input_file(name: Any, config: DataConfig, keep: Any = None) -> Predicti
         file_set.unit,
         file_set,
     )
+
+
+def check_sentence_columns(rows: PredictionInput, config: DataConfig) -> None:
+    """Raise DataError if the first file does not have the columns of data.sentence."""
+    if rows.file_set is None:
+        return
+    names = _column_names(rows.file_set.first, rows.schema, config)
+    for column in sentence_columns(config):
+        if isinstance(column, str) and column not in (names or ()):
+            raise DataError(
+                f"data.sentence: column {column!r} not found (columns:"
+                f" {format_list(names or ()) or 'none'})",
+                where=rows.file_set.first.name,
+                hint=suggest(column, names or ()),
+            )
 
 
 def _resolve_columns_of_file(

@@ -1,7 +1,7 @@
 """Propose settings for a file whose columns were not found, from its first rows.
 
-The formats CoNLL and SQuAD belong to one task each, which is proposed if the reader of that task
-can read the file.
+The formats CoNLL, Label Studio and SQuAD belong to one task each, which is proposed if the reader
+of that task can read the file. So is token classification for texts with spans.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from pathlib import Path
 
 from bertft.config.data import DataConfig
 from bertft.config.data_files import file_extension
+from bertft.data.annotated_spans import is_spans
 from bertft.data.data_sources import read_records
 from bertft.data.formats import detect_format
 from bertft.data.guess_columns import propose_settings
@@ -61,10 +62,11 @@ def detect_columns(path: Path, config: DataConfig, task: str | None = None) -> l
 
 
 def propose_task(path: Path, config: DataConfig) -> list[str]:
-    """The task of a file in the format CoNLL or SQuAD, with its columns; empty for other files."""
+    """The task of a file whose content belongs to one task, with its columns; empty for others."""
     extension = file_extension(path)
     for task, is_of_task in (
         ("token_classification", _is_conll),
+        ("token_classification", _has_spans),
         ("question_answering", _is_squad),
     ):
         task_config = replace(config, task=task, text=None, label=None)
@@ -93,6 +95,17 @@ def _is_conll(path: Path, schema: RowSchema, config: DataConfig) -> bool:
         return False
     tags = {str(tag) for tag_list in tag_lists for tag in tag_list}
     return extension not in _TABLE_EXTENSIONS or all(map(_ENTITY_TAG.fullmatch, tags))
+
+
+def _has_spans(path: Path, schema: RowSchema, config: DataConfig) -> bool:
+    """Whether the first texts have spans, in the columns that are read without settings."""
+    if detect_format(path, schema, config, str(path)).name == "conll":
+        return False
+    records = read_records(path, schema, config, BadRows(str(path)))
+    position = len(schema.columns.text)
+    labels = [fields[position] for _, fields in islice(records, _SAMPLE_SENTENCES)]
+    values = [label for label in labels if label not in (None, "", [], {}, "[]")]
+    return bool(values) and all(map(is_spans, values))
 
 
 def _is_squad(path: Path, schema: RowSchema, config: DataConfig) -> bool:
@@ -133,6 +146,7 @@ def _propose(
     is_csv = detect_format(path, schema, sample_config, str(path)).spec.has_separator
     sample_schema = copy.copy(schema)
     sample_schema.columns = ColumnSpec(tuple(range(len(names)) if is_csv else names), ())
+    sample_schema.readers = {}  # with data.sentence, they group the rows
     try:
         records = read_records(path, sample_schema, sample_config, BadRows(str(path)))
         rows = [fields for _, fields in islice(records, _SAMPLE_ROWS)]
@@ -145,7 +159,7 @@ def _propose(
         rows,
         task,
         list(schema.columns.text) if has_text else None,
-        (list(schema.columns.label) or None) if has_label else None,
+        (list(schema.columns.resolve_alternatives(names).label) or None) if has_label else None,
         has_positions=is_csv,
     )
     if not settings or separator is None:

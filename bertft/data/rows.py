@@ -26,6 +26,7 @@ __all__ = [
     "UNDECODABLE",
     "BadRows",
     "RowError",
+    "RowExclusion",
     "Rows",
     "check_skipped_share",
     "decode_line",
@@ -50,6 +51,7 @@ _JSON_FIELDS = {
     "other_lines": ("other_lines", dict),
     "notes": ("notes", list),
     "dropped": ("dropped", dict),
+    "excluded": ("excluded", dict),
 }
 _ENCODING_HINT = "If the file has another encoding, set data.encoding (gb18030, cp1252, …)"
 
@@ -68,6 +70,14 @@ class RowError(Exception):
         self.reason, self.detail, self.line_offset = reason, detail or reason, line_offset
         self.row_id: str | None = None  # the value of the column id, if it could be parsed
         self.hint = _ENCODING_HINT if reason == UNDECODABLE else hint
+
+
+class RowExclusion(Exception):
+    """A row that the file marks as not to be used, such as one that an annotator rejected."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
 
 
 _LINE_BITS = 40
@@ -93,7 +103,7 @@ def format_location(source: str, line: int, unit: str = "") -> str:
 
 @dataclass
 class BadRows:
-    """The accounting of one source: every row that is read is used, or skipped with a reason.
+    """The accounting of one source: every row that is read is used, skipped or excluded.
 
     For a text file, lines = ``read`` + ``blank_lines`` + Σ ``other_lines``.
 
@@ -110,6 +120,7 @@ class BadRows:
         other_lines: other lines that do not start a row, by kind (header, continued: inside a
             quoted field, ...).
         dropped: ignored values of rows that are used, by reason.
+        excluded: rows that the file marks as not to be used, by reason. They are not invalid.
         notes: notes of the reader for the user.
     """
 
@@ -123,6 +134,7 @@ class BadRows:
     blank_lines: int = 0
     other_lines: Counter[str] = field(default_factory=Counter)
     dropped: Counter[str] = field(default_factory=Counter)
+    excluded: Counter[str] = field(default_factory=Counter)
     notes: list[str] = field(default_factory=list)
 
     def add(self, line: int, error: RowError) -> None:
@@ -143,16 +155,17 @@ class BadRows:
         return format_location(name, line, unit)
 
     def check_row_counts(self, used: int) -> None:
-        """Check that every row was used or skipped; readers that do not count rows are allowed.
+        """Check that every row was used, skipped or excluded; a reader may not count its rows.
 
         Raises RuntimeError, a bug, if a row was lost or duplicated.
         """
+        counted = used + len(self) + self.excluded.total()
         if not self.read:
-            self.read = used + len(self)
-        if self.read != used + len(self):
+            self.read = counted
+        if self.read != counted:
             raise RuntimeError(
-                f"{self.source}: {self.read:,} rows read, but {used:,} used and {len(self):,}"
-                " skipped: rows are not conserved"
+                f"{self.source}: {self.read:,} rows read, but {used:,} used, {len(self):,} skipped"
+                f" and {self.excluded.total():,} excluded: rows are not conserved"
             )
 
     def count_row(self, rows: int = 1) -> None:
@@ -162,6 +175,15 @@ class BadRows:
     def count_blank(self) -> None:
         """Count a blank line, which is not a row."""
         self.blank_lines += 1
+
+    @property
+    def invalid_labels(self) -> int:
+        """Rows whose label has an invalid type: their reasons are "label is ..."."""
+        return sum(n for reason, n in self.counts.items() if reason.startswith("label is "))
+
+    def exclude(self, reason: str) -> None:
+        """Count a row that the file marks as not to be used."""
+        self.excluded[reason] += 1
 
     def __len__(self) -> int:
         return self.counts.total()
@@ -226,9 +248,11 @@ def raise_or_skip(bad_rows: Sequence[BadRows], policy: str, max_share: float | N
 
 def no_usable_row_error(bad: BadRows) -> DataError:
     """The error for a source of which no row can be used, with the first bad rows."""
+    reasons = format_reasons(bad.counts + bad.excluded)
     if not len(bad):
-        return DataError("there are no rows", where=bad.source)
-    lines = [f"no row can be used ({format_reasons(bad.counts)})", *_format_first_errors([bad])]
+        problem = f"there are no rows to use ({reasons})" if reasons else "there are no rows"
+        return DataError(problem, where=bad.source)
+    lines = [f"no row can be used ({reasons})", *_format_first_errors([bad])]
     return DataError(
         "\n".join([*lines, _append_hints("Fix them, or check the columns and the format", [bad])]),
         where=bad.source,

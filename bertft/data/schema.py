@@ -25,6 +25,7 @@ from bertft.utils.messages import (
 )
 
 __all__ = [
+    "ColumnName",
     "ColumnNotFound",
     "ColumnSpec",
     "LabelReader",
@@ -37,6 +38,7 @@ __all__ = [
     "find_columns",
     "label_columns",
     "require_text",
+    "sentence_columns",
     "text_columns",
 ]
 _ESCAPED_BYTE = re.compile("[\udc80-\udcff]")
@@ -193,12 +195,14 @@ class ColumnSpec:
         optional: columns whose values are None if the file does not have them.
         text_alternatives: if the first text column does not exist, the first of these names that
             exists is used.
+        label_alternatives: the same for the first label column.
     """
 
     text: tuple[ColumnName, ...]
     label: tuple[ColumnName, ...]
     optional: tuple[str, ...] = ()
     text_alternatives: tuple[str, ...] = ()
+    label_alternatives: tuple[str, ...] = ()
 
     @property
     def all_columns(self) -> tuple[ColumnName, ...]:
@@ -218,14 +222,29 @@ class ColumnSpec:
 
     def resolve_alternatives(self, names: Sequence[str] | None) -> ColumnSpec:
         """The columns to read from a file with the columns ``names``."""
-        if names is None or self.text[0] in names:
+        if names is None:
             return self
-        alternative = next((name for name in self.text_alternatives if name in names), None)
-        return self if alternative is None else replace(self, text=(alternative, *self.text[1:]))
+        text = _use_alternative(self.text, self.text_alternatives, names)
+        label = _use_alternative(self.label, self.label_alternatives, names)
+        return (
+            self
+            if (text, label) == (self.text, self.label)
+            else replace(self, text=text, label=label)
+        )
 
     def setting_of_column(self, index: int) -> str:
         """The setting that requests column number ``index`` of ``all_columns``."""
         return "data.text" if index < len(self.text) else "data.label"
+
+
+def _use_alternative(
+    columns: tuple[ColumnName, ...], alternatives: Sequence[str], names: Sequence[str]
+) -> tuple[ColumnName, ...]:
+    """``columns``, whose first one is replaced by an alternative if it is not in ``names``."""
+    if not columns or not alternatives or columns[0] in names:
+        return columns
+    alternative = next((name for name in alternatives if name in names), None)
+    return columns if alternative is None else (alternative, *columns[1:])
 
 
 class ObjectKeys(list[str]):
@@ -267,6 +286,11 @@ def text_columns(config: DataConfig, default: tuple[ColumnName, ...]) -> tuple[C
 def label_columns(config: DataConfig, default: tuple[ColumnName, ...]) -> tuple[ColumnName, ...]:
     """The columns of data.label. Raises UsageError for an invalid name."""
     return default if config.label is None else _parse_column_names(config.label, "data.label")
+
+
+def sentence_columns(config: DataConfig) -> tuple[ColumnName, ...]:
+    """The columns of data.sentence. Raises UsageError for an invalid name."""
+    return _parse_column_names(config.sentence, "data.sentence")
 
 
 def _parse_column_names(value: Any, where: str) -> tuple[ColumnName, ...]:

@@ -384,7 +384,7 @@ class _LoadingSplit:
         """
         if "label" not in self.table.column_names or not self.table.num_rows:
             return
-        if not is_unlabelled(self.table, known_labels):
+        if self.bad.invalid_labels or not is_unlabelled(self.table, known_labels):
             error = RowError("missing label", "no label")
             self.table = drop_rows(self.table, [(missing_label_mask(self.table), error)], self.bad)
         elif self.name == "test":
@@ -416,7 +416,7 @@ class _LoadingSplit:
 
     def to_rows(self) -> Rows:
         self.bad.check_row_counts(self.table.num_rows)
-        return Rows(self.table, self.bad, self.source.files)
+        return Rows(self.table, self.bad, self.source.files, unused=Counter(self.bad.excluded))
 
 
 def _check_not_empty(split: _LoadingSplit) -> None:

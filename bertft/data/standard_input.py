@@ -38,7 +38,7 @@ from bertft.data.readers.csv_reader import (
     resolve_separator,
 )
 from bertft.data.readers.json_documents import peek_first_object, read_json_chunks
-from bertft.data.readers.json_lines import object_keys, read_json_lines
+from bertft.data.readers.json_lines import as_object, is_array_row, object_keys, read_json_lines
 from bertft.data.readers.text_files import (
     bounded_lines,
     checked_head,
@@ -49,7 +49,13 @@ from bertft.data.readers.text_files import (
     starts_json_document,
 )
 from bertft.data.rows import BadRows
-from bertft.data.schema import ColumnSpec, Record, RowSchema, build_row_schema
+from bertft.data.schema import (
+    ColumnSpec,
+    Record,
+    RowSchema,
+    build_row_schema,
+    sentence_columns,
+)
 from bertft.errors import DataError
 from bertft.utils.atomic_io import convert_write_errors
 from bertft.utils.messages import format_list
@@ -121,7 +127,7 @@ def _extension_of(path: Path, config: DataConfig) -> str:
     first_line = head.partition("\n")[0]
     if _JSON_OBJECT.match(head) or head.lstrip().startswith("["):
         return ".json"
-    if config.task == "token_classification":
+    if config.task == "token_classification" and config.sentence is None:
         return ".conll"
     schema = build_row_schema(config, labelled=False)
     if config.task == "masked_lm" and _detect_table(first_line, schema, config) is None:
@@ -195,7 +201,7 @@ def _detect_format(first_line: str, separator: str | None) -> str:
     """The format of a text that begins with ``first_line``; ``separator``: of its header."""
     if starts_json_document(first_line):
         return "json"
-    if _JSON_OBJECT.match(first_line) or not first_line:
+    if _JSON_OBJECT.match(first_line) or is_array_row(first_line) or not first_line:
         return "jsonl"
     return "text" if separator is None else "csv"
 
@@ -231,6 +237,8 @@ def _open_json_lines(
     is_live: bool,
 ) -> PredictionInput:
     content = parse_json_object(first) or {}  # an error is reported with its line
+    if is_array_row(first):
+        content = as_object(json.loads(first)) or {}
     kept_names = resolve_kept_columns(keep, object_keys([content]), _NAME)
     columns = with_kept_columns(schema.columns, kept_names)
 
@@ -252,6 +260,12 @@ def _open_table(
 ) -> PredictionInput:
     has_header = schema.columns.has_names if config.header is None else config.header
     names = _split_header(first, separator, config) if has_header else None
+    if config.sentence is not None and set(sentence_columns(config)) <= set(names or ()):
+        raise DataError(
+            "a table with one word per row is not supported on standard input",
+            where=_NAME,
+            hint="Write the rows to a file and set input=<file>",
+        )
     kept_names = resolve_kept_columns(keep, names, _NAME)
     columns = with_kept_columns(schema.columns, kept_names)
 

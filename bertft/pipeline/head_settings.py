@@ -18,6 +18,7 @@ from bertft.data.labels import (
     to_class_name,
 )
 from bertft.errors import UsageError
+from bertft.tasks.token_classification.tag_schemes import parse_class_tags
 from bertft.utils.messages import format_list
 
 __all__ = ["PROBLEM_TYPES", "HeadSettings"]
@@ -95,10 +96,11 @@ class HeadSettings:
         if not self.strict:
             return model_labels
         numbers = {class_name_as_number(name) for name in model_labels} - {None}
+        known = {*model_labels, *self._entity_types(model_labels)}
         unknown = [
             name
             for name in names
-            if name not in model_labels and class_name_as_number(name) not in numbers
+            if name not in known and class_name_as_number(name) not in numbers
         ]
         if not self.prefix:
             self._check_order(model_labels, names)
@@ -111,6 +113,12 @@ class HeadSettings:
                 f" labels to them: {where}={{<label>: {model_labels[0]}, ...}}",
             )
         return model_labels
+
+    def _entity_types(self, model_labels: list[str]) -> set[str]:
+        """The types in the tags of the model: data.labels names the types of rows with spans."""
+        if self.task != "token_classification" or not self.prefix:
+            return set()
+        return {entity_type for _, entity_type in parse_class_tags(model_labels)[1]}
 
     def _check_order(self, model_labels: list[str], names: list[str]) -> None:
         """Raise UsageError if ``names`` are the model's names in another order.

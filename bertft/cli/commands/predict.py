@@ -24,6 +24,7 @@ from bertft.data.prediction_rows import (
     InputSummary,
     PredictionInput,
     check_rows,
+    check_sentence_columns,
     open_input_file,
 )
 from bertft.data.rows import format_accounting, format_reasons
@@ -42,7 +43,9 @@ from bertft.utils.terminal import print_escaped, print_warning
 
 __all__ = ["run"]
 
-_DATA_SETTING = re.compile(r"data\.(text|format|separator|quoting|encoding|on_bad_row|header)\b")
+_DATA_SETTING = re.compile(
+    r"data\.(text|sentence|format|separator|quoting|encoding|on_bad_row|header)\b"
+)
 _TERMINAL_HINT = (
     "Reading rows from the terminal: type one text or JSON object per line, and end with Ctrl-D."
     " For a file, set input=<file>; for a text, text='...'"
@@ -169,7 +172,8 @@ def _data_settings(config: PredictConfig, data: DataConfig) -> DataConfig:
     if columns is None and config.input != "-":
         columns = config.text
     changes = {"text": columns} | {
-        name: getattr(config, name) for name in ("separator", "quoting", "encoding", "header")
+        name: getattr(config, name)
+        for name in ("sentence", "separator", "quoting", "encoding", "header")
     }
     changes = {name: value for name, value in changes.items() if value is not None}
     inherited = inherited_format(data.format, data.train, config.input)
@@ -191,7 +195,16 @@ def _open_input(
         )
         data = replace(data, text=config.text)
     if config.input != "-":
-        return open_input_file(config.input, data, config.keep)
+        rows = open_input_file(config.input, data, config.keep)
+        if config.sentence is not None:
+            check_sentence_columns(rows, data)
+        return rows
+    if config.sentence is not None:
+        raise UsageError(
+            "is not supported on standard input",
+            where="sentence",
+            hint="Write the rows to a file and set input=<file>",
+        )
     assert stream is not None
     is_table = config.separator is not None or config.header is not None
     return open_standard_input(stream, data, config.keep, is_table)

@@ -222,6 +222,25 @@ def _check_group(get: GetSetting) -> Iterator[Problem]:
         )
 
 
+def _check_sentence(get: GetSetting) -> Iterator[Problem]:
+    sentence = get("data.sentence")
+    columns = sentence if isinstance(sentence, list) else [sentence]
+    if sentence is None:
+        return
+    if not columns or not all(map(_is_column, columns)) or set(columns) & set(DERIVED_COLUMNS):
+        yield Problem(
+            "data.sentence",
+            f"{sentence!r} is neither a column nor a list of columns",
+            "Use a name, a position from 0, or a list: [document,sentence]",
+        )
+    if get("data.source") not in (None, "files"):
+        yield Problem(
+            "data.sentence",
+            f"is not supported by data.source={get('data.source')}",
+            "It is for tables in files: set data=files, or leave it out",
+        )
+
+
 def _check_empty_second(get: GetSetting) -> Iterator[Problem]:
     text, task = get("data.text"), get("data.task")
     is_pair = isinstance(text, list) and len(text) > 1
@@ -357,6 +376,7 @@ DATA_RULES = (
     _check_columns,
     _check_format,
     _check_group,
+    _check_sentence,
     _check_empty_second,
     _check_task_settings,
     _check_no_answer_threshold,

@@ -19,20 +19,21 @@ from typing import TextIO
 
 from bertft.config.data import DataConfig
 from bertft.config.data_files import file_extension
+from bertft.data.guess_columns import format_column
 from bertft.data.readers.csv_reader import resolve_separator
 from bertft.data.readers.text_files import iter_lines, open_text
 from bertft.data.rows import BadRows, RowError
 from bertft.data.schema import ColumnSpec, Record, find_columns, text_columns
 from bertft.errors import DataError
 
-__all__ = ["WORD_COLUMNS", "LineValues", "read_conll"]
+__all__ = ["MAX_MEAN_WORDS", "WORD_COLUMNS", "LineValues", "read_conll"]
 
 WORD_COLUMNS = ("text", "words", "tokens")  # names of the column of words
 _TAG_COLUMN = "label"
 _DOCUMENT_START = "-DOCSTART-"
 _WRONG_WIDTH = "wrong number of columns"
 _MIN_NUMBERED_WORDS = 2  # so few words may be numbers by chance
-_MAX_MEAN_WORDS = 1_000  # words per sentence; with more, blank lines are missing
+MAX_MEAN_WORDS = 1_000  # words per sentence; with more, blank lines are missing
 
 _SPACES = re.compile("[ \t]+")
 _COMMENT = re.compile(r"#\s*(?:id\s|[\w.-]+\s*=)")  # matches lines with columns only by chance
@@ -249,11 +250,28 @@ def _check_one_word_per_line(
         if max(positions) < len(fields) and len(positions) == 2:
             words, tags = (len(fields[position].split(" ")) for position in positions)
             if words == tags > 1:
-                raise DataError(
+                error = DataError(
                     "each line has a sentence and its tags, but CoNLL has a word and its tag",
                     where=source,
-                    hint="Rename the file to end in .csv and set data.separator=tab",
+                    hint="Set data.format=tsv",
                 )
+                error.proposed_settings = [
+                    "data.format=tsv",
+                    *_columns_of_sentences(_split_fields(lines[0][1], separator), positions),
+                ]
+                raise error
+
+
+def _columns_of_sentences(first_fields: list[str], positions: list[int]) -> list[str]:
+    """data.text and data.label for a table of sentences, whose first line may be a header."""
+    names = [first_fields[position] for position in positions]
+    if names == ["text", _TAG_COLUMN]:
+        return []
+    columns: list[str | int] = [*names]
+    if any(" " in name or name == "O" for name in names):  # not a header
+        columns = [position % len(first_fields) for position in positions]
+    text, label = map(format_column, columns)
+    return [f"data.text={text}", f"data.label={label}"]
 
 
 def _not_conll_error(kind: str, source: str, hint: str = "") -> DataError:
@@ -275,7 +293,7 @@ def _check_sentences(sentences: int, words: int, width: int, tagged: bool, bad: 
             where=bad.source,
             hint="Check the format, or set data.separator",
         )
-    if tagged and words > _MAX_MEAN_WORDS * max(1, sentences):
+    if tagged and words > MAX_MEAN_WORDS * max(1, sentences):
         raise DataError(
             f"{words:,} words in {sentences:,} sentences: the blank lines between sentences"
             " are missing",

@@ -11,13 +11,18 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from bertft.config.data import DataConfig
-from bertft.data.readers.json_lines import NumberedObject, read_objects
+from bertft.data.readers.json_lines import (
+    NumberedObject,
+    as_object,
+    is_array_row,
+    read_objects,
+)
 from bertft.data.readers.text_files import (
     RepeatedKeyError,
     encoding_error,
@@ -28,7 +33,15 @@ from bertft.data.rows import BadRows, RowError
 from bertft.data.schema import ColumnSpec, Record
 from bertft.errors import DataError
 
-__all__ = ["is_json_document", "peek_first_object", "read_json_chunks", "read_json_document"]
+__all__ = [
+    "ConvertObjects",
+    "is_json_document",
+    "peek_first_object",
+    "read_json_chunks",
+    "read_json_document",
+]
+
+ConvertObjects = Callable[[Iterator[NumberedObject]], Iterator[NumberedObject]]
 
 _CHUNK_CHARACTERS = 1 << 20
 _MAX_VALUE_CHARACTERS = 1 << 26  # of one object; limits the memory for a quote that is not closed
@@ -41,12 +54,13 @@ _JSON_LINES_HINT = "If each line is one object, set data.format=jsonl"
 def is_json_document(head: str) -> bool:
     """Whether a text that begins with ``head`` is a JSON document and not JSON Lines.
 
-    It begins with an array, or with an object that does not end on its first line.
+    It begins with an array that is not itself a row, or with an object that does not end on its
+    first line.
     """
     text = head.lstrip()
-    if text.startswith("["):
-        return True
     first_line, line_break, _ = text.partition("\n")
+    if text.startswith("["):
+        return not is_array_row(first_line)
     if not text.startswith("{") or not line_break:
         return False
     try:
@@ -59,12 +73,16 @@ def is_json_document(head: str) -> bool:
 
 
 def read_json_document(
-    path: Path, columns: ColumnSpec, config: DataConfig, bad: BadRows
+    path: Path,
+    columns: ColumnSpec,
+    config: DataConfig,
+    bad: BadRows,
+    convert: ConvertObjects | None = None,
 ) -> Iterator[Record]:
     """The requested values of each object of a file; see ``read_json_chunks``."""
     with open_text(path, config.encoding, "\n") as file:
         chunks = iter(lambda: file.read(_CHUNK_CHARACTERS), "")
-        yield from read_json_chunks(chunks, columns, config.encoding, bad)
+        yield from read_json_chunks(chunks, columns, config.encoding, bad, convert=convert)
 
 
 def read_json_chunks(
@@ -74,18 +92,24 @@ def read_json_chunks(
     bad: BadRows,
     *,
     is_stream: bool = False,
+    convert: ConvertObjects | None = None,
 ) -> Iterator[Record]:
     """(number, requested values) of each object in the text that ``chunks`` form.
 
-    Values of an array that are not objects are added to ``bad``. ``is_stream`` as for
-    ``read_objects``.
+    Values of an array that are not objects are added to ``bad``.
+
+    Args:
+        is_stream: as for ``read_objects``.
+        convert: yields the rows of the objects of a tool's export; it may leave out objects.
 
     Raises:
         DataError: the text is not JSON, or the errors of ``read_objects``.
     """
-    document = _JsonDocument(chunks, bad.source)
+    objects = _iter_objects(_JsonDocument(chunks, bad.source), bad)
+    if convert is not None:
+        objects = convert(objects)
     try:
-        yield from read_objects(_iter_objects(document, bad), columns, bad, is_stream=is_stream)
+        yield from read_objects(objects, columns, bad, is_stream=is_stream)
     except UnicodeError as error:
         raise encoding_error(error, encoding, bad.source) from error
 
@@ -103,18 +127,19 @@ def peek_first_object(chunks: Iterable[str], source: str) -> tuple[dict[str, Any
             yield chunk
 
     value, _ = next(_JsonDocument(record(), source).iter_values(), (None, None))
-    return value if isinstance(value, dict) else {}, chain(read_chunks, remaining)
+    return as_object(value) or {}, chain(read_chunks, remaining)
 
 
 def _iter_objects(document: _JsonDocument, bad: BadRows) -> Iterator[NumberedObject]:
     for number, (value, repeated_key) in enumerate(document.iter_values(), start=1):
         bad.count_row()
-        if not isinstance(value, dict):
+        row = as_object(value)
+        if row is None:
             yield number, RowError("not a JSON object")
         elif repeated_key is not None:
             yield number, RowError("repeated key", str(repeated_key))
         else:
-            yield number, value
+            yield number, row
 
 
 class _JsonDocument:

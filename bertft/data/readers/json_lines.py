@@ -1,4 +1,8 @@
-"""Rows of JSON Lines files: one object per line. Columns are keys; ``a.b`` is the key b in a."""
+"""Rows of JSON Lines files: one object per line. Columns are keys; ``a.b`` is the key b in a.
+
+A row can also be an array as in spaCy's training data: ``["EU rejects", {"entities": …}]`` is the
+object ``{"text": "EU rejects", "entities": …}``.
+"""
 
 from __future__ import annotations
 
@@ -23,6 +27,8 @@ from bertft.utils.messages import format_list, quote_value
 
 __all__ = [
     "NumberedObject",
+    "as_object",
+    "is_array_row",
     "object_keys",
     "read_json_lines",
     "read_json_lines_file",
@@ -59,6 +65,24 @@ def read_json_lines(
     return read_objects(objects, columns, bad, is_stream=is_stream)
 
 
+def as_object(value: Any) -> dict[str, Any] | None:
+    """The object of a row; ``[text, {…}]`` is an object with the key ``text``. None for others."""
+    if isinstance(value, dict):
+        return value
+    is_annotated_text = isinstance(value, list) and [type(item) for item in value] == [str, dict]
+    return {"text": value[0], **value[1]} if is_annotated_text else None
+
+
+def is_array_row(line: str) -> bool:
+    """Whether ``line`` is a row ``[text, {…}]``."""
+    if not line.lstrip().startswith("["):
+        return False
+    try:
+        return as_object(json.loads(line)) is not None
+    except (ValueError, RecursionError):
+        return False
+
+
 def read_objects(
     objects: Iterator[NumberedObject], columns: ColumnSpec, bad: BadRows, *, is_stream: bool = False
 ) -> Iterator[Record]:
@@ -80,7 +104,7 @@ def read_objects(
         keys = object_keys([content] if isinstance(content, dict) else [])
         if is_stream and set(columns.resolve_alternatives(keys).text) <= set(keys):
             break
-    if not first_rows and not bad:
+    if not first_rows and not bad.read:
         raise DataError("the file is empty", where=bad.source)
     first_objects = [content for _, content in first_rows if isinstance(content, dict)]
     names = object_keys(first_objects)
@@ -207,5 +231,5 @@ def _parse_lines(lines: Iterator[str], bad: BadRows) -> Iterator[NumberedObject]
             input_hint = "; for other formats set input=<file>" if bad.source == "stdin" else ""
             yield number, RowError("not JSON", f"not JSON ({error}){input_hint}")
         else:
-            is_object = isinstance(content, dict)
-            yield number, content if is_object else RowError("not a JSON object")
+            row = as_object(content)
+            yield number, RowError("not a JSON object") if row is None else row

@@ -52,7 +52,7 @@ _HEAD_BYTES = 4096
 _HEAD_CHARACTERS = 1 << 16  # from which the format is detected
 _CODECS_OF_NAMES = ("idna", "punycode", "undefined")  # they are not encodings of files
 _MAX_FIRST_LINE_CHARACTERS = 1 << 20  # characters of the first line that are read
-_JSON_DOCUMENT = re.compile(r"\s*(\{\s*$|\[\s*(\{|$))")
+_JSON_DOCUMENT = re.compile(r'\s*(\{\s*$|\[\s*(\{|\[\s*"|$))')
 _MAX_NUL_SHARE = 0.1  # files with a larger fraction of NUL bytes are not text
 
 _UNPACK_HINT = "Unpack it and use the file in it"

@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from bertft.data.annotated_spans import is_spans
 from bertft.data.labels import class_name_as_number, replace_label_column, to_class_name
 from bertft.data.rows import RowError
 from bertft.utils.messages import quote_value
@@ -23,6 +24,7 @@ from bertft.utils.messages import quote_value
 __all__ = [
     "CLOSING_BRACKETS",
     "LABEL_LIST",
+    "LABEL_SPANS",
     "are_labels_numeric",
     "deduplicate_labels",
     "multi_hot_to_names",
@@ -34,6 +36,7 @@ __all__ = [
 
 LABEL_LIST = "label is a list"
 LABEL_MAPPING = "label is a mapping"
+LABEL_SPANS = "label is spans"
 CLOSING_BRACKETS = ("]", ")", "}")  # how the text of a list, tuple, set or mapping ends
 _ITEM_PATTERN = r"""('([^'\\]|\\.)*'|"([^"\\]|\\.)*"|[+-]?[0-9.]+|true|false|True|False)"""
 _ITEMS_PATTERN = (
@@ -74,7 +77,13 @@ def parse_multiple_labels(fields: Sequence[Any], separator: str) -> list[str] | 
 
 
 def reject_several_labels(value: Any) -> None:
-    """Raise RowError for a list, tuple, set or mapping of labels, or the text of one."""
+    """Raise RowError for a list, tuple, set or mapping of labels, for spans, or the text of one."""
+    if is_spans(value):
+        raise RowError(
+            LABEL_SPANS,
+            f"the label {quote_value(value)} is spans of a text; they are for"
+            " data.task=token_classification",
+        )
     _reject_mapping(value)
     if isinstance(value, (list, tuple)) or (isinstance(value, str) and _looks_like_list(value)):
         raise RowError(

@@ -40,6 +40,7 @@ from bertft.tasks.shared.joined_texts import join_texts
 from bertft.tasks.shared.label_lists import (
     CLOSING_BRACKETS,
     LABEL_LIST,
+    LABEL_SPANS,
     are_labels_numeric,
     deduplicate_labels,
     multi_hot_to_names,
@@ -415,15 +416,20 @@ def check_label_kind(
             where=f"{bad.source}:{line}",
             hint="Set data.label=<column> to a column of numbers, or data.task=classification",
         )
-    if kind == "class" and bad.counts[LABEL_LIST] > table.num_rows:
-        line, detail = next(example for example in bad.first_errors if "list" in example[1])
-        error = DataError(
-            f"data.task={task}, but most labels are lists ({detail})",
-            where=f"{bad.source}:{line}",
-            hint="Set data.task=multi_label",
-        )
-        error.proposed_settings = ["data.task=multi_label"]
-        raise error
+    for reason, what, other_task in (
+        (LABEL_SPANS, "spans", "token_classification"),
+        (LABEL_LIST, "lists", "multi_label"),
+    ):
+        if kind == "class" and bad.counts[reason] > table.num_rows:
+            examples = (example for example in bad.first_errors if what in example[1])
+            line, detail = next(examples, bad.first_errors[0])
+            error = DataError(
+                f"data.task={task}, but most labels are {what} ({detail})",
+                where=f"{bad.source}:{line}",
+                hint=f"Set data.task={other_task}",
+            )
+            error.proposed_settings = [f"data.task={other_task}"]
+            raise error
     if kind != "class" or classes_given:
         return
     names = pc.unique(table.column("label")).drop_null().to_pylist()

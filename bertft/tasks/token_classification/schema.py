@@ -1,34 +1,28 @@
-"""Rows of words with tags, from CoNLL files, lists of JSON or Parquet, or text with tags.
+"""Rows of words with tags, from CoNLL files, lists of JSON or Parquet, or text with tags or spans.
 
     text             the sentence: the original text, or its joined words
     starts, stops    first and last + 1 character of each word
     label            the tags of the words, in the model's scheme (iob1 is converted to bio)
 
-The scheme is ``data.scheme``, or it is detected in the first split and logged.
+The scheme is ``data.scheme``, or it is detected in the first split and logged. A text with spans is
+split into words as a text to predict is.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from bertft.config.data import DataConfig
-from bertft.data.labels import (
-    are_placeholder_names,
-    class_name_as_number,
-    class_shares,
-    configured_class_names,
-    format_similar_names,
-    map_labels_to_classes,
-    observed_classes,
-    to_class_name,
-)
+from bertft.config.registry import READERS
+from bertft.data.annotated_spans import Span, parse_spans, parse_token_bounds
+from bertft.data.labels import class_shares, configured_label_mapping, to_class_name
 from bertft.data.readers.conll import WORD_COLUMNS, LineValues
-from bertft.data.rows import BadRows, RowError, drop_rows
+from bertft.data.readers.word_rows import group_words
+from bertft.data.rows import RowError, RowExclusion
 from bertft.data.schema import (
     ColumnSpec,
     LabelReader,
@@ -36,9 +30,10 @@ from bertft.data.schema import (
     check_characters,
     label_columns,
     require_text,
+    sentence_columns,
     text_columns,
 )
-from bertft.errors import DataError, UsageError
+from bertft.errors import UsageError
 from bertft.tasks.shared.label_lists import parse_list
 from bertft.tasks.shared.word_splitting import (
     WordBounds,
@@ -47,33 +42,33 @@ from bertft.tasks.shared.word_splitting import (
     split_characters,
     split_words,
 )
-from bertft.tasks.token_classification.scheme_detection import (
-    TagConverter,
-    count_tag_pairs,
-    is_valid_in_scheme,
-    make_tag_converter,
+from bertft.tasks.token_classification.span_tags import spans_to_tags
+from bertft.tasks.token_classification.tag_reader import (
+    AS_LINES,
+    AS_LISTS,
+    AS_SPANS,
+    AS_TEXTS,
+    SCHEME_OF_SPANS,
+    TagReader,
 )
-from bertft.tasks.token_classification.tag_schemes import OUTSIDE, parse_tag, tags_of_type
-from bertft.utils.messages import describe_value, quote_value
+from bertft.tasks.token_classification.tag_schemes import OUTSIDE
+from bertft.utils.messages import describe_value
 
 __all__ = ["TokenClassificationRowSchema"]
 
-
-_CHUNK_ROWS = 65_536  # converted at a time: lists of tags in Python take much memory
-_MAX_TAGS, _WORDS_PER_TAG = 50, 5  # more distinct tags on fewer words are an error
-# The input format of the words of a row: a list, one word per line, or a text.
-_AS_LISTS, _AS_LINES, _AS_TEXTS = range(3)
-_MIN_ROWS = 5  # fewer rows may all have one word each
-# Names that files without the tag O may use for words outside of entities.
-_OUTSIDE_NAMES = {"o", "_", "-", "none", "null", "other", "out", "outside", "na", "n/a", "empty"}
-_MAX_SINGLE_WORD_SHARE = 0.9  # above this fraction of one-word rows, each row is a word
+# Names of the column of spans that annotation tools use.
+_SPAN_COLUMNS = ("labels", "entities", "spans")
+# Columns of annotation tools. Prodigy: the words of the text, and the annotator's decision. Label
+# Studio: whether the text is annotated, if there are no spans.
+_TOKENS, _ANSWER, _ANNOTATION = "tokens", "answer", "annotation_id"
+_EXCLUDED_ANSWERS = {"reject": "rejected by the annotator", "ignore": "ignored by the annotator"}
 
 
 class TokenClassificationRowSchema(RowSchema):
     """The rows of the module's docstring, with a temporary column ``step``: the input format.
 
     A file is read as CoNLL by its extension or without one; a .txt file to predict has one text per
-    line.
+    line. With data.sentence, a table has one word per row.
     """
 
     text_fields = ("text",)
@@ -100,6 +95,18 @@ class TokenClassificationRowSchema(RowSchema):
         self.default_format = "conll"
         if labelled:
             self.formats_by_extension = {".txt": "conll"}
+        if config.sentence is not None:
+            self.default_format = "csv"
+            self.formats_by_extension = {".tsv": "tsv", ".tab": "tsv"}
+            sentence = sentence_columns(config)
+            self.readers = {
+                name: group_words(name, sentence)
+                for name, spec in READERS.specs().items()
+                if not spec.tasks
+            }
+        self.type_names = (
+            configured_label_mapping(config.labels) if isinstance(config.labels, Mapping) else {}
+        )
         offset_lists = pa.list_(pa.int32())
         self.fields = [
             ("text", pa.large_string()),
@@ -107,221 +114,95 @@ class TokenClassificationRowSchema(RowSchema):
             ("stops", offset_lists),
         ]
         if labelled:
-            self.columns = ColumnSpec(names, label)
+            self.columns = ColumnSpec(
+                names,
+                label,
+                optional=(_TOKENS, _ANSWER, _ANNOTATION),
+                label_alternatives=_SPAN_COLUMNS if config.label is None else (),
+            )
             self.fields += [("label", pa.list_(pa.string())), ("step", pa.int8())]
         else:  # rows to predict may use another column name than the training rows
             self.columns = ColumnSpec(
-                names if isinstance(names[0], str) else WORD_COLUMNS[:1], (), (), WORD_COLUMNS
+                names if isinstance(names[0], str) else WORD_COLUMNS[:1],
+                (),
+                optional=(_TOKENS,),
+                text_alternatives=WORD_COLUMNS,
             )
 
     def parse(self, fields: Sequence[Any], split: str, ignored: list[str]) -> list[Any]:
-        tags = _parse_tags(fields[1]) if self.labelled else None
-        text, bounds = _parse_words(fields[0], tags)
-        starts, stops = [list(side) for side in zip(*bounds, strict=True)] or [[], []]
+        value, optional = fields[0], self._optional_values(fields)
+        answer = optional.get(_ANSWER)
+        if isinstance(answer, str) and answer in _EXCLUDED_ANSWERS:
+            raise RowExclusion(_EXCLUDED_ANSWERS[answer])
         if not self.labelled:
-            return [text, starts, stops]
-        if tags is not None and len(tags) != len(bounds):
-            raise RowError("words and tags differ", f"{len(bounds)} words, but {len(tags)} tags")
-        input_format = _AS_LINES if isinstance(fields[0], LineValues) else _AS_LISTS
-        if isinstance(fields[0], str):
-            input_format = _AS_TEXTS
-        return [text, starts, stops, tags, input_format]
+            is_text = _is_text(value)
+            text, bounds = _split_text(value, optional) if is_text else _parse_words(value, None)
+            return [text, *_offsets(bounds)]
+        spans = self._parse_spans(fields[1], optional) if _is_text(value) else None
+        if spans is not None:
+            text, bounds = _split_text(value, optional)
+            tags = spans_to_tags(text, bounds, spans, self._scheme_of_spans(), ignored)
+            return [text, *_offsets(bounds), tags, AS_SPANS]
+        given_tags = _parse_tags(fields[1])
+        text, bounds = _parse_words(value, given_tags)
+        if given_tags is not None and len(given_tags) != len(bounds):
+            raise RowError(
+                "words and tags differ", f"{len(bounds)} words, but {len(given_tags)} tags"
+            )
+        input_format = AS_LINES if isinstance(value, LineValues) else AS_LISTS
+        if isinstance(value, str):
+            input_format = AS_TEXTS
+        return [text, *_offsets(bounds), given_tags, input_format]
+
+    def _optional_values(self, fields: Sequence[Any]) -> dict[str, Any]:
+        """The values of the columns of annotation tools; formats of words do not have them."""
+        count = len(self.columns.text) + len(self.columns.label)
+        return dict(zip(self.columns.optional, fields[count:], strict=False))
+
+    def _parse_spans(self, value: Any, optional: Mapping[str, Any]) -> list[Span] | None:
+        """The spans of a text, with the names of data.labels; None if ``value`` is not spans."""
+        if value in (None, "") and optional.get(_ANNOTATION) not in (None, ""):
+            return []
+        spans = parse_spans(value)
+        if not spans or not self.type_names:
+            return spans
+        renamed = [
+            replace(span, label=self.type_names.get(span.label, span.label)) for span in spans
+        ]
+        return [span for span in renamed if span.label != OUTSIDE]
+
+    def _scheme_of_spans(self) -> str:
+        """The scheme of the tags of spans. Raises UsageError for one in which spans are merged."""
+        if self.scheme in ("io", "iob1"):
+            raise UsageError(
+                f"{self.scheme} is for tags, but the rows have spans",
+                where="data.scheme",
+                hint="Leave it out, or set data.scheme=bio or data.scheme=bioes",
+            )
+        return self.scheme or SCHEME_OF_SPANS
 
     def label_reader(self, model_classes: list[str] | None = None) -> LabelReader:
-        return _TagReader(self.configured_classes, self.scheme, model_classes)
+        return TagReader(self.configured_classes, self.scheme, model_classes)
 
     def label_statistics(self, table: pa.Table) -> dict[str, float]:
         """Tag → fraction of the rows that have it."""
         return class_shares(table)
 
 
-class _TagReader(LabelReader):
-    """Converts tags to names and to the scheme of the classes, which the first split decides."""
-
-    def __init__(
-        self, configured_classes: Any, scheme: str | None, model_classes: list[str] | None
-    ) -> None:
-        """``configured_classes``: data.labels. ``scheme``: data.scheme; None: it is detected."""
-        super().__init__(model_classes)
-        self.configured_classes, self.scheme = configured_classes, scheme
-        self.target_scheme: str | None = None  # the scheme of the classes, once it is known
-
-    def normalize(
-        self, table: pa.Table, declared_classes: list[str] | None, bad: BadRows
-    ) -> pa.Table:
-        """Convert tags to names and to the model's scheme, which the first split decides."""
-        if "label" not in table.column_names:
-            return table
-        _check_shape(table, bad)
-        names = self._known_classes(declared_classes)
-        table = self._tags_to_names(table, names, bad)
-        if names is not None and are_placeholder_names(names):
-            return table.drop_columns("step")  # placeholders are reported with the rows
-        if names is None and self.target_scheme is None:
-            _check_count(table, bad.source)
-        chunks = [
-            table.slice(start, _CHUNK_ROWS)
-            for start in range(0, max(1, table.num_rows), _CHUNK_ROWS)
-        ]
-        pairs = count_tag_pairs(
-            tags for chunk in chunks for tags in chunk.column("label").to_pylist()
-        )
-        if (
-            names is declared_classes
-            and declared_classes
-            and all(name == OUTSIDE or name[:2] == "I-" for name in declared_classes)
-        ):
-            names = None  # iob1 without B-X: use the classes of bio
-        converter = make_tag_converter(pairs, self.scheme, self.target_scheme, names, bad.source)
-        if names is None and self.target_scheme is None and self.scheme is None:
-            if converter.scheme == "io":
-                _check_outside(observed_classes(table), bad.source)
-            elif note := format_similar_names(observed_classes(table)):
-                self.notes.append(note)
-        if self.target_scheme is None and self.scheme is None:
-            self.notes.append(f"the tags are {converter.scheme} (detected)")
-        self.target_scheme = converter.target_scheme
-        self.notes += converter.notes(bad.source)
-        if converter.is_identity and is_valid_in_scheme(pairs, converter.scheme):
-            return table.drop_columns("step")
-        return pa.concat_tables([_convert_tags(chunk, converter, bad) for chunk in chunks])
-
-    def _tags_to_names(self, table: pa.Table, names: list[str] | None, bad: BadRows) -> pa.Table:
-        """Convert tags that are numbers or keys of data.labels to names."""
-        observed = observed_classes(table)
-        numbers = [
-            tag
-            for tag in observed
-            if class_name_as_number(tag) is not None or tag in ("false", "true")
-        ]
-        if names is None and numbers and len(numbers) == len(observed):
-            raise DataError(
-                f"the tags are numbers or true and false ({', '.join(numbers[:5])}"
-                f"{', …' if len(numbers) > 5 else ''}) without names",
-                where=bad.source,
-                hint="Set data.labels=[O,B-PER,I-PER,…] in the order of the numbers, or"
-                " 'data.labels={false: O, true: X}'. Parquet files that datasets writes from"
-                " ClassLabel columns contain the names",
-            )
-        if names is None or not (
-            isinstance(self.configured_classes, Mapping) or len(numbers) == len(observed)
-        ):
-            return table
-        table, masked_errors = map_labels_to_classes(
-            table, names, self.configured_classes, source=bad.source, applied=self.label_mapping
-        )
-        return drop_rows(table, masked_errors, bad)
-
-    def class_names(self, table: pa.Table, declared_classes: list[str] | None) -> list[str]:
-        """O, then all tags of each type: validation may have tags that are not in this split.
-
-        With data.labels, only its classes and O.
-        """
-        scheme = self.target_scheme or "bio"
-        if self.model_classes is not None:
-            return self.model_classes
-        if self.configured_classes is not None:
-            names = self._known_classes(declared_classes) or []
-            return names if scheme == "io" or {OUTSIDE, "o"} & set(names) else [*names, OUTSIDE]
-        declared = declared_classes or []
-        observed = {
-            *declared,
-            *(observed_classes(table) if "label" in table.column_names else ()),
-        }
-        parsed = [parse_tag(tag, scheme) for tag in observed]
-        types = sorted({tag[1] for tag in parsed if tag is not None and tag[0] != OUTSIDE})
-        tags = [
-            OUTSIDE,
-            *(tag for entity_type in types for tag in tags_of_type(entity_type, scheme)),
-        ]
-        if scheme == "io" and OUTSIDE not in observed:
-            tags.remove(OUTSIDE)
-        return [*declared, *(tag for tag in tags if tag not in declared)]
-
-    def _known_classes(self, declared_classes: list[str] | None) -> list[str] | None:
-        """The classes of the model, the configuration or the source; None if none has any."""
-        if self.model_classes is not None:
-            return self.model_classes
-        if self.configured_classes is not None:
-            return configured_class_names(self.configured_classes)
-        return declared_classes
-
-    def nothing_to_learn(self, table: pa.Table) -> str:
-        observed = observed_classes(table)
-        if not set(observed) - {OUTSIDE}:
-            return "all words have the tag O"
-        if len(observed) == 1 and self.target_scheme == "io":
-            return f"every word has the tag {observed[0]!r}"
-        return ""
+def _is_text(value: Any) -> bool:
+    """Whether ``value`` is read as a text, and not as a list of words or the text of one."""
+    return not isinstance(value, list) and not (isinstance(value, str) and parse_list(value))
 
 
-def _check_count(table: pa.Table, source: str) -> None:
-    """Raise DataError if there are too many distinct tags for the number of words."""
-    observed, words = observed_classes(table), len(pc.list_flatten(table.column("label")))
-    if len(observed) > _MAX_TAGS and _WORDS_PER_TAG * len(observed) > words:
-        raise DataError(
-            f"{len(observed):,} different tags in {words:,} words ({', '.join(observed[:3])}, …)",
-            where=source,
-            hint="Is data.label the column of the tags? If so, list them with data.labels",
-        )
+def _split_text(value: Any, optional: Mapping[str, Any]) -> tuple[str, WordBounds]:
+    """A text, unchanged, and its words: those of the file if it has them."""
+    text = require_text(value)
+    return text, parse_token_bounds(optional.get(_TOKENS), text) or split_words(text)
 
 
-def _check_outside(tags: list[str], source: str) -> None:
-    """Raise DataError if a type is probably the file's name for words outside of entities."""
-    outside_name = next(
-        (tag for tag in tags if tag.strip("<>[]").casefold() in _OUTSIDE_NAMES), None
-    )
-    if outside_name is not None and OUTSIDE not in tags and len(tags) > 1:
-        raise DataError(
-            "the tags are types without a prefix, and none of them is O: the tag"
-            f" {quote_value(outside_name)} may be a type, or mark words outside of entities",
-            where=source,
-            hint=f"Map each tag, as in 'data.labels={{{outside_name}: O, ...}}', or set"
-            f" data.scheme=io if {quote_value(outside_name)} is a type",
-        )
-
-
-def _check_shape(table: pa.Table, bad: BadRows) -> None:
-    """Raise DataError for a table with one word, not one sentence, per row."""
-    texts = pc.equal(table.column("step"), _AS_TEXTS)
-    sizes = pc.list_value_length(table.column("label")).filter(texts)
-    single_word_rows, empty = pc.sum(pc.equal(sizes, 1)).as_py() or 0, bad.counts["empty text"]
-    if len(sizes) >= _MIN_ROWS and single_word_rows > _MAX_SINGLE_WORD_SHARE * len(sizes):
-        problem = f"{single_word_rows:,} of {len(sizes):,} rows have one word and one tag"
-    elif empty > max(_MIN_ROWS, table.num_rows):
-        problem = f"{empty:,} of {table.num_rows + len(bad):,} rows have no text"
-    else:
-        return
-    raise DataError(
-        f"{problem}: this looks like a table with one word per row",
-        where=bad.source,
-        hint="A row must be a sentence. Write a CoNLL file (one word and its tag per line, a blank"
-        " line after each sentence) or JSON Lines with a list of words and a list of tags per"
-        " sentence",
-    )
-
-
-def _convert_tags(rows: pa.Table, converter: TagConverter, bad: BadRows) -> pa.Table:
-    """The rows with converted tags; rows with invalid tags are added to ``bad``."""
-    labels = rows.column("label").to_pylist()
-    valid_mask = np.ones(len(labels), dtype=bool)
-    converted: list[list[str]] = []
-    for row, tags in enumerate(labels):
-        try:
-            converted.append(converter.convert(tags))
-        except RowError as error:
-            valid_mask[row] = False
-            values, word_index = rows.slice(row, 1).to_pylist()[0], error.line_offset
-            word = values["text"][values["starts"][word_index] : values["stops"][word_index]]
-            detail = error.detail.replace("{word!r}", repr(word))
-            line_offset = word_index if values["step"] == _AS_LINES else 0
-            bad.add(values["line"] + line_offset, RowError(error.reason, detail))
-    rows = rows if valid_mask.all() else rows.filter(pa.array(valid_mask))
-    if not converter.is_identity:
-        column_index = rows.schema.get_field_index("label")
-        field = rows.schema.field(column_index)
-        rows = rows.set_column(column_index, field, pa.array(converted, field.type))
-    return rows.drop_columns("step")
+def _offsets(bounds: WordBounds) -> tuple[list[int], list[int]]:
+    """The starts and the stops of words."""
+    return [start for start, _ in bounds], [stop for _, stop in bounds]
 
 
 def _parse_tags(value: Any) -> list[str] | None:

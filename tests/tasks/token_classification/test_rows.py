@@ -239,7 +239,7 @@ def test_tags_are_converted_in_chunks(read, monkeypatch, tags):
     lines += [f"EU {tags[0]}\nUS {tags[1]}", "EU X-ORG\nUS O"] * 2
     text = "\n\n".join(lines)
     whole = read(text, on_bad_row="skip", max_skipped=1.0).train
-    monkeypatch.setattr("bertft.tasks.token_classification.schema._CHUNK_ROWS", 2)
+    monkeypatch.setattr("bertft.tasks.token_classification.tag_reader._CHUNK_ROWS", 2)
     pieces = read(text, on_bad_row="skip", max_skipped=1.0).train
     assert pieces.table.equals(whole.table) and pieces.bad.counts == whole.bad.counts
     scheme = "iob1" if tags[0] == "I-ORG" else "bio"

@@ -1,0 +1,129 @@
+"""Tasks that Label Studio exports as JSON: texts with the annotations of one or more annotators.
+
+    [{"id": 1, "data": {"text": "EU rejects"}, "annotations": [{"was_cancelled": false, "result": [
+        {"from_name": "label", "type": "labels", "value": {"start": 0, "end": 2, "labels": ["ORG"]}}
+    ]}]}]
+
+A task is a row with the keys of ``data``, the ``id`` of the task and its spans. Its annotation is
+the one that is marked as the ground truth, otherwise the first. The exports JSON-MIN, CSV and TSV
+have one annotation per row and are read by the readers of these formats.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from bertft.config.data import DataConfig
+from bertft.data.readers.json_documents import read_json_document
+from bertft.data.readers.json_lines import NumberedObject
+from bertft.data.rows import BadRows, RowError
+from bertft.data.schema import ColumnSpec, Record
+from bertft.errors import DataError
+from bertft.utils.messages import format_list
+
+__all__ = ["is_label_studio", "read_label_studio"]
+
+_ANNOTATION_KEYS = ("annotations", "completions")  # completions: before version 1.0
+_LABELS = "labels"
+_OTHER_LABELS = ("hypertextlabels", "paragraphlabels", "timelinelabels")  # offsets not in a text
+_CUT_TASK = re.compile(
+    rf'\{{\s*"(?:id|data)"\s*:.*?"(?:{"|".join(_ANNOTATION_KEYS)})"\s*:\s*\[.*?"result"\s*:\s*\[',
+    re.DOTALL,
+)
+
+
+def is_label_studio(head: str) -> bool:
+    """Whether a JSON text that begins with ``head`` has tasks of Label Studio."""
+    text = head.lstrip().removeprefix("[").lstrip()
+    try:
+        task, _ = json.JSONDecoder().raw_decode(text)
+    except (ValueError, RecursionError):  # a long task ends after the head
+        return _CUT_TASK.match(text) is not None
+    return (
+        isinstance(task, dict)
+        and isinstance(task.get("data"), dict)
+        and any(isinstance(task.get(key), list) for key in _ANNOTATION_KEYS)
+    )
+
+
+def read_label_studio(
+    path: Path, columns: ColumnSpec, config: DataConfig, bad: BadRows
+) -> Iterator[Record]:
+    """The requested values of each task; data.label selects the spans of one labelling control.
+
+    If a label is requested, tasks without an annotation, and tasks that the annotator skipped, are
+    excluded. Raises DataError as ``read_json_chunks``, and for a control that does not exist.
+    """
+    is_labelled = bool(columns.label)
+    key = str(columns.label[0]) if is_labelled else "label"
+    control = key if is_labelled and config.label is not None else None
+    controls: set[str] = set()
+
+    def convert(objects: Iterator[NumberedObject]) -> Iterator[NumberedObject]:
+        for number, task in objects:
+            if isinstance(task, RowError):
+                yield number, task
+                continue
+            used, further, reason = _select_annotation(task)
+            if is_labelled:
+                if used is None:
+                    bad.exclude(reason)
+                    continue
+                if further:
+                    bad.dropped["further annotation of a text ignored"] += further
+            try:
+                row = _task_row(task)
+                regions = list(_label_regions(used or {}))
+            except RowError as error:
+                yield number, error
+                continue
+            controls.update(name for name, _ in regions)
+            spans = [region for name, region in regions if control in (None, name)]
+            yield number, {**row, key: None if used is None else spans}
+
+    yield from read_json_document(path, columns, config, bad, convert)
+    if control is not None and controls and control not in controls:
+        raise DataError(
+            f"data.label: no span has the from_name {control!r}",
+            where=bad.source,
+            hint=f"Set data.label to one of {format_list(sorted(controls))}, or leave it out",
+        )
+
+
+def _task_row(task: Mapping[str, Any]) -> dict[str, Any]:
+    """The keys of a task's data and its id. Raises RowError."""
+    data = task.get("data")
+    if not isinstance(data, dict):
+        raise RowError("no data", "the task has no object data")
+    return {"id": task.get("id"), **data}
+
+
+def _select_annotation(task: Mapping[str, Any]) -> tuple[Mapping[str, Any] | None, int, str]:
+    """The annotation that is used, the number of others, and the reason if none can be used."""
+    items = next((task[key] for key in _ANNOTATION_KEYS if isinstance(task.get(key), list)), [])
+    annotations = [item for item in items if isinstance(item, dict)]
+    valid = [item for item in annotations if not item.get("was_cancelled")]
+    if not valid:
+        return None, 0, "skipped by the annotator" if annotations else "not annotated"
+    used = next((item for item in valid if item.get("ground_truth")), valid[0])
+    return used, len(valid) - 1, ""
+
+
+def _label_regions(annotation: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """(name of the control, span) of each labelled region. Raises RowError for labels of HTML."""
+    for item in annotation.get("result") or ():
+        value = item.get("value") if isinstance(item, dict) else None
+        if not isinstance(value, dict):
+            continue
+        kind = str(item.get("type"))
+        if kind in _OTHER_LABELS:
+            raise RowError(
+                f"{kind} are not supported",
+                f"the task has {kind} of Label Studio, whose offsets are not positions in a text",
+            )
+        if kind == _LABELS or _LABELS in value:
+            yield str(item.get("from_name")), value
