@@ -137,7 +137,7 @@ def propose_settings(
             return _format("question_answering", task, [questions, contexts], [answers])
     selected_text, selected_label = _select(columns, text), _select(columns, label)
     if task in ("classification", "token_classification"):
-        entities = guess_entity_columns(columns, selected_text, selected_label)
+        entities = guess_entity_columns(columns, selected_text, selected_label, TEXT_COLUMN_NAMES)
         if entities is not None:
             found = (
                 [] if text is not None else [entities.text],

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, Protocol
 
 from bertft.data.annotated_spans import is_spans
@@ -49,28 +50,35 @@ class EntityColumns:
 
 
 def guess_entity_columns(
-    columns: Sequence[Column], texts: Sequence[Column] = (), labels: Sequence[Column] = ()
+    columns: Sequence[Column],
+    texts: Sequence[Column],
+    labels: Sequence[Column],
+    text_names: Sequence[str],
 ) -> EntityColumns | None:
     """The columns of entities; None if there are none or it is unclear.
 
     Args:
         texts: the column of data.text, if it is configured.
         labels: the column of data.label, if it is configured.
+        text_names: usual names of columns of texts.
     """
-    guesses = (_with_spans, _with_lists, _with_words, _with_texts)
-    candidates = (guess for find in guesses for guess in find(columns, texts, labels))
-    return next(candidates, None)
+    strings = [column for column in columns if _has_strings(column)]
+    likely_texts = texts or _named(strings, text_names) or strings
+    guesses = (
+        _with_spans(likely_texts, labels or columns),
+        _with_lists(columns, texts, labels),
+        _with_words(columns, texts, labels),
+        _with_texts(texts or columns, labels or columns),
+    )
+    return next(chain.from_iterable(guesses), None)
 
 
-def _with_spans(
-    columns: Sequence[Column], texts: Sequence[Column], labels: Sequence[Column]
-) -> Iterator[EntityColumns]:
+def _with_spans(texts: Sequence[Column], labels: Sequence[Column]) -> Iterator[EntityColumns]:
     """The longest texts, and a column whose values are spans."""
-    strings = texts or [column for column in columns if _has_strings(column)]
-    for label in labels or columns:
+    for label in labels:
         values = [value for value in label.values if value not in (None, "", [], {}, "[]")]
         if values and all(map(is_spans, values)):
-            others = [column for column in strings if column is not label]
+            others = [column for column in texts if column is not label]
             text = max(others, key=lambda column: column.mean_length, default=None)
             if text is not None:
                 yield EntityColumns(text, label)
@@ -102,18 +110,16 @@ def _with_words(
         yield EntityColumns(words[0], tags[0], sentence)
 
 
-def _with_texts(
-    columns: Sequence[Column], texts: Sequence[Column], labels: Sequence[Column]
-) -> Iterator[EntityColumns]:
+def _with_texts(texts: Sequence[Column], labels: Sequence[Column]) -> Iterator[EntityColumns]:
     """A text and its tags, separated by spaces, one per word."""
-    for label in labels or columns:
+    for label in labels:
         tags = [text.split() for text in label.texts]
         if not any(len(row) > 1 for row in tags) or not _are_entity_tags(
             tag for row in tags for tag in row
         ):
             continue
         counts = [len(row) for row in tags]
-        for text in texts or columns:
+        for text in texts:
             if text is not label and [len(words.split()) for words in text.texts] == counts:
                 yield EntityColumns(text, label)
 

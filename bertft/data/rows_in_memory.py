@@ -12,6 +12,7 @@ import pyarrow as pa
 from pyarrow import parquet
 
 from bertft.config.data import DataConfig
+from bertft.data.annotated_spans import is_spans, parse_spans
 from bertft.data.prediction_rows import (
     PredictionInput,
     resolve_kept_columns,
@@ -50,7 +51,7 @@ def to_arrow_table(rows: Any, name: str) -> pa.Table:
                 hint="Pass, for example, [{'text': 'so good', 'label': 'pos'}]",
             )
         names = list(dict.fromkeys(key for row in rows for key in row))
-        return pa.table({key: [row.get(key) for row in rows] for key in names})
+        return pa.table({key: _column_values([row.get(key) for row in rows]) for key in names})
     except (pa.ArrowException, TypeError) as error:
         reason = str(error).split("\n")[0]
         raise DataError(
@@ -58,6 +59,19 @@ def to_arrow_table(rows: Any, name: str) -> pa.Table:
             where=name,
             hint="Convert the values of each column to one type",
         ) from error
+
+
+def _column_values(values: list[Any]) -> list[Any]:
+    """``values``; spans such as (0, 2, "ORG"), which have no Arrow type, become objects."""
+    lists = [value for value in values if isinstance(value, (list, tuple)) and value]
+    if not any(isinstance(item, (list, tuple)) for value in lists for item in value):
+        return values
+    if not all(map(is_spans, lists)):
+        return values
+    return [
+        None if value is None else [vars(span) for span in parse_spans(value) or ()]
+        for value in values
+    ]
 
 
 def rows_to_files(rows: Any, folder: Path, name: str) -> str | list[str]:

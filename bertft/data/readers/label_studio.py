@@ -5,8 +5,8 @@
     ]}]}]
 
 A task is a row with the keys of ``data``, the ``id`` of the task and its spans. Its annotation is
-the one that is marked as the ground truth, otherwise the first. The exports JSON-MIN, CSV and TSV
-have one annotation per row and are read by the readers of these formats.
+the one that is marked as the ground truth, otherwise the first. The exports JSON-MIN and CSV have
+one annotation per row and are read by the readers of these formats.
 """
 
 from __future__ import annotations

@@ -21,6 +21,7 @@ from bertft.data.rows import BadRows, RowError, drop_rows
 from bertft.data.schema import LabelReader
 from bertft.errors import DataError
 from bertft.tasks.token_classification.scheme_detection import (
+    TARGET_SCHEMES,
     TagConverter,
     count_tag_pairs,
     is_valid_in_scheme,
@@ -111,6 +112,7 @@ class TagReader(LabelReader):
         names = configured_class_names(self.configured_classes)
         if infer_class_scheme(names)[0] == "io":
             scheme = self.scheme or SCHEME_OF_SPANS
+            scheme = TARGET_SCHEMES.get(scheme, scheme)
             tags = [tag for name in names if name != OUTSIDE for tag in tags_of_type(name, scheme)]
             self.configured_classes = [OUTSIDE, *tags]
 

@@ -23,6 +23,7 @@ from bertft.config.data import DataConfig
 from bertft.data.prediction_rows import InputErrors, iter_row_blocks, open_input_file
 from bertft.data.propose_columns import detect_columns
 from bertft.data.rows import format_accounting
+from bertft.data.rows_in_memory import rows_to_files
 from bertft.data.splits import load_splits
 from bertft.data.standard_input import open_standard_input
 from bertft.errors import DataError, UsageError
@@ -135,6 +136,14 @@ def test_spans_in_parquet_and_in_python_notation(read):
     fields = [f'"{text}","{row!r}"' for text, row in ROWS[:2]]
     rows = read("text,entities\n" + "\n".join(fields) + "\n", "train.csv").train
     assert rows.column("label") == TAGS[:2]
+
+
+def test_spans_in_memory(tmp_path):
+    """(0, 2, "ORG") has no Arrow type, and rows of a program are stored in Parquet."""
+    rows = [{"text": text, "entities": spans} for text, spans in [*ROWS, ("no label", None)]]
+    path = rows_to_files(rows, tmp_path, "train")
+    data = config(path, **SKIP | {"max_skipped": 0.3})
+    assert load_splits(data, ("train",)).train.column("label") == TAGS
 
 
 def test_words_of_prodigy_are_kept(read, tmp_path):
