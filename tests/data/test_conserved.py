@@ -270,7 +270,7 @@ def test_a_row_lost_on_its_way_is_a_bug(tmp_path, monkeypatch):
         yield from (record for number, record in enumerate(whole(*args)) if number != 100)
 
     monkeypatch.setattr(json_lines, "_parse_lines", lossy)
-    with pytest.raises(RuntimeError, match="120 rows read, but 119 used and 0 skipped"):
+    with pytest.raises(RuntimeError, match="120 rows read, but 119 used, 0 skipped"):
         to_learn(path, task)
 
 

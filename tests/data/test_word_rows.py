@@ -24,12 +24,12 @@ pytestmark = pytest.mark.usefixtures("read_both_ways")
 WORDS = [
     ("1", "EU", "NNP", "B-ORG"), ("1", "rejects, \"it\"", "VBZ", "O"),
     ("2", "Ann", "NNP", "B-PER"), ("2", "Lee", "NNP", "I-PER"), ("2", "sang", "VBD", "O"),
-    ("3", "nan", "NN", "O"),
+    ("3", "nan", "NN", "B-MISC"),
 ]  # fmt: skip
 SENTENCES = [
     {"text": 'EU rejects, "it"', "label": ["B-ORG", "O"]},
     {"text": "Ann Lee sang", "label": ["B-PER", "I-PER", "O"]},
-    {"text": "nan", "label": ["O"]},
+    {"text": "nan", "label": ["B-MISC"]},
 ]
 NAMES = ("Sentence #", "Word", "POS", "Tag")
 SETTINGS = {"sentence": "Sentence #", "text": "Word", "label": "Tag"}

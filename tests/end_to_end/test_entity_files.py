@@ -25,7 +25,7 @@ def test_spans_from_training_to_predictions(work_dir):
     result = run_bertft(*command)
     assert result.refused and "data.task=token_classification" in result.err, result
     result = run_bertft(
-        *command, "data.task=token_classification", "trainer.max_steps=30",
+        *command, "data.task=token_classification", "trainer.max_steps=20",
         "trainer.learning_rate=2e-3",
     )  # fmt: skip
     assert result.status == 0, result

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from bertft.config.data import DataConfig
+from bertft.data.annotated_spans import is_spans
 from bertft.data.readers.text_files import (
     RepeatedKeyError,
     iter_lines,
@@ -187,7 +188,8 @@ def _check_rows_in_key(objects: Sequence[dict[str, Any]], source: str) -> None:
     if len(objects) > 1:
         return
     for key, value in objects[0].items():
-        if isinstance(value, list) and value and all(isinstance(row, dict) for row in value):
+        are_objects = isinstance(value, list) and all(isinstance(row, dict) for row in value)
+        if value and are_objects and not is_spans(value):
             raise DataError(
                 f"there is one object, whose key {quote_value(key)} has a list of objects",
                 where=source,

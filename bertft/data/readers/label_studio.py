@@ -104,7 +104,9 @@ def _task_row(task: Mapping[str, Any]) -> dict[str, Any]:
 
 def _select_annotation(task: Mapping[str, Any]) -> tuple[Mapping[str, Any] | None, int, str]:
     """The annotation that is used, the number of others, and the reason if none can be used."""
-    items = next((task[key] for key in _ANNOTATION_KEYS if isinstance(task.get(key), list)), [])
+    items: list[object] = next(
+        (task[key] for key in _ANNOTATION_KEYS if isinstance(task.get(key), list)), []
+    )
     annotations = [item for item in items if isinstance(item, dict)]
     valid = [item for item in annotations if not item.get("was_cancelled")]
     if not valid:

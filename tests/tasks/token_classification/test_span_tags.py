@@ -61,7 +61,7 @@ def test_offsets_of_javascript_are_converted_if_the_text_of_the_span_shows_it():
     expected, _ = tags(TEXT, (26, 34, "LOC"))
     note = ["offsets of a span converted from UTF-16 code units"]
     assert tags(TEXT, (27, 35, "LOC", "New\tYork")) == (expected, note)
-    assert tags("😀😀😀 a b", (7, 8, "X", "a")) == (["O", "B-X", "O"], note)
+    assert tags("😀😀😀 a b", (7, 8, "X", "a")) == (["O", "O", "O", "B-X", "O"], note)
     assert tags("😀 a", (2, 3, "X", "a")) == (["O", "B-X"], [])
 
 
