@@ -58,6 +58,8 @@ class Batch:
         label_mask: bool [B] on the CPU, which sequences have labels; ``labels`` contains only
             these. None: all.
         selected_tokens: int64 [K], the tokens for a token-level head, in order; None: all tokens.
+        frozen_states: stored states of the frozen layers, [B, H] or [N, H] (see
+            ``bertft.data.stored_states``); None: they have to be computed.
     """
 
     input_ids: Tensor
@@ -67,6 +69,7 @@ class Batch:
     feature_indices: np.ndarray
     label_mask: np.ndarray | None = None
     selected_tokens: Tensor | None = None
+    frozen_states: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.feature_indices)
@@ -81,7 +84,7 @@ class Batch:
         return int(self.lengths.max())
 
     def select_labelled(self) -> Batch:
-        """The sequences that have labels, as a batch (itself where all have)."""
+        """The sequences that have labels, as a batch for the loss (itself where all have)."""
         if self.label_mask is None:
             return self
         token_indices, type_ids = self.labelled_indices("token"), self.token_type_ids
@@ -92,6 +95,7 @@ class Batch:
             token_type_ids=None if type_ids is None else type_ids.index_select(0, token_indices),
             feature_indices=self.feature_indices[self.label_mask],
             label_mask=None,
+            frozen_states=None,
         )
 
     def labelled_indices(self, level: str) -> Tensor:
@@ -121,13 +125,14 @@ class Batch:
             return self._map_tensors(Tensor.pin_memory)
 
     def _map_tensors(self, move: Callable[[Tensor], Tensor]) -> Batch:
-        type_ids = self.token_type_ids
+        type_ids, states = self.token_type_ids, self.frozen_states
         return replace(
             self,
             input_ids=move(self.input_ids),
             token_type_ids=None if type_ids is None else move(type_ids),
             labels={name: move(values) for name, values in self.labels.items()},
             selected_tokens=None if self.selected_tokens is None else move(self.selected_tokens),
+            frozen_states=None if states is None else move(states),
         )
 
 
@@ -136,6 +141,7 @@ def collate(table: FeatureTable, indices: np.ndarray, label_columns: Sequence[st
     has_types = "token_type_ids" in table.columns
     label_mask = table.label_mask(indices)
     labelled_indices = indices if label_mask is None else indices[label_mask]
+    states = table.frozen_states
     return Batch(
         input_ids=_to_tensor(table.gather("input_ids", indices)),
         lengths=torch.from_numpy(table.lengths[indices].astype(np.int64)),
@@ -143,6 +149,7 @@ def collate(table: FeatureTable, indices: np.ndarray, label_columns: Sequence[st
         labels={name: _to_tensor(table.gather(name, labelled_indices)) for name in label_columns},
         feature_indices=np.asarray(indices, dtype=np.int64),
         label_mask=label_mask if label_columns else None,
+        frozen_states=None if states is None else states.gather(indices),
     )
 
 

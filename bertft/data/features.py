@@ -24,7 +24,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -34,12 +34,14 @@ from bertft.data.rows import RowError, Rows
 from bertft.errors import DataError
 
 if TYPE_CHECKING:
+    from torch import Tensor
     from transformers import PreTrainedTokenizerBase
 
 __all__ = [
     "FEATURE_CACHE_VERSION",
     "ConcatFeatureTable",
     "EncodeFunction",
+    "FeatureStates",
     "FeatureTable",
     "NoFeaturesError",
     "RaggedColumn",
@@ -176,15 +178,24 @@ def without_padding(tokenizer: PreTrainedTokenizerBase) -> Iterator[Any]:
             backend.enable_padding(**padding)
 
 
+class FeatureStates(Protocol):
+    """Vectors of the features of a table, one or more per feature."""
+
+    def gather(self, indices: np.ndarray) -> Tensor:
+        """The vectors of the features ``indices``, end to end."""
+
+
 class FeatureTable:
     """``columns``: column names; always with ``input_ids`` (ragged int32) and ``row`` (int64).
 
     ``token_type_ids`` (ragged int8) exists if the tokenizer has them. ``row`` is the index of a
     feature's row in ``rows``, the rows of the table, which ``featurize`` sets. ``path``: the file;
-    None for a table in memory.
+    None for a table in memory. ``frozen_states``: stored states of a model for these features,
+    which batches contain then.
     """
 
     rows: Rows
+    frozen_states: FeatureStates | None = None
 
     def __init__(self, buffer: pa.Buffer, path: Path | None = None) -> None:
         """``buffer``: the bytes of an Arrow IPC file. Raises pa.ArrowInvalid if it is invalid."""
@@ -353,7 +364,10 @@ class _ColumnReader:
         if self.width is None:
             return self._values[self._value_starts[batch] + position]
         start = self._value_starts[batch] + position * self.width
-        return self._values[start[:, None] + np.arange(self.width)]
+        if not len(start):
+            return np.empty((0, self.width), self._values.dtype)
+        # Rows are copied as a whole: an index per value would take longer than the values.
+        return np.lib.stride_tricks.sliding_window_view(self._values, self.width)[start]
 
     def ragged_bounds(
         self, batch: np.ndarray, position: np.ndarray

@@ -13,7 +13,9 @@ known place for the hooks, the top layer computes all tokens.
 
 from __future__ import annotations
 
+import contextlib
 import inspect
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -31,6 +33,7 @@ from bertft.models.forward_state import (
     current_forward_state,
     use_forward_state,
 )
+from bertft.models.frozen_layers import FrozenLayers, StatesReached
 from bertft.models.fused import install_fused_layers
 from bertft.models.sequence_layout import (
     SequenceLayout,
@@ -63,6 +66,8 @@ class EncoderRunner:
     Attributes:
         temperature: Divides all logits, in fp32, if it is not None.
         compiled: Whether the layers are compiled (see ``compile``).
+        frozen: The layers that are skipped for batches with ``frozen_states``; None: such states
+            are ignored.
     """
 
     def __init__(
@@ -77,6 +82,7 @@ class EncoderRunner:
         self.layout = layout
         self.temperature: float | None = None
         self.compiled = False
+        self.frozen: FrozenLayers | None = None
         self.base: Any = model.base_model
         self._attention_checked = False
         self._accepts_token_types = accepts_argument(self.base, "token_type_ids")
@@ -127,6 +133,24 @@ class EncoderRunner:
         compile_layers(self.model, device)
         self.compiled = True
 
+    def compute_frozen_states(self, batch: Batch) -> Tensor:
+        """The states of ``batch`` after the layers ``frozen``, for its ``frozen_states``.
+
+        One vector per sequence [B, H] if only the head of a sequence-level task comes after them,
+        else one per token [N, H]. The pass ends when they are computed.
+        """
+        assert self.frozen is not None
+        try:
+            with self.frozen.ending(), eager() if self.compiled else contextlib.nullcontext():
+                self._forward(replace(batch, frozen_states=None), None)
+        except StatesReached as reached:
+            if not self.frozen.includes_all:
+                return content_tokens(reached.states, reached.layout)
+            if self.level == "sequence":
+                return reached.states[: len(batch), 0]
+            return reached.states[0, : len(batch.input_ids)]
+        raise BertftError("the encoder did not reach the end of its frozen layers")
+
     def _forward(self, batch: Batch, recorder: ActivationRecorder | None) -> Tensor:
         if self.family.runs_rows_alone:
             return self._forward_row_by_row(batch, recorder)
@@ -152,12 +176,34 @@ class EncoderRunner:
             state.selected_indices = self._indices_for_head(state)
         position_shift = prefix.length if prefix is not None and prefix.shift_positions else 0
         inputs = self._model_inputs(batch, layout, prompt_vectors, position_shift)
-        with use_forward_state(state):
+        states = None
+        if self.frozen is not None and recorder is None and state.head_tokens is None:
+            states = batch.frozen_states
+        with use_forward_state(state), self._begin_with(states, state):
             output = self._call_model(inputs, state, {"forward_state": state})
         logits = extract_logits(output)
-        if not self._attention_checked:
+        if not self._attention_checked and states is None:
             self._check_attention_calls(state)
         return self._select_logits(logits, batch)
+
+    def _begin_with(
+        self, states: Tensor | None, state: ForwardState
+    ) -> contextlib.AbstractContextManager[None]:
+        """The context of a pass that begins with the stored ``states``; None: with the tokens."""
+        if self.frozen is None or states is None:
+            return contextlib.nullcontext()
+        layout = state.layout
+        if not self.frozen.includes_all:
+            return self.frozen.beginning(scatter_tokens(states, layout))
+        # As many rows as the head gets from the base, so that it rounds in the same way.
+        row_count = len(states)
+        if state.selected_indices is not None:
+            row_count = len(state.selected_indices)
+        elif self.level == "token" and layout.kind == "unpadded":
+            row_count = layout.shape[1]
+        state.tokens_selected = True
+        padding = states.new_zeros(row_count - len(states), states.shape[1])
+        return self.frozen.beginning(torch.cat([states, padding]).unsqueeze(0))
 
     def _rounds_slots(self, input_ids: Tensor) -> bool:
         """Whether few shapes should occur.

@@ -13,12 +13,16 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import torch
 from absent import DEVICE, Watch
 from torch.nn.functional import scaled_dot_product_attention
 
 from bertft.config.compose import ComposeRequest, compose_config, to_dataclass
+from bertft.data.features import FeatureTable
 from bertft.models.attention import varlen
+from bertft.models.frozen_layers import FrozenLayers
+from bertft.models.runner import EncoderRunner
 from bertft.pipeline import open_model, run_context
 from bertft.pipeline.build import prepare_run
 from bertft.runs.run_folder import RunFolder
@@ -37,7 +41,27 @@ varlen.is_varlen_available = lambda device: (
 evaluate.torch = SimpleNamespace(**{**vars(torch), "inference_mode": torch.no_grad})  # type: ignore[attr-defined]
 
 
+class Zeros:
+    """Stored states without values, as the device has none: one vector per ``sizes``."""
+
+    def __init__(self, sizes: np.ndarray, width: int) -> None:
+        self.sizes, self.width = sizes, width
+
+    def gather(self, indices: np.ndarray) -> torch.Tensor:
+        return torch.zeros(int(self.sizes[indices].sum()), self.width)
+
+
+def begin_after(layers: int, runner: EncoderRunner, table: FeatureTable) -> None:
+    """Let batches of ``table`` begin after the first ``layers`` layers."""
+    runner.frozen = FrozenLayers(runner.model, layers)
+    lengths = np.asarray(table.lengths)
+    sizes = np.ones_like(lengths) if runner.frozen.includes_all else lengths
+    table.frozen_states = Zeros(sizes, runner.model.config.hidden_size)
+
+
 def steps(words: list[str], watch: Watch) -> None:
+    frozen = [int(word.partition("=")[2]) for word in words if word.startswith("frozen=")]
+    words = [word for word in words if not word.startswith("frozen=")]
     with tempfile.TemporaryDirectory() as folder:
         # A cache of its own: what a teacher seems to answer here must not be found elsewhere.
         if not any(word.startswith("trainer.precision=") for word in words):
@@ -53,6 +77,8 @@ def steps(words: list[str], watch: Watch) -> None:
             prepared = prepare_run(context)
     train_step, training = prepared.optimization.train_step, prepared.data.training
     task, micro = train_step.task, config.trainer.micro_batch or config.trainer.batch_size
+    for layers in frozen:
+        begin_after(layers, train_step.runner, training.train)
     train_step.runner.model.train()
     for number, (epoch, indices) in enumerate(step_indices(training.sampler, 0, STEPS), 1):
         window = build_step_batch(training.train, epoch, indices, micro, task, 0, SINGLE_PROCESS)

@@ -49,6 +49,8 @@ CASES |= {
     "distilled tags": [
         "data=sample_ner", "method=distill", "method.distill.teacher={teachers}/tags", *FEW
     ],
+    "stored states of all layers": ["method=head", "frozen=2", *FEW],
+    "stored states of a layer": ["method=last_k", "method.base.last_k=1", "frozen=1", *FEW],
     "tokens": ["data=sample_ner", "method=lora", *FEW],
     "answers": ["data=sample_qa", "method=svd_lora_prefix", *FEW],
 }  # fmt: skip
