@@ -193,6 +193,9 @@ def _upgrade_old_settings(content: dict[str, Any]) -> None:
         data["max_skipped"] = 1.0  # any fraction of the rows could be skipped
         if data.get("quoting") is True:  # the default then, except for .tsv files
             data["quoting"] = None
+    trainer = content.get("trainer")
+    if isinstance(trainer, dict):
+        trainer.setdefault("cache_frozen", False)
 
 
 def _drop_unused_plugin_settings(content: dict[str, Any], file: Path) -> None:

@@ -104,6 +104,13 @@ class TrainerConfig:
         "On a CPU, compute layers with frozen weights by hand-written code that is faster. Layers"
         " that it does not support use transformers' code.",
     )
+    cache_frozen: Any = setting(
+        "auto",
+        "Compute the frozen layers below all trained ones once and store their output on disk, for"
+        " all epochs, seeds and jobs. Dropout in these layers is off then. auto: if only the head"
+        " is trained, for at least one epoch, and the output takes at most 2 GB.",
+        choices=("auto", "true", "false"),
+    )
     shuffle_window: int = setting(
         50,
         "Number of batches within which rows are grouped by length. 1: fully random order.",

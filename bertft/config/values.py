@@ -123,7 +123,8 @@ def value_problems(leaf: Leaf, value: Any, where: str | None = None) -> Iterator
         except (OmegaConfBaseException, ValueError):
             yield Problem(where, f"{value!r} is not {TYPE_NAMES[leaf.type]}", _expected_value(leaf))
             return
-    if leaf.choices is not None and str(value) not in leaf.choices:
+    text = str(value).lower() if isinstance(value, bool) else str(value)
+    if leaf.choices is not None and text not in leaf.choices:
         yield Problem(where, f"{value!r} is not a valid value", _choice_hint(value, leaf.choices))
     elif isinstance(value, int) and not -(limit := _integer_limit(leaf)) <= value < limit:
         yield Problem(

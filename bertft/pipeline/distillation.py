@@ -5,6 +5,7 @@ A resumed run must use the teacher that it was started with.
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -206,6 +207,8 @@ def compare_with_teacher(
 ) -> dict[str, Any]:
     """The entry of metrics.json: quality, size in fp32 and speed on the validation ``table``."""
     assert teacher.validation_outputs is not None and teacher.metrics is not None
+    table = copy.copy(table)
+    table.frozen_states = None  # the speed is that of all layers
     task, start = student.task, time.perf_counter()
     outputs = evaluation_outputs(student.runner, task, table, student.precision)
     rows_per_second = len(table) / max(time.perf_counter() - start, 1e-9)

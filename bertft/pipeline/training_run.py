@@ -25,6 +25,7 @@ from bertft.pipeline.checkpoint import (
     read_trained_weights,
     read_training_state,
 )
+from bertft.pipeline.frozen_states import use_frozen_states
 from bertft.pipeline.manifest import build_manifest, hardware_changes
 from bertft.pipeline.run_context import RunContext
 from bertft.pipeline.task_model import TaskModel, load_trained_weights
@@ -65,6 +66,7 @@ class TrainingRun:
     """
 
     def __init__(self, context: RunContext, prepared: PreparedRun) -> None:
+        self._context, self._prepared = context, prepared
         self.config, self.run_folder = context.config, context.run_folder
         self.distributed = context.distributed
         self.data, self.optimization = prepared.data, prepared.optimization
@@ -79,7 +81,11 @@ class TrainingRun:
         self._earlier_manifest: Manifest | None = None  # of a resumed run
 
     def start(self) -> None:
-        """Create the run folder; its manifest is written last."""
+        """Create the run folder; its manifest is written last.
+
+        UsageError or SystemResourceError as of ``use_frozen_states``.
+        """
+        cache_frozen = use_frozen_states(self._context, self._prepared)
         self.distributed.barrier()  # all processes have loaded the base, which is moved now
         if not self.distributed.is_main_process:
             return
@@ -102,6 +108,7 @@ class TrainingRun:
             self.optimization.schedule.total_steps,
             self.distributed.world_size,
         )
+        manifest["cache_frozen"] = cache_frozen
         manifest["check_rows"] = check_rows_digest
         manifest["tokenizer"] = base_model.tokenizer_digest(data.base.tokenizer_files)
         if self.teacher is not None:
@@ -127,6 +134,7 @@ class TrainingRun:
             out_of_patience = patience is not None and self.state.stale >= patience
             if run_folder.is_finished and (self.state.step >= total_steps or out_of_patience):
                 return False
+        use_frozen_states(self._context, self._prepared)
         distributed.barrier()  # no process reads the folder any more
         if not distributed.is_main_process:
             return True

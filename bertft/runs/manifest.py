@@ -67,6 +67,7 @@ class Manifest(TypedDict):
     max_length: int
     precision: str
     layout: str
+    cache_frozen: NotRequired[bool]
     seeds: dict[str, int]
     total_steps: NotRequired[int]
     data: DataEntry
@@ -162,5 +163,6 @@ _VALIDATORS: dict[str, Callable[[Any], bool]] = {
     "check_rows": lambda value: value is None or isinstance(value, str),
     "teacher": lambda value: value is None or _is_teacher(value),
     "directory": lambda value: value is None or isinstance(value, str),
+    "cache_frozen": lambda value: value is None or isinstance(value, bool),
     "tokenizer": lambda value: value is None or isinstance(value, str),
 }

@@ -42,6 +42,21 @@ WRONG = [
         "data=files data.train=a.csv data.label=@file data.task=token_classification",
         "data.label: @file is not supported by data.task=token_classification",
     ),
+    (
+        "method=full trainer.cache_frozen=true",
+        "trainer.cache_frozen: is not supported by method.base.train=everything",
+    ),
+    ("method=bitfit trainer.cache_frozen=true", "by method.base.train=biases, which trains"),
+    ("method=prefix trainer.cache_frozen=true", "by method.prefix, which changes every layer"),
+    (
+        "method=head data=text data.train=a.txt trainer.cache_frozen=true",
+        "which masks other tokens in every epoch",
+    ),
+    (
+        "method=head trainer.max_steps=0 trainer.cache_frozen=true",
+        "by trainer.max_steps=0, which trains nothing. Set it to auto or false",
+    ),
+    ("trainer.cache_frozen=yes", "One of: auto, true, false"),
     ("method=lora method.low_rank.targets=[]", "[] is not a list of layers"),
     ("method=lora method.low_rank.targets=3", "3 is not a list of layers"),
     ("method=lora method.low_rank.targets=query,value", "Write a list"),

@@ -61,6 +61,7 @@ CASES: dict[str, tuple[str, ...]] = {
     "bitfit": (
         "question_answering", "data.scorer=squad", "method=bitfit", "method.base.train=biases",
         "trainer.precision=fp32", "trainer.layout=packed", "trainer.schedule=constant",
+        "trainer.cache_frozen=false",
     ),
     "lora_prefix": (
         "multi_label", "method=lora_prefix", "method.low_rank.start=zero_b",
@@ -80,9 +81,11 @@ CASES: dict[str, tuple[str, ...]] = {
     "head": (
         "token_classification", "data.scheme=auto", "data.source=sample", "method=head",
         "method.base.train=nothing", "trainer.precision=fp32", "trainer.layout=packed",
+        "trainer.cache_frozen=true",
     ),
     "last_k": (
         "hub", "data.source=hub", "method=last_k", "method.base.train=last_k",
+        "method.base.last_k=1", "trainer.cache_frozen=true",
         "trainer.precision=bf16", "trainer.layout=padded",
     ),
     "prefix": (
@@ -90,7 +93,7 @@ CASES: dict[str, tuple[str, ...]] = {
         "method.distill.cache=disk", "teacher",
         "trainer.precision=fp32",
     ),
-    "auto": ("pair", "method=head", "trainer.precision=auto"),
+    "auto": ("pair", "method=head", "trainer.precision=auto", "trainer.cache_frozen=auto"),
 }  # fmt: skip
 # Given by the task and the data of a case rather than in its words.
 SAID = {

@@ -33,6 +33,8 @@ METHODS = {
     # Layers of transformers instead of hand-written ones; the gradient of embeddings is kept.
     "unfused": ("method=lora", "method.low_rank.dropout=0.2", "trainer.fused_layers=false"),
     "full": ("method=full",),
+    # The first layer is computed once, by the run that is not killed.
+    "frozen": ("method=last_k", "method.base.last_k=1", "trainer.cache_frozen=true"),
     # Projections to the teacher's other width, and a teacher that runs at each step.
     "distill": ("method=distill", "method.distill.hidden_weight=0.5"),
     # Answers that are remembered, and a base cut from the teacher.
@@ -51,6 +53,7 @@ KILLS = {
     "prefix": [("write adapter.safetensors", 2), ("link last", 3), ("write metrics.json", 1)],
     "unfused": [("write state.safetensors", 2)],
     "full": [("forward", 14), ("write state.safetensors", 2)],
+    "frozen": [("write state.safetensors", 2)],
     "distill": [("write state.safetensors", 2), ("rename step-8", 1)],
     "cut": [("rename base", 1), ("rename last", 2)],
 }  # fmt: skip

@@ -141,6 +141,30 @@ def _check_trainer_device(get: GetSetting) -> Iterator[Problem]:
     yield from fp16_problems("trainer.precision", get("trainer.precision"), get("trainer.device"))
 
 
+def _check_cache_frozen(get: GetSetting) -> Iterator[Problem]:
+    """Settings with which no layer has the same output in every epoch.
+
+    Which layers a method trains is only known when it is attached.
+    """
+    path = "trainer.cache_frozen"
+    if get(path) not in (True, "true"):
+        return
+    base, inner_weights = get("method.base.train"), ("hidden", "attention", "relation")
+    if base in ("everything", "biases"):
+        problem = f"is not supported by method.base.train={base}, which trains the embeddings"
+    elif get("method.prefix.length") is not None:
+        problem = "is not supported by method.prefix, which changes every layer"
+    elif get("data.task") == "masked_lm":
+        problem = "is not supported by data.task=masked_lm, which masks other tokens in every epoch"
+    elif any(get(f"method.distill.{name}_weight") for name in inner_weights):
+        problem = "is not supported by losses of method.distill on inner states"
+    elif get("trainer.max_steps") == 0:
+        problem = "is not supported by trainer.max_steps=0, which trains nothing"
+    else:
+        return
+    yield Problem(path, problem, "Set it to auto or false")
+
+
 def _check_trackers(get: GetSetting) -> Iterator[Problem]:
     path, requested = "trainer.trackers", get("trainer.trackers")
     if not isinstance(requested, list):
@@ -160,5 +184,6 @@ TRAINER_RULES = (
     _check_weight_decay,
     _check_optimizer,
     _check_trainer_device,
+    _check_cache_frozen,
     _check_trackers,
 )
