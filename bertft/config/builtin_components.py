@@ -124,6 +124,13 @@ _READERS = {
         matches="bertft.data.readers.label_studio:is_label_studio",
         unit="task",
     ),
+    "cmrc2018": ReaderSpec(
+        extensions=(".json",),
+        read="bertft.data.readers.cmrc_json:read_cmrc_json",
+        tasks=("question_answering",),
+        matches="bertft.data.readers.cmrc_json:is_cmrc_json",
+        unit="question",
+    ),
     "json": ReaderSpec(
         extensions=(".json",),
         read="bertft.data.readers.json_documents:read_json_document",

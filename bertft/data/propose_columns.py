@@ -1,7 +1,7 @@
 """Propose settings for a file whose columns were not found, from its first rows.
 
-The formats CoNLL, Label Studio and SQuAD belong to one task each, which is proposed if the reader
-of that task can read the file. So is token classification for texts with spans.
+The formats CoNLL, Label Studio, SQuAD and CMRC 2018 belong to one task each, which is proposed if
+the reader of that task can read the file. So is token classification for texts with spans.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ _ENTITY_TAG = re.compile(r"O|[BIESLUM]-.+")
 # A file with one of these extensions may have other content than CoNLL.
 _TABLE_EXTENSIONS = (".tsv", ".tab", ".txt")
 _CONLLU_EXTENSION = ".conllu"
+_QUESTION_FORMATS = ("squad", "cmrc2018")
 _CONLLU_COLUMNS = ["data.text=1", "data.label=3"]  # the words and their universal part of speech
 
 
@@ -67,7 +68,7 @@ def propose_task(path: Path, config: DataConfig) -> list[str]:
     for task, is_of_task in (
         ("token_classification", _is_conll),
         ("token_classification", _has_spans),
-        ("question_answering", _is_squad),
+        ("question_answering", _has_questions),
     ):
         task_config = replace(config, task=task, text=None, label=None)
         settings = [f"data.task={task}"]
@@ -108,9 +109,9 @@ def _has_spans(path: Path, schema: RowSchema, config: DataConfig) -> bool:
     return bool(values) and all(map(is_spans, values))
 
 
-def _is_squad(path: Path, schema: RowSchema, config: DataConfig) -> bool:
-    """Whether the file is JSON in the format of SQuAD. May raise DataError if it is not."""
-    if detect_format(path, schema, config, str(path)).name != "squad":
+def _has_questions(path: Path, schema: RowSchema, config: DataConfig) -> bool:
+    """Whether the file has the format of SQuAD or CMRC 2018. May raise DataError if not."""
+    if detect_format(path, schema, config, str(path)).name not in _QUESTION_FORMATS:
         return False
     return next(read_records(path, schema, config, BadRows(str(path))), None) is not None
 

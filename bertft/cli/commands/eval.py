@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from bertft.config.command_configs import EvalConfig, EvalRequest
 from bertft.config.registry import TASKS
+from bertft.data.question_ids import QuestionIds, shared_id
 from bertft.data.readers.text_files import (
     RepeatedKeyError,
     open_text,
@@ -42,7 +42,9 @@ def score_predictions(config: EvalConfig) -> tuple[dict[str, float], str, dict[s
     """The metrics, the name of the main metric, and the counts of the rows with their source.
 
     ``missing_predictions`` counts questions without an answer, ``unknown_predictions`` answers
-    without a question. DataError if the file is invalid or a question has no id.
+    without a question. If several questions have the same id in their file, the answer to this id
+    counts for each of them that has no answer of its own. DataError if the file is invalid or a
+    question has no id.
     """
     assert config.predictions is not None and config.data is not None
     predictions = _read_predictions(config.predictions)
@@ -54,7 +56,12 @@ def score_predictions(config: EvalConfig) -> tuple[dict[str, float], str, dict[s
             hint="Use rows with answers, or another split",
         )
     question_ids = _question_ids(rows)
-    missing_ids = [question_id for question_id in question_ids if question_id not in predictions]
+    answer_ids = _answer_ids(question_ids, predictions, config.predictions)
+    missing_ids = [
+        question_id
+        for question_id, answer_id in zip(question_ids, answer_ids, strict=True)
+        if answer_id is None
+    ]
     if len(missing_ids) == len(question_ids):
         raise DataError(
             f"has no answer to any of the {len(question_ids):,} questions"
@@ -68,14 +75,14 @@ def score_predictions(config: EvalConfig) -> tuple[dict[str, float], str, dict[s
             f" {len(question_ids):,} questions, which score 0"
             f" ({format_list(missing_ids, _MAX_SHOWN_IDS)})"
         )
-    if unknown_ids := predictions.keys() - set(question_ids):
+    if unknown_ids := predictions.keys() - set(answer_ids):
         shown_ids = format_list(sorted(unknown_ids), _MAX_SHOWN_IDS)
         print_warning(
             f"{config.predictions}: {len(unknown_ids):,} of {len(predictions):,} answers are"
             f" ignored, because no question has their ids ({shown_ids})"
         )
     score = TASKS.implementation(config.data.task, "score_predictions")
-    texts = [predictions.get(question_id) for question_id in question_ids]
+    texts = [None if answer_id is None else predictions[answer_id] for answer_id in answer_ids]
     metrics, metric_name = score(texts, rows, config.data)
     counts = {
         "source": rows.source,
@@ -112,7 +119,7 @@ def _read_predictions(name: str) -> dict[str, str]:
 
 
 def _question_ids(rows: Rows) -> list[str]:
-    """The id of every row. DataError if one is missing or occurs twice."""
+    """An id of its own for every row. DataError if a row has no id."""
     values: list[str | None] = rows.column("id")
     if None in values:
         raise DataError(
@@ -120,15 +127,31 @@ def _question_ids(rows: Rows) -> list[str]:
             where=rows.location(values.index(None)),
             hint="Add a column 'id', which matches answers to questions",
         )
-    ids = [value for value in values if value is not None]
-    duplicates = [value for value, count in Counter(ids).items() if count > 1]
-    if duplicates:
-        raise DataError(
-            f"the id {shorten(duplicates[0])} occurs {ids.count(duplicates[0])} times",
-            where=rows.source,
-            hint="Give each question a unique id",
+    ids = QuestionIds()
+    names = [ids.assign(value, number) for number, value in enumerate(values, start=1)]
+    for note in [*rows.bad.notes, *ids.notes()]:
+        print_warning(f"{rows.source}: {note}")
+    return names
+
+
+def _answer_ids(
+    question_ids: Sequence[str], predictions: Mapping[str, str], source: str
+) -> list[str | None]:
+    """The key of the answer to each question; None if it has none."""
+    known_ids, shared_count = set(question_ids), 0
+    answer_ids: list[str | None] = []
+    for question_id in question_ids:
+        answer_id: str | None = question_id
+        while answer_id is not None and answer_id not in predictions:
+            answer_id = shared_id(answer_id, known_ids)
+        answer_ids.append(answer_id)
+        shared_count += answer_id not in (None, question_id)
+    if shared_count:
+        questions = "1 question" if shared_count == 1 else f"{shared_count:,} questions"
+        print_warning(
+            f"{source}: {questions} with the id of an earlier question got the answer to this id"
         )
-    return ids
+    return answer_ids
 
 
 def run(config: EvalRequest, folder: Path) -> None:

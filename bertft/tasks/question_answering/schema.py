@@ -8,7 +8,9 @@
 An answer is a span of the context, ``context[start : start + len(text)] == text``. An answer that
 occurs exactly once needs no offset. A question without answers is unanswerable. In the table,
 ``label`` holds the answers' texts and ``start`` their offsets; the first answer is the training
-target. An answer marked ``offset_guessed`` is used for scoring, but not for training.
+target. An answer marked ``offset_guessed`` is used for scoring, but not for training. An answer
+with ``text_in_context`` occurs in the context as this text, which differs in white space: the
+training target is the text of the context, and the answer itself is scored.
 
 If one of several answers is not at its offset, only that offset is dropped and counted, not the
 question. Training rows keep the answers with a known offset and need at least one. Rows to score
@@ -138,8 +140,15 @@ class QuestionAnsweringRowSchema(RowSchema):
                 ignored.append(f"answer ignored: {error.reason}")
                 continue
             try:
-                start = _check_offset(record.get("answer_start"), answer, context)
-                located.append((answer, start, bool(record.get("offset_guessed"))))
+                in_context = record.get("text_in_context")
+                span = in_context if isinstance(in_context, str) else answer
+                start = _check_offset(record.get("answer_start"), span, context)
+                if span != answer:
+                    ignored.append("white space of an answer differs from the context")
+                if span == answer or split == "train":
+                    located.append((span, start, bool(record.get("offset_guessed"))))
+                else:
+                    unlocated.append(answer)
             except RowError as error:
                 first_error = first_error or error
                 unlocated.append(answer)
