@@ -27,7 +27,7 @@ from hydra.core.config_store import ConfigStore
 
 from bertft.config.former_names import current_path, rename_settings
 from bertft.config.overrides import OPEN_GROUP, split_override, unquote_value
-from bertft.config.presets import find_presets, preset_groups
+from bertft.config.presets import decode_yaml, find_presets, preset_groups
 from bertft.config.schema import Node, settings_tree
 from bertft.config.validation import ConfigFile, YamlLines, validate_file, validate_override
 from bertft.utils.messages import Problem, first_line, missing_file_problem, usage_error
@@ -138,10 +138,7 @@ def _read_file(
 def _read_text(path: Path) -> str:
     """The text of a file that the user wrote: there is no other copy to restore."""
     content = read_regular_bytes(path, _MAX_BYTES, "Set config=<YAML file of settings>")
-    try:
-        return content.decode("utf-8")
-    except UnicodeDecodeError:
-        raise usage_error([Problem(str(path), "is not UTF-8", "Save it as UTF-8")]) from None
+    return decode_yaml(content, path)
 
 
 def _parse(text: str, path: Path) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from bertft.config.presets import (
     find_presets,
     preset_groups,
     preset_summary,
+    read_preset,
 )
 from bertft.config.schema import Leaf, Node, find_setting, iter_leaves, iter_nodes, settings_tree
 from bertft.config.values import format_bounds
@@ -240,7 +241,7 @@ def _topic_page(command: str, topic: str, config_dir: Path | None) -> list[str]:
     for group in _groups(root):
         file = find_presets(group, config_dir).get(topic)
         if file is not None:
-            text = file.read_text(encoding="utf-8").rstrip()
+            text = read_preset(file).rstrip()
             return [f"{group}={topic}", "", *textwrap.indent(text, "  ").splitlines()]
     name = topic.rpartition(".")[2]
     hint = foreign_hint(name)

@@ -9,8 +9,17 @@ from typing import Any
 import yaml
 
 from bertft.config.registry import conf_dir, plugin_preset_folders
+from bertft.utils.messages import Problem, display_path, usage_error
 
-__all__ = ["default_presets", "find_presets", "preset_groups", "preset_summary", "preset_value"]
+__all__ = [
+    "decode_yaml",
+    "default_presets",
+    "find_presets",
+    "preset_groups",
+    "preset_summary",
+    "preset_value",
+    "read_preset",
+]
 
 
 def preset_groups() -> list[str]:
@@ -38,13 +47,30 @@ def find_presets(group: str, extra: Path | None = None) -> dict[str, Path]:
 def preset_value(group: str, preset: object, name: str) -> Any:
     """The value of ``name`` in a preset of bertft or of a package; None if it has none."""
     file = find_presets(group).get(str(preset))
-    content = None if file is None else yaml.safe_load(file.read_text(encoding="utf-8"))
+    content = None if file is None else yaml.safe_load(read_preset(file))
     return content.get(name) if isinstance(content, dict) else None
+
+
+def read_preset(file: Path) -> str:
+    """The text of a YAML file. Raises UsageError if it is not UTF-8."""
+    return decode_yaml(file.read_bytes(), file)
+
+
+def decode_yaml(content: bytes, file: Path) -> str:
+    """The text of a YAML ``file``, without a byte order mark. UsageError if it is not UTF-8."""
+    try:
+        text = content.decode("utf-8-sig")
+        is_text = "\0" not in text  # UTF-16 without a byte order mark is valid UTF-8
+    except UnicodeDecodeError:
+        is_text = False
+    if not is_text:
+        raise usage_error([Problem(display_path(file), "is not UTF-8", "Save it as UTF-8")])
+    return text
 
 
 def preset_summary(file: Path) -> str:
     """The first line of the file's opening comment, without the command after the last colon."""
-    for line in file.read_text(encoding="utf-8").splitlines():
+    for line in read_preset(file).splitlines():
         if not line.startswith("#"):
             break
         text = line.lstrip("# ").strip()

@@ -82,3 +82,11 @@ def test_an_answer_that_is_given_twice_is_refused(tmp_path):
     data = DataConfig(name="x", task="question_answering", validation="none.json")
     with pytest.raises(DataError, match=r"given\.json: the key 'q0' occurs 2 times"):
         score_predictions(EvalConfig(predictions=str(tmp_path / "given.json"), data=data))
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "utf-16-le"])
+def test_predictions_in_another_encoding_are_refused(tmp_path, encoding):
+    (tmp_path / "given.json").write_bytes('{"q0": "Café"}'.encode(encoding))
+    data = DataConfig(name="x", task="question_answering", validation="none.json")
+    with pytest.raises(DataError, match=r"given\.json: is not (UTF-8|valid JSON)"):
+        score_predictions(EvalConfig(predictions=str(tmp_path / "given.json"), data=data))

@@ -128,8 +128,9 @@ def test_every_experiment_is_a_file_too(folder):
         assert plain == selected, name
 
 
-def test_a_file_that_is_not_utf_8(folder):
-    (folder / "my.yaml").write_text("seed: 1\n", encoding="utf-16")
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be", "latin-1"])
+def test_a_file_that_is_not_utf_8(folder, encoding):
+    (folder / "my.yaml").write_text("seed: 1 # é\n", encoding=encoding)
     with pytest.raises(UsageError, match=r"my\.yaml: is not UTF-8\. Save it as UTF-8"):
         overrides("config=my.yaml", text=None)
 

@@ -175,6 +175,36 @@ def test_a_file_that_is_no_yaml(run_bertft, recipe, text):
     assert result.status == 2 and "mine.yaml:" in result.err and "Traceback" not in result.err
 
 
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "latin-1"])
+@pytest.mark.parametrize(
+    "command", [["train"], ["train", "-m", "seed=1,2"], ["train", "--help", "experiment"]]
+)
+def test_a_file_that_is_not_utf_8(run_bertft, calls, recipe, tmp_path, command, encoding):
+    words = recipe("seed: 5 # é\n")
+    file = tmp_path / "own/experiment/mine.yaml"
+    file.write_bytes(file.read_text(encoding="utf-8").encode(encoding))
+    result = run_bertft(*command, *(words[:2] if "--help" in command else words))
+    assert result.status == 2 and calls["train"] == []
+    assert "mine.yaml: is not UTF-8. Save it as UTF-8" in result.err
+    assert "Traceback" not in result.err
+
+
+def test_a_byte_order_mark_does_not_hide_the_package(run_bertft, calls, recipe, tmp_path):
+    """Windows editors write it; Hydra did not find the package after it."""
+    words = recipe("seed: 5\n", header="\ufeff# @package _global_\n")
+    assert run_bertft("train", *words).status == 0
+    assert calls["train"][0][0].seed == 5
+    (tmp_path / "my.yaml").write_text("\ufeff# @package trainer\nepochs: 7\n", encoding="utf-8")
+    assert run_bertft("train", "config=my.yaml").status == 0
+    assert calls["train"][1][0].trainer.epochs == 7
+
+
+@pytest.mark.parametrize("header", ["# @package\n", "# @package _global_ please\n"])
+def test_a_first_line_that_hydra_cannot_read(run_bertft, recipe, header):
+    result = run_bertft("train", *recipe("seed: 5\n", header=header))
+    assert result.status == 2 and "Example: # @package _global_" in result.err
+
+
 def test_a_search_path_of_one_s_own(run_bertft, calls, recipe, tmp_path):
     recipe("seed: 5\n")
     words = [f"hydra.searchpath=[file://{tmp_path}/own]", "experiment=mine"]

@@ -97,7 +97,11 @@ def _read_predictions(name: str) -> dict[str, str]:
     path = resolve_existing_file(name, "predictions")
     try:
         with open_text(path, "utf-8", "\n") as file:
-            content = json.load(file, object_pairs_hook=reject_repeated_keys)
+            text = file.read()
+            text.encode()  # undecodable bytes become surrogates
+            content = json.loads(text, object_pairs_hook=reject_repeated_keys)
+    except UnicodeError:
+        raise DataError("is not UTF-8", where=name, hint="Save it as UTF-8") from None
     except RepeatedKeyError as error:
         raise DataError(str(error), where=name, hint="Keep one answer per id") from error
     except (ValueError, RecursionError) as error:
