@@ -153,6 +153,12 @@ _READERS = {
         schema="bertft.data.readers.arrow_files:read_arrow_schema",
         text=False,
     ),
+    "xlsx": ReaderSpec(
+        extensions=(".xlsx", ".xlsm"),
+        read="bertft.data.readers.excel:read_excel",
+        text=False,
+        unit="row",
+    ),
     "conll": ReaderSpec(
         extensions=(
             ".conll",

@@ -74,6 +74,7 @@ _TABLE_SEPARATORS = {"csv": ",", "tsv": "\t"}  # by format
 _TABLE_FORMATS = (None, *_TABLE_SEPARATORS)
 _SEPARATOR_NAMES = {",": "commas", "\t": "tabs", ";": "semicolons"}
 _PEEKED_BYTES = 1 << 16
+_BINARY_EXTENSIONS = {b"PAR1": ".parquet", b"PK\x03\x04": ".xlsx"}  # by the first bytes
 
 
 def standard_input_stream() -> BinaryIO:
@@ -121,8 +122,9 @@ def _extension_of(path: Path, config: DataConfig) -> str:
     if config.format is not None:
         return next(iter(READERS[config.format].extensions), ".txt")
     with path.open("rb") as file:
-        if file.read(4) == b"PAR1":
-            return ".parquet"
+        extension = _BINARY_EXTENSIONS.get(file.read(4))
+        if extension is not None:
+            return extension
     head = checked_head(path, config.encoding, _NAME)
     first_line = head.partition("\n")[0]
     if _JSON_OBJECT.match(head) or head.lstrip().startswith("["):

@@ -18,12 +18,17 @@ from typing import Any, BinaryIO, Protocol
 from bertft.config.data_files import compression_of
 from bertft.errors import DataError
 
-__all__ = ["MAX_EXPANSION", "open_binary"]
+__all__ = ["MAX_EXPANSION", "expansion_limit", "open_binary"]
 
 MAX_EXPANSION = 200  # times the size of the compressed file
 _MIN_LIMIT = 1 << 26  # bytes
 _MAX_XZ_MEMORY = 1 << 28  # bytes; xz -9 needs 65 MiB
 _CHUNK_BYTES = 1 << 16
+
+
+def expansion_limit(compressed_bytes: int) -> int:
+    """The bytes to which a compressed file of this size may expand."""
+    return max(_MIN_LIMIT, MAX_EXPANSION * compressed_bytes)
 
 
 def open_binary(path: Path) -> io.BufferedReader:
@@ -52,7 +57,7 @@ class _DecompressedFile(io.RawIOBase):
         self._path, self._compression = path, compression
         self._read_bytes = 0
         self._file = path.open("rb")
-        self._limit = max(_MIN_LIMIT, MAX_EXPANSION * path.stat().st_size)
+        self._limit = expansion_limit(path.stat().st_size)
         self._content = _open_content(self._file, compression)
 
     def readable(self) -> bool:

@@ -66,12 +66,12 @@ _MAGIC = {
     b"Rar!\x1a\x07": ("is a RAR archive", _UNPACK_HINT),
     b"7z\xbc\xaf\x27\x1c": ("is a 7z archive", _UNPACK_HINT),
     b"PK\x03\x04": (
-        "is a zip archive, as Excel workbooks (.xlsx) are",
-        "Save the sheet as CSV, or unpack the archive",
+        "is a zip archive, as Excel workbooks are",
+        "Rename a workbook to end in .xlsx, or unpack the archive",
     ),
     b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1": (
         "is an old Office document (.xls, .doc)",
-        "Save the sheet as CSV",
+        "Save the sheet as .xlsx or CSV",
     ),
     b"%PDF-": ("is a PDF document", "Save its text as a .txt, .csv or .jsonl file"),
     b"PAR1\x15": ("is a Parquet file", "Rename it to end in .parquet"),
