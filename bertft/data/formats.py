@@ -18,6 +18,7 @@ from bertft.config.data_files import (
     strip_compression,
 )
 from bertft.config.registry import READERS, ReaderSpec
+from bertft.data.readers.separators import SEPARATORS, separator_of_header
 from bertft.data.readers.text_files import checked_head, parse_json_object
 from bertft.data.schema import ReadFunction, RowSchema
 from bertft.errors import DataError, UsageError
@@ -25,7 +26,7 @@ from bertft.utils.messages import closest_name, format_list
 
 __all__ = ["FileFormat", "detect_format", "names_local_files"]
 
-_TABLE = "csv"  # for any extension if data.separator is set
+_TABLE, _TAB_TABLE = "csv", "tsv"  # csv: for any extension if data.separator is set
 _TEXT, _DOCUMENT = "text", "document"  # one text per line, and per file
 _TEXT_EXTENSION = ".txt"
 
@@ -79,6 +80,9 @@ def detect_format(path: Path, schema: RowSchema, config: DataConfig, source: str
             where=source,
             hint="Decompress the file; the format itself is compressed",
         )
+    table = _table_in_text_file(extension, head, schema, config)
+    if table is not None:
+        names = [table]
     matching = [name for name in names if config.format is not None or _matches(name, head)]
     if not matching and config.separator is not None:
         matching = [_TABLE]
@@ -150,6 +154,26 @@ def _format_of_derived_labels(schema: RowSchema, config: DataConfig) -> str | No
     if not isinstance(config.label, str) or not _has_only_texts(schema, config):
         return None
     return {"@file": _TEXT, "@folder": _DOCUMENT}.get(config.label)
+
+
+def _table_in_text_file(
+    extension: str, head: str, schema: RowSchema, config: DataConfig
+) -> str | None:
+    """The format of a .txt file whose first line has the names of the columns; None for others.
+
+    A line of text can have commas, so that rows without labels need tabs.
+    """
+    if extension != _TEXT_EXTENSION or config.format is not None or config.separator is not None:
+        return None
+    if next(iter(_candidates(".tsv", schema, config)), None) != _TAB_TABLE:
+        return None  # another format of the task
+    columns = schema.columns.without_derived()
+    if not columns.has_names:
+        return None
+    separators = SEPARATORS if columns.label else ("\t",)
+    first_line = next(io.StringIO(head, newline=""), "")
+    separator = separator_of_header(first_line, columns, config, separators)
+    return None if separator is None else _TAB_TABLE if separator == "\t" else _TABLE
 
 
 def _check_configured_format(

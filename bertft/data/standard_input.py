@@ -15,7 +15,6 @@ in blocks, like the file of ``input``.
 from __future__ import annotations
 
 import contextlib
-import csv
 import io
 import json
 import os
@@ -31,14 +30,16 @@ from typing import Any, BinaryIO, TextIO
 from bertft.config.data import DataConfig
 from bertft.config.registry import READERS
 from bertft.data.prediction_rows import PredictionInput, resolve_kept_columns, with_kept_columns
-from bertft.data.readers.csv_reader import (
-    parse_separator_line,
-    read_csv,
-    resolve_quoting,
-    resolve_separator,
-)
+from bertft.data.readers.csv_reader import read_csv
 from bertft.data.readers.json_documents import peek_first_object, read_json_chunks
 from bertft.data.readers.json_lines import as_object, is_array_row, object_keys, read_json_lines
+from bertft.data.readers.separators import (
+    SEPARATOR_NAMES,
+    SEPARATORS,
+    parse_separator_line,
+    resolve_separator,
+    split_header,
+)
 from bertft.data.readers.text_files import (
     bounded_lines,
     checked_head,
@@ -69,10 +70,8 @@ __all__ = [
 
 _NAME = "stdin"
 _JSON_OBJECT = re.compile(r'\s*\{\s*("|\}|$)')
-_SEPARATORS = (",", "\t", ";", "|")
 _TABLE_SEPARATORS = {"csv": ",", "tsv": "\t"}  # by format
 _TABLE_FORMATS = (None, *_TABLE_SEPARATORS)
-_SEPARATOR_NAMES = {",": "commas", "\t": "tabs", ";": "semicolons"}
 _PEEKED_BYTES = 1 << 16
 _BINARY_EXTENSIONS = {b"PAR1": ".parquet", b"PK\x03\x04": ".xlsx"}  # by the first bytes
 
@@ -149,7 +148,7 @@ def has_column(stream: BinaryIO, name: str, config: DataConfig) -> bool:
         content = json.loads(line)
         return isinstance(content, dict) and name in content
     separators = (*_separators(config), *filter(None, [stated_separator]))
-    headers = (_split_header(line, separator, config) for separator in separators)
+    headers = (split_header(line, separator, config) for separator in separators)
     return any(name in names for names in headers if len(names) > 1)
 
 
@@ -261,7 +260,7 @@ def _open_table(
     has_separator_line: bool = False,
 ) -> PredictionInput:
     has_header = schema.columns.has_names if config.header is None else config.header
-    names = _split_header(first, separator, config) if has_header else None
+    names = split_header(first, separator, config) if has_header else None
     if config.sentence is not None and set(sentence_columns(config)) <= set(names or ()):
         raise DataError(
             "a table with one word per row is not supported on standard input",
@@ -274,7 +273,7 @@ def _open_table(
     def read(bad: BadRows) -> Iterator[Record]:
         return read_csv(lines, columns, config, separator, bad, skip_first=has_separator_line)
 
-    shown = _SEPARATOR_NAMES.get(separator, repr(separator))
+    shown = SEPARATOR_NAMES.get(separator, repr(separator))
     note = f"{_NAME}: reading a table with columns separated by {shown}"
     return PredictionInput(
         _NAME, schema, read, kept_names, is_repeatable=False, is_live=is_live, note=note
@@ -329,7 +328,7 @@ def _split_first_line(text: TextIO, encoding: str) -> tuple[str, str | None, Ite
 def _detect_table(line: str, schema: RowSchema, config: DataConfig) -> str | None:
     """The separator, if ``line`` is the header of a table; otherwise None."""
     for separator in _separators(config):
-        names = _split_header(line, separator, config)
+        names = split_header(line, separator, config)
         columns: ColumnSpec = schema.columns.resolve_alternatives(names)
         if len(names) > 1 and set(columns.text) <= set(names):
             return separator
@@ -338,16 +337,7 @@ def _detect_table(line: str, schema: RowSchema, config: DataConfig) -> str | Non
 
 def _separators(config: DataConfig) -> tuple[str, ...]:
     configured = resolve_separator(config.separator)
-    return _SEPARATORS if configured is None else (configured,)
-
-
-def _split_header(line: str, separator: str, config: DataConfig) -> list[str]:
-    """The names in ``line``, split as ``read_csv`` splits it."""
-    line = line.removeprefix("\ufeff").rstrip("\r\n")
-    if len(separator) == 1 and resolve_quoting(config.quoting, separator):
-        with contextlib.suppress(csv.Error):  # a text, such as one with an open quote
-            return [name.strip() for name in next(csv.reader([line], delimiter=separator), [])]
-    return [name.strip().strip('"') for name in line.split(separator)]
+    return SEPARATORS if configured is None else (configured,)
 
 
 def _peek(stream: BinaryIO) -> bytes:

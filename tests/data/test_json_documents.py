@@ -249,11 +249,9 @@ def test_a_table_that_is_called_text(tmp_path):
     """A .txt file of rows to predict has one text per line, unless it begins with a header."""
     path = tmp_path / "a.txt"
     path.write_text(TABLE)
-    for task in ("classification", "masked_lm"):
-        with pytest.raises(DataError, match=r"names of columns .*data\.format=tsv"):
-            load_unlabelled(str(path), DataConfig(name="x", task=task))
-    rows = load_unlabelled(str(path), DataConfig(name="x", format="tsv"))
-    assert rows.column("text") == ["so good, really", "bad"]
+    for settings in ({}, {"task": "masked_lm"}, {"format": "tsv"}):
+        rows = load_unlabelled(str(path), DataConfig(name="x", **settings))
+        assert rows.column("text") == ["so good, really", "bad"]
     rows = load_unlabelled(str(path), DataConfig(name="x", format="text"))
     assert rows.column("text") == TABLE.splitlines()
 

@@ -20,7 +20,7 @@ from typing import TextIO
 from bertft.config.data import DataConfig
 from bertft.config.data_files import file_extension
 from bertft.data.guess_columns import format_column
-from bertft.data.readers.csv_reader import resolve_separator
+from bertft.data.readers.separators import resolve_separator
 from bertft.data.readers.text_files import iter_lines, open_text
 from bertft.data.rows import BadRows, RowError
 from bertft.data.schema import ColumnSpec, Record, find_columns, text_columns

@@ -20,6 +20,13 @@ import pyarrow.compute as pc
 from bertft.config.data import DataConfig
 from bertft.data.guess_columns import LABEL_COLUMN_NAMES, TEXT_COLUMN_NAMES
 from bertft.data.labels import NOT_BINARY, NOT_NUMERIC, class_name_as_number
+from bertft.data.readers.separators import (
+    SEPARATOR_NAMES,
+    detect_separator,
+    parse_separator_line,
+    resolve_quoting,
+    resolve_separator,
+)
 from bertft.data.readers.text_files import iter_lines, open_text, read_first_line
 from bertft.data.rows import BadRows, RowError, encode_line
 from bertft.data.schema import ColumnSpec, Record, RowSchema, find_columns
@@ -28,12 +35,9 @@ from bertft.utils.messages import quote_value
 
 __all__ = [
     "check_unmarked_header",
-    "parse_separator_line",
     "read_csv",
     "read_csv_file",
     "read_tsv_file",
-    "resolve_quoting",
-    "resolve_separator",
 ]
 
 
@@ -100,8 +104,6 @@ def _header_candidates(table: pa.Table, schema: RowSchema) -> str:
     return ", ".join(map(quote_value, [*row_texts, label])) if is_header else ""
 
 
-# A first line for Excel, which pads it with separators when it saves the file again.
-_SEPARATOR_LINE = re.compile(r'"?sep=(.)"?\1*[ ]*', re.IGNORECASE)
 # Without quoting, as in dumps of databases.
 _ESCAPE = re.compile(r"\\(.)", re.DOTALL)
 _ESCAPED_CHARACTERS = {"n": "\n", "r": "\r", "t": "\t"}
@@ -117,55 +119,32 @@ _QUOTING_ON_HINT = (
 )
 
 
-def parse_separator_line(line: str) -> str | None:
-    """The separator that a first line ``sep=;``, as Excel writes it, states; None for others."""
-    match = _SEPARATOR_LINE.fullmatch(line.removeprefix("\ufeff").rstrip("\r\n"))
-    return None if match is None else match[1]
-
-
-def resolve_separator(configured: str | None) -> str | None:
-    """The character that ``data.separator`` names: ``tab`` and ``\\t`` are a tab.
-
-    Raises DataError for a separator that cannot separate columns.
-    """
-    if configured in ("", '"', "\n", "\r"):
-        raise DataError(
-            f"{configured!r} is not a valid separator",
-            where="data.separator",
-            hint="Use a character such as , or ; or tab",
-        )
-    return "\t" if configured is not None and configured.lower() in ("tab", "\\t") else configured
-
-
-def resolve_quoting(configured: bool | None, separator: str) -> bool:
-    """``data.quoting``; by default true for a single character that is not a tab.
-
-    Texts hardly contain tabs, so that TSV fields need no quotes.
-    """
-    return configured if configured is not None else separator != "\t" and len(separator) == 1
-
-
 def read_csv_file(
     path: Path, columns: ColumnSpec, config: DataConfig, bad: BadRows
 ) -> Iterator[Record]:
-    """The requested fields of each row; separator: data.separator, a sep= line or a comma."""
+    """The requested fields of each row; separator: see ``separators``, else a comma."""
     return _read_table(path, columns, config, bad, ",")
 
 
 def read_tsv_file(
     path: Path, columns: ColumnSpec, config: DataConfig, bad: BadRows
 ) -> Iterator[Record]:
-    """The requested fields of each row; separator: data.separator, a sep= line or a tab."""
+    """The requested fields of each row; separator: see ``separators``, else a tab."""
     return _read_table(path, columns, config, bad, "\t")
 
 
 def _read_table(
     path: Path, columns: ColumnSpec, config: DataConfig, bad: BadRows, default_separator: str
 ) -> Iterator[Record]:
-    stated_separator = parse_separator_line(read_first_line(path, config.encoding))
-    separator = resolve_separator(config.separator)
+    first_line = read_first_line(path, config.encoding)
+    stated_separator = parse_separator_line(first_line)
+    separator = resolve_separator(config.separator) or stated_separator
     if separator is None:
-        separator = stated_separator or default_separator
+        separator = detect_separator(first_line, columns, config, default_separator)
+        if separator != default_separator:
+            bad.notes.append(
+                f"the columns are separated by {SEPARATOR_NAMES[separator]}, as in the header"
+            )
     newline = "" if resolve_quoting(config.quoting, separator) else "\n"
     with open_text(path, config.encoding, newline) as file:
         yield from read_csv(

@@ -21,7 +21,6 @@ from bertft.errors import DataError
 from bertft.utils.messages import (
     closest_name,
     expand_home,
-    format_list,
     missing_file_problem,
     quote_value,
 )
@@ -53,6 +52,7 @@ _HEAD_CHARACTERS = 1 << 16  # from which the format is detected
 _CODECS_OF_NAMES = ("idna", "punycode", "undefined")  # they are not encodings of files
 _MAX_FIRST_LINE_CHARACTERS = 1 << 20  # characters of the first line that are read
 _JSON_DOCUMENT = re.compile(r'\s*(\{\s*$|\[\s*(\{|\[\s*"|$))')
+_MAX_MARK_BYTES = 4
 _MAX_NUL_SHARE = 0.1  # files with a larger fraction of NUL bytes are not text
 
 _UNPACK_HINT = "Unpack it and use the file in it"
@@ -104,7 +104,6 @@ def read_text_file(
                 where=bad.source,
                 hint="Rename it to end in .json, or set data.format=json",
             )
-        _reject_header(first_line, columns, bad.source)
     yield from _read_text_lines(path, columns, config, bad, skip_blank=False)
 
 
@@ -112,8 +111,6 @@ def read_nonblank_lines(
     path: Path, columns: ColumnSpec, config: DataConfig, bad: BadRows
 ) -> Iterator[Record]:
     """One text per line; blank lines are not rows."""
-    if config.format is None:
-        _reject_header(read_first_line(path, config.encoding), columns, bad.source)
     yield from _read_text_lines(path, columns, config, bad, skip_blank=True)
 
 
@@ -152,18 +149,6 @@ def _read_text_lines(
             yield number, [line.rstrip("\r\n"), *[None] * len(columns.optional)]
 
 
-def _reject_header(line: str, columns: ColumnSpec, source: str) -> None:
-    """Raise DataError if ``line`` is the header of a tab-separated file."""
-    names = [name.strip().strip('"') for name in line.split("\t")]
-    if len(names) > 1 and set(columns.text) <= set(names):
-        raise DataError(
-            f"the first line has the names of columns ({format_list(names, 6)}), but a .txt file"
-            " has one text per line",
-            where=source,
-            hint="Set data.format=tsv, or data.format=text if each line is a text",
-        )
-
-
 def checked_head(path: Path, encoding: str, source: str) -> str:
     """The beginning of a text file without blank lines, as ``read_head``.
 
@@ -184,13 +169,15 @@ def _check_head(head: bytes, name: str, encoding: str, source: str) -> None:
             raise DataError(f"the file {what}", where=source, hint=hint.format(name=name))
     if _is_wide_encoding(encoding):
         return
-    for mark, other in _BYTE_ORDER_MARKS.items():
-        if head.startswith(mark):
+    other = _marked_encoding(head)
+    if other is not None:
+        if not _is_utf_8(encoding):
             raise DataError(
                 f"the file has a byte order mark of {other}, but data.encoding is {encoding}",
                 where=source,
                 hint=f"Set data.encoding={other}",
             )
+        return
     if head.count(0) > _MAX_NUL_SHARE * len(head):
         raise DataError(
             f"{head.count(0):,} of the first {len(head):,} bytes are NUL: the file is not text in"
@@ -278,6 +265,7 @@ def resolve_existing_file(name: str, setting: str) -> Path:
 def open_text(source: Path | BinaryIO, encoding: str, newline: str) -> TextIO:
     """Text of a file or binary stream without BOM; undecodable bytes become U+DCxx.
 
+    A BOM of UTF-16 or UTF-32 has precedence over UTF-8, in which such text cannot be encoded.
     ``newline`` as in ``open``. Raises DataError for an unknown encoding or an unreadable file.
     """
     try:
@@ -297,7 +285,10 @@ def open_text(source: Path | BinaryIO, encoding: str, newline: str) -> TextIO:
     name = "utf-8-sig" if info.name == "utf-8" else info.name
     try:
         binary = open_binary(source) if isinstance(source, Path) else source
-        _skip_byte_order_mark(binary, info.name)
+        if _is_utf_8(info.name):
+            name = _marked_encoding(_peek(binary, _MAX_MARK_BYTES)) or name
+        else:
+            _skip_byte_order_mark(binary, info.name)
     except OSError as error:
         raise unreadable(error, source) from error
     return io.TextIOWrapper(binary, name, errors="surrogateescape", newline=newline)
@@ -309,13 +300,33 @@ def _skip_byte_order_mark(binary: BinaryIO, encoding: str) -> None:
         byte_order_mark = "\ufeff".encode(encoding)
     except UnicodeError:  # the encoding cannot have one
         return
-    peek = getattr(binary, "peek", None)
-    if (
-        encoding != "utf-8"
-        and peek is not None
-        and peek(len(byte_order_mark)).startswith(byte_order_mark)
-    ):
+    if _peek(binary, len(byte_order_mark)) == byte_order_mark:
         binary.read(len(byte_order_mark))
+
+
+def _peek(binary: BinaryIO, size: int) -> bytes:
+    """The first ``size`` bytes, which are not consumed; fewer if no more can be read at once."""
+    peek = getattr(binary, "peek", None)
+    if peek is not None:
+        return bytes(peek(size)[:size])
+    if not binary.seekable():
+        return b""
+    position = binary.tell()
+    head = binary.read(size)
+    binary.seek(position)
+    return head
+
+
+def _marked_encoding(head: bytes) -> str | None:
+    """The encoding whose byte order mark a text begins with; None for no mark and for UTF-8."""
+    return next((name for mark, name in _BYTE_ORDER_MARKS.items() if head.startswith(mark)), None)
+
+
+def _is_utf_8(encoding: str) -> bool:
+    try:
+        return codecs.lookup(encoding).name in ("utf-8", "utf-8-sig")
+    except LookupError:  # reported by the reader
+        return False
 
 
 def _is_text_encoding(encoding: str) -> bool:
@@ -364,6 +375,8 @@ def iter_lines(file: Iterable[str], bad: BadRows, encoding: str) -> Iterator[str
 
 def encoding_error(error: UnicodeError, encoding: str, where: str) -> DataError:
     """The error for a file that cannot be decoded; ``where``: the file and line."""
+    if isinstance(error, UnicodeDecodeError):  # a byte order mark may have changed it
+        encoding = error.encoding
     return DataError(
         f"the file is not valid {encoding} ({error})",
         where=where,
