@@ -290,17 +290,21 @@ def records_to_batches(
 ) -> Iterator[pa.RecordBatch]:
     """The record batches of ``records_to_table``, which bound the memory for Python values."""
     rows: list[list[Any]] = []
+    ignored: list[str] = []
     for line, fields in records:
-        ignored: list[str] = []
         try:
             rows.append([*schema.parse(fields, split, ignored), line])
         except RowError as error:
             bad.add(line + error.line_offset, error)
+            ignored.clear()
             continue
         except RowExclusion as exclusion:
             bad.exclude(exclusion.reason)
+            ignored.clear()
             continue
-        bad.dropped.update(ignored)
+        if ignored:
+            bad.dropped.update(ignored)
+            ignored.clear()
         if len(rows) == _CHUNK_ROWS:
             yield _record_batch(rows, schema.arrow_schema)
             rows = []

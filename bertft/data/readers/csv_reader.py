@@ -9,10 +9,12 @@ from __future__ import annotations
 import csv
 import re
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
+from operator import itemgetter
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -169,18 +171,20 @@ def read_csv(
     a column that does not exist, an empty file, or a quote that is never closed.
     """
     quoting = resolve_quoting(config.quoting, separator)
-    lines = _RewindableLines(iter_lines(file, bad, config.encoding))
+    lines = iter_lines(file, bad, config.encoding)
+    skipped = 0
     if skip_first:
         for text in lines:
+            skipped += 1
             if text.strip():
                 bad.other_lines["sep= line"] += 1
                 break
             bad.count_blank()
     quotes = _QuoteCounter() if config.quoting is None and not quoting else None
     records = (
-        _read_quoted(lines, separator, bad, config.escapes)
+        _read_quoted(_RewindableLines(lines, skipped), separator, bad, config.escapes)
         if quoting
-        else _read_unquoted(lines, separator, bad, quotes, config.escapes)
+        else _read_unquoted(lines, skipped, separator, bad, quotes, config.escapes)
     )
     first_record = next(records, None)
     if first_record is None:
@@ -201,16 +205,20 @@ def read_csv(
         if quotes and quotes.quoted_fields:  # the names have quotes around them
             raise DataError(error.what, where=error.where, hint=_QUOTING_ON_HINT) from error
         raise
+    select = _field_selector(positions)
     for line, fields in records:
-        if header_fields is not None and _is_repeated_header(fields, header_fields):
-            bad.add(
-                line,
-                RowError("repeated header", "the header is repeated: were files concatenated?"),
-            )
-        elif len(fields) == width or config.ragged:
-            if len(fields) != width:
-                fields = _fit_to_width(fields, width, bad)
-            yield line, [None if position is None else fields[position] for position in positions]
+        if len(fields) == width:
+            if (
+                header_fields is not None
+                and fields[-1] == header_fields[-1]  # differs in most rows
+                and _is_repeated_header(fields, header_fields)
+            ):
+                detail = "the header is repeated: were files concatenated?"
+                bad.add(line, RowError("repeated header", detail))
+                continue
+            yield line, select(fields)
+        elif config.ragged:
+            yield line, select(_fit_to_width(fields, width, bad))
         else:
             count = "1 column" if len(fields) == 1 else f"{len(fields)} columns"
             hint = (
@@ -223,6 +231,15 @@ def read_csv(
     if quotes:
         has_broken_rows = width == 1 or bool(bad.counts["wrong number of columns"])
         bad.notes += quotes.format_notes(has_broken_rows)
+
+
+def _field_selector(positions: Sequence[int | None]) -> Callable[[list[str]], list[Any]]:
+    """A function that returns the fields at ``positions``, None for no position."""
+    known = [position for position in positions if position is not None]
+    if len(known) == len(positions) > 1:
+        select = itemgetter(*known)
+        return lambda fields: list(select(fields))
+    return lambda fields: [None if position is None else fields[position] for position in positions]
 
 
 def _fit_to_width(fields: list[str], width: int, bad: BadRows) -> list[str]:
@@ -238,22 +255,28 @@ def _is_repeated_header(fields: list[str], header: list[str]) -> bool:
 
 
 class _RewindableLines:
-    """An iterator of lines that can go back, to read the lines of an invalid row as single rows."""
+    """Lines that can go back, to read the lines of an invalid row as single rows.
 
-    def __init__(self, lines: Iterator[str]) -> None:
+    ``skipped``: the lines of the file before ``lines``.
+    """
+
+    def __init__(self, lines: Iterator[str], skipped: int) -> None:
         self._lines = lines
         self._pushed_back: deque[str] = deque()
-        self.number = 0  # of the line read last
+        self.number = skipped  # of the line read last
         self.row_lines: list[str] = []  # since the current row began
 
-    def __iter__(self) -> _RewindableLines:
-        return self
-
-    def __next__(self) -> str:
-        line = self._pushed_back.popleft() if self._pushed_back else next(self._lines)
-        self.number += 1
-        self.row_lines.append(line)
-        return line
+    def __iter__(self) -> Iterator[str]:
+        while True:
+            if self._pushed_back:
+                line = self._pushed_back.popleft()
+            elif (next_line := next(self._lines, None)) is not None:
+                line = next_line
+            else:
+                return
+            self.number += 1
+            self.row_lines.append(line)
+            yield line
 
     def start_row(self) -> int:
         """Start a row, and return its line number."""
@@ -307,18 +330,15 @@ class _QuoteCounter:
 
 
 def _read_unquoted(
-    lines: _RewindableLines,
+    lines: Iterator[str],
+    skipped: int,
     separator: str,
     bad: BadRows,
     quotes: _QuoteCounter | None,
     escapes: bool,
 ) -> Iterator[Record]:
     unescaped_separator = re.compile(rf"(?<!\\)((?:\\\\)*){re.escape(separator)}")
-    while True:
-        number = lines.start_row()
-        line = next(lines, None)
-        if line is None:
-            return
+    for number, line in enumerate(lines, start=skipped + 1):
         text = line.rstrip("\r\n")
         if not text:
             bad.count_blank()

@@ -213,8 +213,10 @@ def _check_columns_of_values(
 
 
 def _parse_lines(lines: Iterator[str], bad: BadRows) -> Iterator[NumberedObject]:
+    # Without arguments that are the same for each line, json.loads would create a decoder per line.
+    decode = json.JSONDecoder(object_pairs_hook=reject_repeated_keys).decode
     for number, line in enumerate(lines, start=1):
-        if not line.strip():
+        if line.isspace():
             bad.count_blank()
             continue
         if not bad.read and starts_json_document(line):
@@ -226,7 +228,7 @@ def _parse_lines(lines: Iterator[str], bad: BadRows) -> Iterator[NumberedObject]
             )
         bad.count_row()
         try:
-            content = json.loads(line, object_pairs_hook=reject_repeated_keys)
+            content = decode(line)
         except RepeatedKeyError as error:
             yield number, RowError("repeated key", str(error))
         except (ValueError, RecursionError) as error:

@@ -361,7 +361,8 @@ def iter_lines(file: Iterable[str], bad: BadRows, encoding: str) -> Iterator[str
             number += 1
             if len(line) > MAX_LINE_CHARACTERS:
                 raise _long_line_error(f"{bad.source}:{number}")
-            inner_returns += _has_inner_carriage_return(line)
+            if "\r" in line:
+                inner_returns += _has_inner_carriage_return(line)
             yield line
     except UnicodeError as error:
         raise encoding_error(error, encoding, f"{bad.source}:{number + 1}") from error
@@ -403,4 +404,4 @@ def bounded_lines(file: Iterable[str]) -> Iterator[str]:
 
 
 def _has_inner_carriage_return(line: str) -> bool:
-    return "\r" in line and "\r" in line.rstrip("\r\n")
+    return "\r" in line.rstrip("\r\n")
