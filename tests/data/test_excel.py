@@ -135,7 +135,7 @@ def test_invalid_rows_are_reported_with_their_number(tmp_path):
         f"{path}, row 4: the header is repeated",
         f"{path}, row 5: 3 columns where 2 are expected",
         f"{path}, row 6: empty text",
-        f"{path}, row 7: missing label",
+        f"{path}, row 7: no label",
     ):
         assert expected in message
     rows = read(path, on_bad_row="skip", max_skipped=1.0)
@@ -162,7 +162,7 @@ def test_columns_are_proposed(tmp_path):
         read(path)
     config = DataConfig(name="x")
     assert detect_columns(path, config) == ["data.text=review", "data.label=sentiment"]
-    with pytest.raises(DataError, match="not found"):
+    with pytest.raises(DataError, match="the file has no header"):
         read(path, header=False)
 
 
