@@ -7,19 +7,18 @@ import gzip
 import json
 import subprocess
 import sys
-import tracemalloc
 from pathlib import Path
 
 import pytest
 
 from bertft.config.data import DataConfig
 from bertft.data import prediction_rows
-from bertft.data.readers import compressed_files, squad_json, text_files
+from bertft.data.readers import compressed_files, json_documents, squad_json, text_files
 from bertft.data.rows import BadRows
 from bertft.data.splits import load_splits, load_unlabelled
 from bertft.errors import DataError
 
-pytestmark = pytest.mark.usefixtures("read_both_ways")
+both_ways = pytest.mark.usefixtures("read_both_ways")
 
 ROWS = [("酒店 good, really", "pos"), ("bad", "neg"), ("fine", "pos")]
 JSON_LINES = "".join(
@@ -44,6 +43,7 @@ def pairs(rows) -> list[tuple[str, str]]:
     return list(zip(rows.column("text"), rows.column("label"), strict=True))
 
 
+@both_ways
 @pytest.mark.parametrize(
     ("name", "content", "notes"),
     [
@@ -97,6 +97,7 @@ def test_a_table_with_tabs_is_predicted_whatever_its_name(tmp_path):
     assert rows.column("text") == ["Hello, text", "bye"]
 
 
+@both_ways
 @pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"])
 @pytest.mark.parametrize(
     ("name", "content"),
@@ -130,6 +131,7 @@ def test_utf_16_that_cannot_be_read_is_refused(tmp_path):
         read(tmp_path / "a.csv", codecs.BOM_UTF16_LE + content, encoding="gb18030")
 
 
+@both_ways
 @pytest.mark.parametrize("separator", [",", "\t"])
 @pytest.mark.parametrize("mark", ["", "\ufeff"])
 def test_a_header_in_the_middle_is_a_bad_row(tmp_path, separator, mark):
@@ -162,14 +164,14 @@ def test_hidden_files_in_a_folder_are_not_read(tmp_path):
 def bomb(path: Path, beginning: str, character: str, size: int) -> None:
     with gzip.open(path, "wb", compresslevel=1) as file:
         file.write(beginning.encode())
-        block = character.encode() * (1 << 20)
+        block = (character.encode() * (1 << 20))[: 1 << 20]
         for _ in range(size >> 20):
             file.write(block)
 
 
 BOMBS = [
     ("a.csv.gz", "text,label\n", "a", "line has more than"),
-    ("a.csv.gz", 'text,label\n"', "a\n", "more than .* characters|expands to more than"),
+    ("a.csv.gz", 'text,label\n"', "a" * 63 + "\n", "more than .* characters|expands to more than"),
     ("a.csv.gz", "", "\n", "expands to more than"),
     ("a.jsonl.gz", '{"text": "', "a", "line has more than"),
     ("a.json.gz", '[{"text": "', "a", "a value has more than"),
@@ -186,11 +188,10 @@ def test_a_small_file_that_expands_to_a_huge_one_is_refused(
     for module, limit, value in (
         (compressed_files, "_MIN_LIMIT", 1 << 20),
         (text_files, "MAX_LINE_CHARACTERS", 1 << 16),
-        ("bertft.data.readers.json_documents", "_MAX_VALUE_CHARACTERS", 1 << 16),
-        ("bertft.data.readers.json_documents", "_CHUNK_CHARACTERS", 1 << 12),
+        (json_documents, "_MAX_VALUE_CHARACTERS", 1 << 16),
+        (json_documents, "_CHUNK_CHARACTERS", 1 << 12),
     ):
-        target = sys.modules[module] if isinstance(module, str) else module
-        monkeypatch.setattr(target, limit, value)
+        monkeypatch.setattr(module, limit, value)
     bomb(tmp_path / name, beginning, character, 3 << 20)
     assert (tmp_path / name).stat().st_size < 30_000
     with pytest.raises(DataError, match=message) as raised:
@@ -226,23 +227,6 @@ def test_gigabytes_in_megabytes_are_refused_in_bounded_memory(
     assert int(megabytes) < 1024 and any(
         part.split(".*")[0] in error[0] for part in message.split("|")
     ), result.stdout
-
-
-@pytest.mark.parametrize("name", ["a.csv", "a.jsonl", "a.txt", "a.tsv"])
-def test_a_line_of_200_megabytes_is_read_to_the_limit_only(tmp_path, name):
-    beginning = '{"text": "' if name == "a.jsonl" else "text\tlabel\n" + "a" * 5_000
-    path = tmp_path / name
-    path.write_bytes((beginning + "a" * 5_000).encode())
-    with path.open("r+b") as file:
-        file.truncate(200 << 20)  # a hole: NUL bytes that take no room on the disk
-    tracemalloc.start()
-    try:
-        with pytest.raises(DataError, match="the line has more than 16,777,216 characters"):
-            load_unlabelled(str(path), DataConfig(name="x"))
-        _, peak = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
-    assert peak < 10 * text_files.MAX_LINE_CHARACTERS
 
 
 def test_a_document_of_questions_has_a_limit(tmp_path, monkeypatch):

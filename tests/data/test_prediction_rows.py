@@ -181,7 +181,7 @@ def test_the_check_names_the_invalid_rows_and_that_there_are_none(tmp_path):
         ("id\ttext\r\n1\ta\r\n", "id", "tabs", [("a", ("1",))]),
         ('"id, new",text\n1,a\n', ["id, new"], "commas", [("a", ("1",))]),
         ("sep=;\r\nid;text\r\n1;a, b\r\n", "id", "semicolons", [("a, b", ("1",))]),
-        ('"sep=|"\nid|text\n1|a\n', "id", "|", [("a", ("1",))]),
+        ('"sep=|"\nid|text\n1|a\n', "id", "vertical bars", [("a", ("1",))]),
         ("a text, and more\n{b}\n", None, "plain text", [("a text, and more", ()), ("{b}", ())]),
         ("text\n", None, "plain text", [("text", ())]),
         ('{"text": "好"}\n', None, "", [("好", ())]),
