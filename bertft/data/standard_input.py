@@ -23,6 +23,7 @@ import select
 import shutil
 import sys
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO, TextIO
@@ -157,6 +158,8 @@ def open_standard_input(
 ) -> PredictionInput:
     """The rows on ``stream``. Waits for the first line, from which the format is detected.
 
+    ``stream`` is closed after the last row.
+
     Args:
         keep: columns for the output: None, ``all``, a name or a list of names.
         is_table: read a table, whatever the first line is.
@@ -165,10 +168,26 @@ def open_standard_input(
         DataError: the input is empty or has no such columns, or the task needs several texts per
             row and the input is plain text.
     """
-    schema = build_row_schema(config, labelled=False)
     text = open_text(stream, config.encoding, "\n")
+    try:
+        rows = _open_text(text, config, keep, is_table, is_live=not stream.seekable())
+    except BaseException:
+        text.close()
+        raise
+
+    def read(bad: BadRows) -> Iterator[Record]:
+        with text:
+            yield from rows.read(bad)
+
+    return replace(rows, read=read)
+
+
+def _open_text(
+    text: TextIO, config: DataConfig, keep: Any, is_table: bool, is_live: bool
+) -> PredictionInput:
+    """The rows of ``text``; arguments and errors as for ``open_standard_input``."""
+    schema = build_row_schema(config, labelled=False)
     first, stated_separator, lines = _split_first_line(text, config.encoding)
-    is_live = not stream.seekable()
     has_separator_line = stated_separator is not None and config.format in _TABLE_FORMATS
     separator = stated_separator
     if not has_separator_line:

@@ -188,11 +188,13 @@ def test_the_check_names_the_invalid_rows_and_that_there_are_none(tmp_path):
     ],
 )
 def test_standard_input_is_what_its_first_line_is(content, keep, note, expected):
-    rows = open_standard_input(io.BytesIO(content.encode()), CONFIG, keep)
+    stream = io.BytesIO(content.encode())
+    rows = open_standard_input(stream, CONFIG, keep)
     assert note in rows.note and bool(note) == bool(rows.note)
     assert not rows.is_live and not rows.is_repeatable
     [block] = blocks(rows)
     assert [(row.values[0], row.kept_values) for row in block] == expected
+    assert stream.closed  # else Python warns about an unclosed file
 
 
 def test_a_separator_line_of_excel_is_read_as_in_a_file(tmp_path):

@@ -96,7 +96,8 @@ def _stored_input(
         )
     run_folder = RunFolder(folder)
     run_folder.ensure_no_run()
-    path = store_standard_input(standard_input_stream(), run_folder.path / "rows", config.data)
+    with standard_input_stream() as stream:
+        path = store_standard_input(stream, run_folder.path / "rows", config.data)
     config.data.train = str(path)
     try:
         yield
