@@ -198,8 +198,8 @@ def _run_single(request: ComposeRequest, command_line_words: Sequence[str]) -> N
 
 def _import_command(command: str) -> ModuleType:
     """The module of ``command``. Its imports take seconds, so the status says so before them."""
-    # eval predictions= and init do not need torch
-    if command not in ("eval", "init") and "torch" not in sys.modules:
+    # eval predictions=, init and inspect do not need torch
+    if command not in ("eval", "init", "inspect") and "torch" not in sys.modules:
         show_status(IMPORT_STATUS)
     return importlib.import_module(f"bertft.cli.commands.{command}")
 

@@ -62,6 +62,7 @@ _TASKS = {
     "masked_lm": TaskSpec(
         task_class="bertft.tasks.masked_lm.task:MaskedLMTask",
         row_schema="bertft.tasks.masked_lm.schema:MaskedLMRowSchema",
+        input_encoding="bertft.tasks.masked_lm.encoding:INPUT_ENCODING",
         label=None,
         supports_class_names=False,
         settings=("mlm_probability", "whole_words"),
@@ -76,6 +77,7 @@ _TASKS = {
     "question_answering": TaskSpec(
         task_class="bertft.tasks.question_answering.task:QuestionAnsweringTask",
         row_schema="bertft.tasks.question_answering.schema:QuestionAnsweringRowSchema",
+        input_encoding="bertft.tasks.question_answering.encoding:INPUT_ENCODING",
         label=None,
         supports_class_names=False,
         settings=("stride", "unanswerable", "max_answer_length", "no_answer_threshold", "scorer"),
@@ -91,6 +93,7 @@ _TASKS = {
     "token_classification": TaskSpec(
         task_class="bertft.tasks.token_classification.task:TokenClassificationTask",
         row_schema="bertft.tasks.token_classification.schema:TokenClassificationRowSchema",
+        input_encoding="bertft.tasks.token_classification.encoding:INPUT_ENCODING",
         label=None,
         settings=("scheme", "sentence"),
         sample=("ner", "words"),

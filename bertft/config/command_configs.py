@@ -23,6 +23,8 @@ __all__ = [
     "EvalRequest",
     "ExportConfig",
     "InitConfig",
+    "InspectConfig",
+    "InspectRequest",
     "MergeConfig",
     "PredictConfig",
     "ReportConfig",
@@ -338,6 +340,29 @@ class InitConfig:
 
 
 @dataclass
+class InspectConfig:
+    """Show what is detected in training files, and the command that trains on them."""
+
+    data: DataConfig = group(
+        DataConfig, "Files to inspect, and settings that replace the detected ones."
+    )
+    model: ModelConfig = group(ModelConfig, "Pretrained encoder, whose tokenizer is used.")
+    rows: int = setting(5, "Number of rows to show as the model reads them.", at_least=0)
+    output: str = setting(
+        "text",
+        "Form of the result on standard output. text: tables. json: one JSON object.",
+        choices=("text", "json"),
+    )
+
+
+@dataclass
+class InspectRequest(InspectConfig):
+    """The settings of inspect, and the paths of the settings that are on the command line."""
+
+    explicit_settings: frozenset[str] = frozenset()
+
+
+@dataclass
 class DoctorConfig:
     """Check what this machine supports and whether training works on it."""
 
@@ -355,5 +380,6 @@ COMMAND_CONFIGS: dict[str, type] = {
     "report": ReportConfig,
     "compare": CompareConfig,
     "init": InitConfig,
+    "inspect": InspectConfig,
     "doctor": DoctorConfig,
 }

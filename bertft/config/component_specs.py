@@ -72,6 +72,9 @@ class TaskSpec:
         score_predictions: ``"module:function"``, (predictions, rows, config) → (metrics, name of
             the main metric). It scores the texts in the file of ``eval predictions=<file>``, with
             None for a row without a prediction. None: predictions= is not supported.
+        input_encoding: ``"module:attribute"``, a ``bertft.tasks.shared.encoding.InputEncoding``,
+            with which ``bertft inspect`` shows rows as the model reads them. Its module must not
+            import torch. None: the texts of a row, ``text`` and ``text_pair``, as one sequence.
         model_card_code: ``"module:function"``, (folder, form, labels, max_length) → Python code
             for the model card that predicts one text; None: the default code.
     """
@@ -85,6 +88,7 @@ class TaskSpec:
     problem_type: str | None = None
     sample: tuple[str, Any] = ("pair", ("text", "text_pair"))
     score_predictions: str | None = None
+    input_encoding: str | None = None
     model_card_code: str | None = None
 
 

@@ -29,7 +29,12 @@ from hydra.plugins.search_path_plugin import SearchPathPlugin
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from bertft.config.command_configs import COMMAND_CONFIGS, EvalRequest, TrainConfig
+from bertft.config.command_configs import (
+    COMMAND_CONFIGS,
+    EvalRequest,
+    InspectRequest,
+    TrainConfig,
+)
 from bertft.config.config_file import CONFIG_GROUP, config_file_paths
 from bertft.config.former_names import current_path
 from bertft.config.hydra_errors import HYDRA_ERRORS, to_problem
@@ -65,6 +70,13 @@ __all__ = [
     "try_compose",
     "validate_overrides",
 ]
+
+
+# The settings of these commands include the paths of the settings on the command line.
+_REQUESTS: dict[str, type[EvalRequest] | type[InspectRequest]] = {
+    "eval": EvalRequest,
+    "inspect": InspectRequest,
+}
 
 
 @dataclass(frozen=True)
@@ -223,8 +235,8 @@ def build_settings(command: str, config: DictConfig, folder: Path, arguments: Se
     settings = to_dataclass(command, config)
     if command == "train" and _is_unconfirmed_code(settings.data.metric, command_line_paths):
         raise _metric_in_file_error(settings.data.metric)
-    if command == "eval":
-        return EvalRequest(**vars(settings), explicit_settings=frozenset(explicit_paths))
+    if command in _REQUESTS:
+        return _REQUESTS[command](**vars(settings), explicit_settings=frozenset(explicit_paths))
     if command == "train":
         settings.experiment = HydraConfig.get().runtime.choices.get("experiment")
     return settings

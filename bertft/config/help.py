@@ -60,6 +60,10 @@ _EXAMPLES = {
     "report": ("bertft report RUN",),
     "compare": ("bertft compare RUN OTHER_RUN", "bertft compare outputs/sweep against=RUN"),
     "init": ("bertft init", "bertft init tickets.csv my.yaml"),
+    "inspect": (
+        "bertft inspect tickets.csv",
+        "bertft inspect tickets.csv data.label=team model=roberta_base",
+    ),
     "doctor": ("bertft doctor",),
 }
 # The settings on the short page, in this order; for other commands those of the first level. An
@@ -105,6 +109,22 @@ MOST_USED = {
         "device": "cpu, cuda, cuda:1 or auto",
         "trust_remote_code": "",
     },
+}
+MOST_USED["inspect"] = {
+    **{
+        name: MOST_USED["train"][name].replace("null:", "null: detected, else")
+        for name in ("data.text", "data.label")
+    },
+    "data.task": "task type; detected if it is not set",
+    "data.format": "format of the files; null: detected",
+    "data.separator": "column separator; null: detected",
+    "data.encoding": "text encoding; detected if it is not set",
+    "data.header": "whether there is a header; null: detected",
+    "data.max_length": "maximum number of tokens; null: 256",
+    "model": "encoder whose tokenizer is used; see --help model",
+    "model.path": "any other encoder: folder, Hub id or run",
+    "rows": "",
+    "output": "text, or json for one JSON object",
 }
 _GENERAL, _OPTIONS_TOPIC, _ALL = "general", "options", "all"
 

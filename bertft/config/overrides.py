@@ -42,6 +42,7 @@ __all__ = [
     "check_overrides",
     "format_value",
     "open_node_override",
+    "parse_data_settings",
     "rewrite_overrides",
     "split_override",
     "unquote_value",
@@ -374,6 +375,14 @@ def _is_literal(value: Any) -> bool:
     if isinstance(value, str):
         return "${" not in value and value != "???"
     return value is None or isinstance(value, (bool, int, float))
+
+
+def parse_data_settings(settings: Sequence[str]) -> dict[str, Any]:
+    """``["data.text=[a,b]"]`` → ``{"text": ["a", "b"]}``."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    overrides = OverridesParser.create().parse_overrides(rewrite_overrides("train", settings))
+    return {override.key_or_group.removeprefix("data."): override.value() for override in overrides}
 
 
 def check_overrides(overrides: Sequence[str], excluded: Mapping[str, str] | None = None) -> None:

@@ -9,6 +9,7 @@ bertft report RUN, verify RUN        run=RUN
 bertft compare A B C                 runs=[A,B,C]
 bertft init tickets.csv my.yaml      train=tickets.csv output=my.yaml
 bertft init my.yaml                  output=my.yaml
+bertft inspect tickets.csv           data.train=tickets.csv
 
 eval also takes ``model.path=``, the name of train, for ``run=``.
 """
@@ -33,6 +34,7 @@ _SETTINGS = {
     "report": ("run",),
     "verify": ("run",),
     "init": ("train", "output"),
+    "inspect": ("data.train",),
 }
 
 
@@ -83,6 +85,8 @@ def expand_positional(command: str, words: Sequence[str]) -> list[str]:
         setting = "data.validation" if command == "train" else "name"
         value = word if command == "train" else "value"
         hint = f"Write other settings as {setting}={value}"
+        if command == "inspect":
+            hint = f"Inspect several files as data.train=[{positional[0]},{word}]"
         if command == "train":
             hint += f", and several training files as data.train=[{positional[0]},{word}]"
         raise usage_error([Problem(word, what, hint)])

@@ -329,6 +329,7 @@ _IMPORTED_FIELDS = (
     "row_schema",
     "model_card_code",
     "score_predictions",
+    "input_encoding",
     "read",
     "matches",
     "schema",

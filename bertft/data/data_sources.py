@@ -29,6 +29,7 @@ __all__ = [
     "MIN_CACHED_BYTES",
     "ROW_CACHE_VERSION",
     "DataSource",
+    "OpenFiles",
     "class_names_in_schema",
     "declared_class_names",
     "numbers_to_names",
@@ -100,8 +101,20 @@ class DataSource:
         return BadRows(self.source, self.unit, locations)
 
 
-def open_file(config: DataConfig, value: Any, setting: str, schema: RowSchema) -> DataSource:
-    """The file or files that ``value`` of ``setting`` selects."""
+OpenFiles = Callable[[Any, str, RowSchema, DataConfig], FileSet]
+
+
+def open_file(
+    config: DataConfig,
+    value: Any,
+    setting: str,
+    schema: RowSchema,
+    open_files: OpenFiles = open_files,
+) -> DataSource:
+    """The file or files that ``value`` of ``setting`` selects.
+
+    ``open_files``: a function that reads a part of them instead.
+    """
     file_set = open_files(value, setting, schema, config)
     columns = schema.columns
     declared_names = None
@@ -179,7 +192,8 @@ def read_rows(
     and DataError if the file changes while it is read.
     """
     file_set = source.file_set
-    if file_set is not None and file_set.size >= MIN_CACHED_BYTES:
+    is_cacheable = file_set is not None and file_set.is_cacheable
+    if is_cacheable and file_set.size >= MIN_CACHED_BYTES:
         folder, content = cache_folder(config.cache) / "rows", _content_hashes(file_set)
         key = _row_cache_key(content, file_set, schema, split, config)
         cached = load_cached(

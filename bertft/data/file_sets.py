@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from bertft.config.data import DataConfig
 from bertft.config.data_files import (
@@ -28,7 +28,15 @@ from bertft.data.schema import ColumnNotFound, ColumnSpec, Record, RowSchema
 from bertft.errors import DataError
 from bertft.utils.messages import expand_home
 
-__all__ = ["FileSet", "SourceFile", "open_files"]
+__all__ = [
+    "FileBadRows",
+    "FileSet",
+    "SourceFile",
+    "column_names",
+    "open_files",
+    "open_paths",
+    "read_file",
+]
 
 
 @dataclass(frozen=True)
@@ -36,6 +44,7 @@ class SourceFile:
     """A file of a split.
 
     Attributes:
+        path: the file that is read.
         name: the path in messages.
         derived: the values of the columns that are derived from the path.
     """
@@ -52,6 +61,9 @@ class FileSet:
 
     source: str
     files: tuple[SourceFile, ...]
+
+    # Whether the rows may be stored in the cache of parsed rows.
+    is_cacheable: ClassVar[bool] = True
 
     @property
     def first(self) -> SourceFile:
@@ -84,12 +96,12 @@ class FileSet:
         Rows that cannot be parsed are added to ``bad``, which has the ``locations`` of the files.
         """
         if len(self.files) == 1:
-            yield from _read_file(self.first, columns, config, bad)
+            yield from read_file(self.first, columns, config, bad)
             return
         for index, file in enumerate(self.files):
-            file_bad = _FileBadRows(file.name, file.format.spec.unit, parent=bad, file_index=index)
+            file_bad = FileBadRows(file.name, file.format.spec.unit, parent=bad, file_index=index)
             used = 0
-            for line, fields in _read_file(file, columns, config, file_bad):
+            for line, fields in read_file(file, columns, config, file_bad):
                 used += 1
                 yield encode_line(line, index), fields
             file_bad.finish(used)
@@ -105,11 +117,32 @@ def open_files(value: Any, setting: str, schema: RowSchema, config: DataConfig) 
     paths = resolve_files(value, setting)
     is_name = isinstance(value, str) and [expand_home(value)] == paths
     names = [value] if is_name else [str(path) for path in paths]
+    return FileSet(format_names(value), open_paths(paths, names, paths, setting, schema, config))
+
+
+def open_paths(
+    paths: Sequence[Path],
+    names: Sequence[str],
+    contents: Sequence[Path],
+    setting: str,
+    schema: RowSchema,
+    config: DataConfig,
+) -> tuple[SourceFile, ...]:
+    """The files at ``paths`` with their formats.
+
+    Args:
+        names: the files in messages.
+        contents: the files that are read: ``paths``, or samples of them.
+        setting: the setting that selects the files.
+
+    Raises:
+        DataError, UsageError: as ``open_files``.
+    """
     labels = _labels_from_names(paths)
     files = []
-    for path, name, label in zip(paths, names, labels, strict=True):
+    for path, name, content, label in zip(paths, names, contents, labels, strict=True):
         try:
-            file_format = detect_format(path, schema, config, name)
+            file_format = detect_format(content, schema, config, name)
         except DataError as error:
             others = [other.suffix for other in paths if other.suffix not in ("", path.suffix)]
             if others:
@@ -117,11 +150,11 @@ def open_files(value: Any, setting: str, schema: RowSchema, config: DataConfig) 
                 error.hint = f"{error.hint}. To leave this file out, set {setting}='{pattern}'"
             raise
         derived = {"@file": label, "@folder": path.absolute().parent.name}
-        files.append(SourceFile(path, name, file_format, derived))
-    return FileSet(format_names(value), tuple(files))
+        files.append(SourceFile(content, name, file_format, derived))
+    return tuple(files)
 
 
-def _read_file(
+def read_file(
     file: SourceFile, columns: ColumnSpec, config: DataConfig, bad: BadRows
 ) -> Iterator[Record]:
     """The records of one file, with the columns that are derived from its name."""
@@ -145,7 +178,7 @@ def _read_file(
 
 
 @dataclass
-class _FileBadRows(BadRows):
+class FileBadRows(BadRows):
     """The accounting of one of several files, which is added to that of the split, ``parent``."""
 
     parent: BadRows = field(default_factory=lambda: BadRows(""))
@@ -190,3 +223,30 @@ def _label_from_name(name: str) -> str:
     if extension in known:
         return name[: -len(extension)]
     return Path(name).suffix.removeprefix(".") or name
+
+
+class _ColumnNames(Exception):
+    """Carries the names of the columns out of a reader; None: the columns have no names."""
+
+    def __init__(self, names: Sequence[str] | None) -> None:
+        super().__init__(names)
+        self.names = names
+
+
+class _NameProbe(ColumnSpec):
+    """Ends a reader when it resolves its columns, with the names of those in the file."""
+
+    def resolve_alternatives(self, names: Sequence[str] | None) -> ColumnSpec:
+        raise _ColumnNames(names)
+
+
+def column_names(file: SourceFile, schema: RowSchema, config: DataConfig) -> Sequence[str] | None:
+    """The names of the columns of a file; None if they have none."""
+    columns = schema.columns
+    probe = _NameProbe(columns.text, columns.label, columns.optional, columns.text_alternatives)
+    try:
+        for _ in file.format.read(file.path, probe, config, BadRows(file.name)):
+            break
+    except _ColumnNames as columns_of_file:
+        return columns_of_file.names
+    return None

@@ -15,7 +15,13 @@ from typing import Any
 from bertft.config.overrides import format_value
 from bertft.data.guess_entities import Column, guess_entity_columns
 
-__all__ = ["LABEL_COLUMN_NAMES", "TEXT_COLUMN_NAMES", "format_column", "propose_settings"]
+__all__ = [
+    "LABEL_COLUMN_NAMES",
+    "TEXT_COLUMN_NAMES",
+    "TableColumn",
+    "format_column",
+    "propose_settings",
+]
 
 # In the order in which they are preferred.
 TEXT_COLUMN_NAMES = (
@@ -42,12 +48,13 @@ _ID_NAMES = ("id", "idx", "index", "uid", "guid", "编号")
 _MAX_CLASSES = 100
 _MIN_ROWS = 20  # with fewer rows, any number of distinct values can be classes
 _MAX_NAME_LENGTH = 40
+_MIN_PAIR_RATIO = 1 / 2  # of the mean lengths of two columns that are a pair
 _PLAIN_NAME = re.compile(r"[^\W\d][\w.-]*( [\w.-]+)*")
 _HYDRA_LITERALS = ("null", "true", "false", "inf", "nan")  # a name like these needs quotes
 
 
 @dataclass(frozen=True)
-class _Column:
+class TableColumn:
     """A column of the sampled rows."""
 
     position: int
@@ -69,6 +76,21 @@ class _Column:
             return [float(text) for text in self.texts]
         except ValueError:
             return []
+
+    @property
+    def kind(self) -> str:
+        """The type of the values, in a word or two."""
+        if not self.texts:
+            return "empty"
+        if self.is_list:
+            return "object" if any(isinstance(value, dict) for value in self.values) else "list"
+        if all(isinstance(value, bool) or value in (None, "") for value in self.values):
+            return "boolean"
+        if not self.numbers:
+            return "text"
+        if self.is_binary:
+            return "0 or 1"
+        return "number" if self.is_fractional else "integer"
 
     @property
     def is_fractional(self) -> bool:
@@ -156,21 +178,21 @@ def propose_settings(
     return _guess_label([column for column in free_columns if column not in texts], texts, task)
 
 
-def _select(columns: Sequence[_Column], setting: Any) -> list[_Column]:
+def _select(columns: Sequence[TableColumn], setting: Any) -> list[TableColumn]:
     """The columns of a setting: a name, a position or a list of them; empty for None."""
     selected = setting if isinstance(setting, (list, tuple)) else [setting]
     positions = {item % len(columns) for item in selected if isinstance(item, int)}
     return [column for column in columns if column.name in selected or column.position in positions]
 
 
-def _columns(names: Sequence[str | int], rows: Sequence[Sequence[Any]]) -> list[_Column]:
+def _columns(names: Sequence[str | int], rows: Sequence[Sequence[Any]]) -> list[TableColumn]:
     return [
-        _Column(position, name, [row[position] for row in rows])
+        TableColumn(position, name, [row[position] for row in rows])
         for position, name in enumerate(names)
     ]
 
 
-def _is_row(columns: Sequence[_Column]) -> bool:
+def _is_row(columns: Sequence[TableColumn]) -> bool:
     """Whether the names are probably the first row of a file without a header."""
     return any(
         len(str(column.name)) > _MAX_NAME_LENGTH
@@ -180,13 +202,13 @@ def _is_row(columns: Sequence[_Column]) -> bool:
     )
 
 
-def _named(columns: Sequence[_Column], names: Sequence[str]) -> _Column | None:
+def _named(columns: Sequence[TableColumn], names: Sequence[str]) -> TableColumn | None:
     """The column whose name comes first in ``names``."""
     column = min(columns, key=lambda column: column.rank_in(names), default=None)
     return None if column is None or column.rank_in(names) == len(names) else column
 
 
-def _guess_text(columns: Sequence[_Column]) -> list[_Column]:
+def _guess_text(columns: Sequence[TableColumn]) -> list[TableColumn]:
     """One column of texts, or two for a pair; empty if there are no texts."""
     candidates = [column for column in columns if column.is_text]
     by_name = {str(column.name).casefold(): column for column in candidates}
@@ -198,10 +220,22 @@ def _guess_text(columns: Sequence[_Column]) -> list[_Column]:
         return [named]
     candidates = [column for column in candidates if _named([column], LABEL_COLUMN_NAMES) is None]
     longest = max(candidates, key=lambda column: column.mean_length, default=None)
+    if len(candidates) == 2 and _is_unnamed_pair(*candidates):
+        return candidates
     return [] if longest is None else [longest]
 
 
-def _guess_label(columns: Sequence[_Column], texts: Sequence[_Column], task: str) -> list[str]:
+def _is_unnamed_pair(first: TableColumn, second: TableColumn) -> bool:
+    """Whether two columns without names have texts of similar lengths."""
+    lengths = sorted((first.mean_length, second.mean_length))
+    is_unnamed = isinstance(first.name, int) and isinstance(second.name, int)
+    are_classes = first.may_be_classes or second.may_be_classes
+    return is_unnamed and not are_classes and lengths[0] >= _MIN_PAIR_RATIO * lengths[1]
+
+
+def _guess_label(
+    columns: Sequence[TableColumn], texts: Sequence[TableColumn], task: str
+) -> list[str]:
     """The settings with a label among ``columns``; empty if there is none."""
     binary = [column for column in columns if column.is_binary]
     candidates = [

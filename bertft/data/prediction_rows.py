@@ -23,7 +23,7 @@ import pyarrow as pa
 
 from bertft.config.choices import DERIVED_COLUMNS
 from bertft.config.data import DataConfig
-from bertft.data.file_sets import FileSet, SourceFile, open_files
+from bertft.data.file_sets import FileSet, column_names, open_files
 from bertft.data.propose_columns import propose_text_column
 from bertft.data.readers.csv_reader import check_unmarked_header
 from bertft.data.rows import BadRows, RowError, raise_or_skip
@@ -154,7 +154,7 @@ def check_sentence_columns(rows: PredictionInput, config: DataConfig) -> None:
     """Raise DataError if the first file does not have the columns of data.sentence."""
     if rows.file_set is None:
         return
-    names = _column_names(rows.file_set.first, rows.schema, config)
+    names = column_names(rows.file_set.first, rows.schema, config)
     for column in sentence_columns(config):
         if isinstance(column, str) and column not in (names or ()):
             raise DataError(
@@ -172,7 +172,7 @@ def _resolve_columns_of_file(
     selected = list(keep) if isinstance(keep, (list, tuple)) else [keep]
     if all(name in DERIVED_COLUMNS for name in selected):
         return tuple(dict.fromkeys(selected))
-    names = _column_names(file_set.first, schema, config)
+    names = column_names(file_set.first, schema, config)
     if names is not None and keep != KEEP_ALL:
         names = [*names, *DERIVED_COLUMNS]
     return resolve_kept_columns(keep, names, file_set.first.name)
@@ -431,33 +431,6 @@ def _column_types(rows: PredictionInput) -> dict[str, pa.DataType]:
         for column in first.format.schema(first.path) or ()
         if pa.types.is_primitive(column.type) or pa.types.is_decimal(column.type)
     }
-
-
-class _ColumnNames(Exception):
-    """Carries the names of the columns out of a reader; None: the columns have no names."""
-
-    def __init__(self, names: Sequence[str] | None) -> None:
-        super().__init__(names)
-        self.names = names
-
-
-class _NameProbe(ColumnSpec):
-    """Ends a reader when it resolves its columns, with the names of those in the file."""
-
-    def resolve_alternatives(self, names: Sequence[str] | None) -> ColumnSpec:
-        raise _ColumnNames(names)
-
-
-def _column_names(file: SourceFile, schema: RowSchema, config: DataConfig) -> Sequence[str] | None:
-    """The names of the columns of a file; None if they have none."""
-    columns = schema.columns
-    probe = _NameProbe(columns.text, columns.label, columns.optional, columns.text_alternatives)
-    try:
-        for _ in file.format.read(file.path, probe, config, BadRows(file.name)):
-            break
-    except _ColumnNames as columns_of_file:
-        return columns_of_file.names
-    return None
 
 
 def with_kept_columns(columns: ColumnSpec, names: Sequence[str]) -> ColumnSpec:

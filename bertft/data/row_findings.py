@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from bertft.data.features import FeatureTable
     from bertft.data.splits import Splits
 
-__all__ = ["find_row_findings"]
+__all__ = ["TextColumns", "find_row_findings"]
 
 _CHUNK_ROWS = 16_384
 _EXAMPLE_LENGTH = 80  # characters of a text in an example
@@ -36,21 +36,28 @@ def find_row_findings(
     features: Mapping[str, FeatureTable],
     max_length: int,
     unknown_tokens: float | None = None,
+    duplicates: bool = False,
 ) -> list[Finding]:
     """All findings on the rows of ``splits``, the most important first.
 
-    ``unknown_tokens``: the fraction of the tokens in train that the vocabulary does not have.
+    Args:
+        features: split → features.
+        max_length: the maximum number of tokens per row.
+        unknown_tokens: the fraction of the tokens in train that the vocabulary does not have.
+        duplicates: whether training rows with the texts of an earlier one are a finding.
     """
     findings = [*_unknown_tokens(len(features.get("train", ())), unknown_tokens)]
     findings += _missing_classes(splits)
     texts = {
-        name: _TextColumns(rows, splits.schema.text_fields)
+        name: TextColumns(rows, splits.schema.text_fields)
         for name, rows in splits.items()
         if name in ("train", "validation")
     }
     train, validation = texts.get("train"), texts.get("validation")
     if train is not None and train.names:
         findings += _contradictions(train)
+        if duplicates:
+            findings += _duplicates(train)
         if validation is not None and validation.names:
             findings += _shared_texts(train, validation, splits.validation_from_train)
     truncated = [
@@ -62,7 +69,7 @@ def find_row_findings(
     return findings + truncated[:1]  # usually the same in both splits
 
 
-class _TextColumns:
+class TextColumns:
     """The texts of rows, normalized: NFKC, case folded, one space between words."""
 
     def __init__(self, rows: Rows, fields: Sequence[str]) -> None:
@@ -154,7 +161,7 @@ def _missing_classes(splits: Splits) -> Iterator[Finding]:
         )
 
 
-def _contradictions(train: _TextColumns) -> Iterator[Finding]:
+def _contradictions(train: TextColumns) -> Iterator[Finding]:
     """Training rows with the same text and another label."""
     if "label" not in train.rows.columns:
         return
@@ -187,6 +194,27 @@ def _contradictions(train: _TextColumns) -> Iterator[Finding]:
     )
 
 
+def _duplicates(train: TextColumns) -> Iterator[Finding]:
+    """Training rows with the texts of an earlier row."""
+    hashes = train.hashes
+    _, first_rows, numbers = np.unique(hashes, return_index=True, return_inverse=True)
+    is_repeated = first_rows[numbers] != np.arange(len(hashes))
+    count = int(is_repeated.sum())
+    if not count:
+        return
+    row = int(np.flatnonzero(is_repeated)[0])
+    first = int(first_rows[numbers[row]])
+    yield Finding(
+        "duplicate_texts",
+        f"{count:,} of {len(hashes):,} training rows {'repeats' if count == 1 else 'repeat'} the"
+        " text of an earlier row",
+        count,
+        len(hashes),
+        f"{train.quote(first)} and {_short_location(train.rows, row)}",
+        "Remove them, so that no text is in train and in validation",
+    )
+
+
 def _label_values(labels: pa.ChunkedArray) -> tuple[np.ndarray, float]:
     """A number per label, and the largest difference of labels that do not contradict."""
     if pa.types.is_floating(labels.type):
@@ -200,9 +228,7 @@ def _label_values(labels: pa.ChunkedArray) -> tuple[np.ndarray, float]:
     return np.array(codes, np.int64), 0.0
 
 
-def _shared_texts(
-    train: _TextColumns, validation: _TextColumns, held_out: bool
-) -> Iterator[Finding]:
+def _shared_texts(train: TextColumns, validation: TextColumns, held_out: bool) -> Iterator[Finding]:
     """Validation rows whose text is also in train, or nearly."""
     train_hashes, validation_hashes = train.hashes, validation.hashes
     is_same = np.isin(validation_hashes, train_hashes)
@@ -243,7 +269,7 @@ def _shared_texts(
     )
 
 
-def _limited_chunks(columns: _TextColumns) -> Iterator[list[tuple[str, ...]]]:
+def _limited_chunks(columns: TextColumns) -> Iterator[list[tuple[str, ...]]]:
     """Chunks of rows, at most ``_MAX_CHARACTERS`` in total; more rows are thinned out evenly."""
     sample = columns.rows.slice(0, min(len(columns.rows), _CHUNK_ROWS), columns.names)
     lengths = [

@@ -11,11 +11,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -24,11 +23,14 @@ from bertft.config.data import DataConfig
 from bertft.config.data_files import resolve_files
 from bertft.data.data_sources import (
     DataSource,
+    OpenFiles,
     open_file,
     open_sample,
     read_rows,
 )
+from bertft.data.file_sets import open_files
 from bertft.data.formats import names_local_files
+from bertft.data.hold_out import hold_out_validation, sample_rows
 from bertft.data.labels import is_unlabelled, map_labels_to_classes, missing_label_mask
 from bertft.data.propose_columns import propose_columns, propose_task
 from bertft.data.readers.csv_reader import check_unmarked_header
@@ -42,117 +44,14 @@ from bertft.data.rows import (
 )
 from bertft.data.schema import ColumnNotFound, LabelReader, RowSchema, build_row_schema
 from bertft.errors import DataError, UsageError
+from bertft.utils.messages import end_sentence, quote_for_shell
 
 __all__ = [
     "Splits",
-    "hold_out_validation",
     "load_sample_inputs",
     "load_splits",
     "load_unlabelled",
-    "sample_rows",
 ]
-
-
-def hold_out_validation(
-    rows: Rows, fraction: float, seed: int, stratified: bool, group_column: str | None = None
-) -> tuple[Rows, Rows]:
-    """(train, validation): ``fraction`` of the rows become validation; both keep their order.
-
-    Stratified: rows are held out per class, by largest remainders, and each class keeps a row in
-    train. ``group_column``: rows with the same value in that column stay together, and validation
-    has at least ``fraction``. Raises DataError if either side would be empty.
-    """
-    count = len(rows)
-    size = max(1, round(fraction * count))
-    if size >= count:
-        raise DataError(
-            f"{count} rows are too few to hold out a validation split",
-            where=rows.source,
-            hint="Set data.validation=<file>, or add rows",
-        )
-    generator = np.random.Generator(np.random.PCG64([seed, 1]))
-    shuffled: np.ndarray = generator.permutation(count).astype(np.int32)
-    if stratified:
-        chosen = _draw_stratified(_value_codes(rows, "label"), shuffled, size)
-    elif group_column is not None:
-        chosen = _draw_groups(_value_codes(rows, group_column), shuffled, size)
-    else:
-        chosen = shuffled[:size]
-    validation_mask = np.zeros(count, dtype=bool)
-    validation_mask[chosen] = True
-    if not validation_mask.any():
-        raise DataError(
-            "no row can be held out: every class has a single row",
-            where=rows.source,
-            hint="Set data.validation=<file>",
-        )
-    if validation_mask.all():
-        raise DataError(
-            f"no row can be held out: all rows have the same {group_column}",
-            where=rows.source,
-            hint="Set data.validation=<file>",
-        )
-    # Skipped rows and lines of the file are counted once, in the training rows.
-    validation = replace(
-        rows.select(validation_mask),
-        bad=BadRows(rows.source, rows.bad.unit, rows.bad.files),
-        unused=Counter(),
-    )
-    return rows.select(~validation_mask, "held out for validation"), validation
-
-
-def sample_rows(rows: Rows, size: int | None, seed: int, setting: str = "sample") -> Rows:
-    """``size`` rows, sampled without replacement, in order; all rows if there are fewer.
-
-    ``setting``: the name of the setting with the size.
-    """
-    if size is None or size >= len(rows):
-        return rows
-    generator = np.random.Generator(np.random.PCG64([seed, 2]))
-    sampled_mask = np.zeros(len(rows), dtype=bool)
-    sampled_mask[generator.choice(len(rows), size, replace=False)] = True
-    return rows.select(sampled_mask, f"not drawn ({setting})")
-
-
-def _draw_stratified(codes: np.ndarray, shuffled: np.ndarray, size: int) -> np.ndarray:
-    """``size`` rows, if possible, in the proportions of the classes ``codes`` [rows]."""
-    shuffled_codes = codes[shuffled]
-    counts = np.bincount(shuffled_codes)
-    order = np.argsort(shuffled_codes, kind="stable")  # by class, shuffled within each class
-    starts = np.cumsum(counts) - counts
-    quotas = zip(starts, _class_quotas(counts, size), strict=True)
-    drawn: np.ndarray = shuffled[np.concatenate([order[start : start + n] for start, n in quotas])]
-    return drawn
-
-
-def _draw_groups(codes: np.ndarray, shuffled: np.ndarray, size: int) -> np.ndarray:
-    """At least ``size`` rows: all rows of the first groups in the order ``shuffled``.
-
-    ``codes`` [rows]: the group of each row.
-    """
-    shuffled_codes = codes[shuffled]
-    first_positions = np.unique(shuffled_codes, return_index=True)[1]
-    groups = shuffled_codes[np.sort(first_positions)]
-    group_ends = np.cumsum(np.bincount(codes)[groups])
-    return np.flatnonzero(np.isin(codes, groups[: np.searchsorted(group_ends, size) + 1]))
-
-
-def _value_codes(rows: Rows, name: str) -> np.ndarray:
-    """Code of each row's value in a column, by first occurrence, int32 [rows]."""
-    encoded = pc.dictionary_encode(rows.arrow_column(name))
-    numbers = [np.asarray(chunk.indices, dtype=np.int32) for chunk in encoded.chunks]
-    return np.concatenate(numbers)
-
-
-def _class_quotas(counts: np.ndarray, total: int) -> np.ndarray:
-    """Rows to hold out per class: proportional to ``counts``, in sum ``total`` if possible."""
-    exact = counts * (total / counts.sum())
-    maximum = np.maximum(counts - 1, 0)
-    quotas = np.minimum(np.floor(exact).astype(np.int64), maximum)
-    for class_index in np.argsort(-(exact - np.floor(exact)), kind="stable"):
-        if quotas.sum() < total and quotas[class_index] < maximum[class_index]:
-            quotas[class_index] += 1
-    return quotas
 
 
 _LABELS_NEEDED_HINTS = {
@@ -197,6 +96,7 @@ def load_splits(
     training: bool = True,
     cached_only: bool = False,
     name_binary_column: bool = False,
+    open_files: OpenFiles = open_files,
 ) -> Splits:
     """The configured splits.
 
@@ -209,6 +109,7 @@ def load_splits(
         training: False if train is scored like validation.
         cached_only: nothing is downloaded; a data set of the Hub must be in the local cache.
         name_binary_column: the classes of a 0/1 column ``toxic`` are "not toxic" and "toxic".
+        open_files: as for ``open_file``.
 
     Raises:
         DataError: a file or its rows are invalid.
@@ -221,7 +122,7 @@ def load_splits(
     sources: dict[str, DataSource] = {}
     for name in _splits_to_read(config, needed, schema, classes_known):
         open_split = _open_split if sources or model_classes is not None else _open_first_split
-        sources[name] = open_split(config, name, schema, cached_only)
+        sources[name] = open_split(config, name, schema, cached_only, open_files)
     if not sources:
         raise UsageError(
             f"there is no {' or '.join(needed)} split",
@@ -356,6 +257,8 @@ class _LoadingSplit:
                 settings = propose_columns(error.path, schema, config, error)
                 changes_task = any(setting.startswith("data.task=") for setting in settings)
                 error.proposed_settings = [] if has_fixed_task and changes_task else settings
+                if not error.proposed_settings:
+                    _point_to_inspect(error, source)
             if not error.only_labels_missing or name not in _LABELS_NEEDED_HINTS:
                 raise
             hint = f"Set data.label=<column>. {_LABELS_NEEDED_HINTS[name]}"
@@ -468,11 +371,11 @@ def _available_splits(config: DataConfig, schema: RowSchema) -> set[str]:
 
 
 def _open_first_split(
-    config: DataConfig, name: str, schema: RowSchema, cached_only: bool
+    config: DataConfig, name: str, schema: RowSchema, cached_only: bool, open_files: OpenFiles
 ) -> DataSource:
     """``_open_split``; an error about the format of a file proposes another task."""
     try:
-        return _open_split(config, name, schema, cached_only)
+        return _open_split(config, name, schema, cached_only, open_files)
     except DataError as error:
         if config.source == "files":
             with suppress(DataError):
@@ -481,13 +384,23 @@ def _open_first_split(
         raise
 
 
+def _point_to_inspect(error: DataError, source: DataSource) -> None:
+    """Add the command that shows the columns to the hint of ``error``, unless it is running."""
+    if source.file_set is None or not source.file_set.is_cacheable:
+        return
+    hint = f"bertft inspect {quote_for_shell(source.source)} shows the columns and rows"
+    error.hint = f"{end_sentence(error.hint)} {hint}" if error.hint else hint
+
+
 def _propose_other_task(error: DataError, path: Path, config: DataConfig) -> None:
     """Add settings with the task of ``path`` to ``error``, if the task is not configured."""
     if config.task == "classification":
         error.proposed_settings = error.proposed_settings or propose_task(path, config)
 
 
-def _open_split(config: DataConfig, name: str, schema: RowSchema, cached_only: bool) -> DataSource:
+def _open_split(
+    config: DataConfig, name: str, schema: RowSchema, cached_only: bool, open_files: OpenFiles
+) -> DataSource:
     if config.source == "sample":
         return open_sample(config, name, schema.columns)
     configured = getattr(config, name)
@@ -496,4 +409,4 @@ def _open_split(config: DataConfig, name: str, schema: RowSchema, cached_only: b
         from bertft.data.hub import open_hub_split
 
         return open_hub_split(config, configured or name, schema.columns, cached_only)
-    return open_file(config, configured, f"data.{name}", schema)
+    return open_file(config, configured, f"data.{name}", schema, open_files)

@@ -27,8 +27,10 @@ __all__ = [
     "SplitReport",
     "count_overlap",
     "format_split_accounting",
+    "length_quantiles",
     "make_data_table",
     "summarize_splits",
+    "unknown_token_share",
 ]
 
 _CHUNK_ROWS = 262_144  # rows at a time
@@ -148,7 +150,8 @@ def _unknown_token_warnings(reports: Mapping[str, SplitReport]) -> list[str]:
     ]
 
 
-def _unknown_token_share(features: FeatureTable, special: SpecialTokenIds) -> float | None:
+def unknown_token_share(features: FeatureTable, special: SpecialTokenIds) -> float | None:
+    """The fraction of unknown tokens among all that are not special; None without such a token."""
     if special.unknown is None:
         return None
     excluded_ids = np.array(
@@ -172,7 +175,7 @@ def _summarize_split(
         all_lengths = lengths + cut
         cut_tokens = float(cut.sum() / all_lengths.sum())
         full_lengths = {
-            **_length_quantiles(all_lengths),
+            **length_quantiles(all_lengths),
             "mean": float(all_lengths.mean()),
         }
     counts = rows.accounting()
@@ -186,7 +189,7 @@ def _summarize_split(
     return SplitReport(
         rows=counts["used"],
         features=len(features),
-        lengths={**_length_quantiles(lengths), "mean": float(lengths.mean())},
+        lengths={**length_quantiles(lengths), "mean": float(lengths.mean())},
         truncated=truncated / len(features),
         labels=label_statistics,
         skipped=counts["skipped"],
@@ -199,13 +202,14 @@ def _summarize_split(
         blank_lines=counts["blank_lines"],
         other_lines=counts["other_lines"],
         notes=list(rows.bad.notes),
-        unknown=_unknown_token_share(features, special),
+        unknown=unknown_token_share(features, special),
         cut_tokens=cut_tokens,
         full_lengths=full_lengths,
     )
 
 
-def _length_quantiles(lengths: np.ndarray) -> dict[str, float]:
+def length_quantiles(lengths: np.ndarray) -> dict[str, float]:
+    """The smallest, the median, the 90 % quantile and the largest of ``lengths``."""
     values = np.quantile(lengths, list(_QUANTILES.values())).tolist()
     return dict(zip(_QUANTILES, values, strict=True))
 

@@ -22,6 +22,7 @@ __all__ = [
     "check_config_values",
     "check_stated_size",
     "check_vocabulary",
+    "max_input_length",
     "read_model_config",
 ]
 
@@ -204,3 +205,30 @@ def check_vocabulary(
             f" the model in Python: model.resize_token_embeddings({max(vocabulary.values()) + 1}),"
             " then save_pretrained",
         )
+
+
+# Architectures whose positions start after that of padding.
+_POSITIONS_AFTER_PADDING = (
+    "roberta",
+    "xlm-roberta",
+    "camembert",
+    "xlm-roberta-xl",
+    "roberta-prelayernorm",
+    "data2vec-text",
+)
+
+
+def max_input_length(config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase) -> int:
+    """The maximum number of tokens per input, special tokens included."""
+    limit = getattr(config, "max_position_embeddings", None) or 0
+    limit = limit if limit > 0 else 10**9  # XLNet has -1: no limit
+    if config.model_type in _POSITIONS_AFTER_PADDING:
+        limit -= (config.pad_token_id or 0) + 1
+    elif config.model_type == "mpnet":  # for any id of its pad token
+        limit -= 2
+    tokenizer_limit = tokenizer.model_max_length
+    # A folder with only a vocabulary has 1e30; folders of sentence-transformers have the length of
+    # their training, which is not a limit of the model.
+    return int(
+        limit if tokenizer_limit > limit or tokenizer_limit < 512 <= limit else tokenizer_limit
+    )

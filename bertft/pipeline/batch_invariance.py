@@ -19,9 +19,9 @@ from torch import Tensor
 
 from bertft.data.batch import Batch
 from bertft.errors import UsageError
-from bertft.models.loading import max_input_length
+from bertft.models.model_config import max_input_length
 from bertft.models.runner import EncoderRunner, accepts_argument, extract_logits
-from bertft.tasks.shared.sequence_task import encode_texts
+from bertft.tasks.shared.encoding import encode_texts
 
 __all__ = ["check_batch_invariance"]
 

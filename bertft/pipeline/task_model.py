@@ -26,9 +26,9 @@ from bertft.models.loading import (
     LoadedEncoder,
     load_config,
     load_model,
-    max_input_length,
     output_layer,
 )
+from bertft.models.model_config import max_input_length
 from bertft.models.precision import Precision
 from bertft.models.runner import EncoderRunner
 from bertft.models.source import ModelSource

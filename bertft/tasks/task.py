@@ -31,6 +31,7 @@ from bertft.data.rows import RowError
 from bertft.errors import UsageError
 from bertft.tasks.report_items import ReportItem
 from bertft.tasks.row_answers import RowAnswers
+from bertft.tasks.shared.encoding import DEFAULT_MAX_LENGTH
 from bertft.tasks.shared.losses import categorical_kl_loss
 from bertft.tasks.shared.metric_function import MetricFunction
 from bertft.utils.messages import Problem, closest_name, format_list
@@ -79,7 +80,7 @@ class BaseTask(ABC):
     max_prediction_rows: ClassVar[int | None] = None  # rows per block; None: no limit of the task
     level: ClassVar[str] = "sequence"  # "sequence": logits [B, C]; "token": logits [N, C]
     label_columns: ClassVar[tuple[str, ...]] = ("labels",)  # columns of the features, for the loss
-    default_max_length: ClassVar[int] = 256
+    default_max_length: ClassVar[int] = DEFAULT_MAX_LENGTH
     # Settings of ``data`` that predictions depend on; a merged folder keeps them.
     prediction_settings: ClassVar[tuple[str, ...]] = ()
     # Whether a feature is the same input in every epoch (masked tokens are drawn again).

@@ -68,6 +68,7 @@ NEEDED = {
     "train": (), "eval": ("run=r",), "merge": ("run=r", "out=o"), "predict": ("run=r",),
     "export": ("run=r", "out=o"), "verify": ("run=r",), "report": ("run=r",),
     "compare": ("runs=[r]",), "init": (), "doctor": (),
+    "inspect": (f"data.train={__file__}",),
 }  # fmt: skip
 
 

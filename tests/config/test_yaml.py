@@ -22,6 +22,7 @@ NEEDED = {
     "report": ("run=r",),
     "compare": ("runs=[r,s]",),
     "init": (),
+    "inspect": (f"data.train={__file__}",),
     "doctor": (),
 }
 FURTHER = {

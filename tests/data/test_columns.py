@@ -8,7 +8,7 @@ from transformers import BertTokenizerFast
 from bertft.config.data import DataConfig
 from bertft.data.splits import load_splits, load_unlabelled
 from bertft.errors import BertftError
-from bertft.tasks.shared.sequence_task import encode_texts
+from bertft.tasks.shared.encoding import encode_texts
 
 
 def read(path, content=None, **settings):

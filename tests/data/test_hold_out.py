@@ -8,8 +8,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from bertft.data.hold_out import hold_out_validation, sample_rows
 from bertft.data.rows import BadRows, Rows
-from bertft.data.splits import hold_out_validation, sample_rows
 from bertft.errors import DataError
 
 COUNT = 997

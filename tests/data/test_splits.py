@@ -230,5 +230,5 @@ def test_the_error_for_missing_labels_suggests_predict(tmp_path):
         load_splits(DataConfig(name="files", train=train, validation=train, test=unlabelled))
     with pytest.raises(DataError, match=r"without data\.validation, a part of train is held out"):
         load_splits(DataConfig(name="files", train=train, validation=unlabelled))
-    with pytest.raises(DataError, match=r"Set data\.label=<column>$"):
+    with pytest.raises(DataError, match=r"<column>\. bertft inspect \S*bare\.csv shows"):
         load_splits(DataConfig(name="files", train=unlabelled))

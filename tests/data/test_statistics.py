@@ -14,11 +14,11 @@ from bertft.data.rows import BadRows, Rows
 from bertft.data.splits import load_splits
 from bertft.data.statistics import (
     SpecialTokenIds,
-    _unknown_token_share,
     count_overlap,
     format_split_accounting,
     make_data_table,
     summarize_splits,
+    unknown_token_share,
 )
 
 NONE = SpecialTokenIds()
@@ -121,7 +121,7 @@ def test_special_tokens_do_not_lower_the_unknown_share(tmp_path):
     rows = load_splits(DataConfig(name="x", train=file, validation=file)).train
     table_ = featurize(rows, framed, [], None)
     for special, share in ((SpecialTokenIds(1, (1, 2, 3)), 0.75), (SpecialTokenIds(1), 0.375)):
-        assert _unknown_token_share(table_, special) == share
+        assert unknown_token_share(table_, special) == share
 
 
 def test_the_table_shows_every_split_and_the_overlap(tmp_path):

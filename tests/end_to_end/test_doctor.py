@@ -39,7 +39,7 @@ def test_a_machine_that_trains(work_dir):
 
 
 def test_without_the_offline_base(monkeypatch):
-    monkeypatch.setattr("bertft.models.source._packaged_minilm", lambda: None)
+    monkeypatch.setattr("bertft.models.source._packaged_minilm", lambda verify: None)
     result = run_bertft("doctor")
     assert result.status == 0 and "bertft[demo]" in " ".join(result.out.split()), result
 

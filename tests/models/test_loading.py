@@ -19,9 +19,9 @@ from bertft.errors import SystemResourceError, UsageError
 from bertft.models.loading import (
     load_config,
     load_model,
-    max_input_length,
     output_layer,
 )
+from bertft.models.model_config import max_input_length
 from bertft.models.runner import EncoderRunner
 from bertft.models.tokenizer import load_tokenizer
 

@@ -12,8 +12,7 @@ import transformers
 from bertft.config.model import ModelConfig
 from bertft.data.batch import Batch
 from bertft.errors import UsageError
-from bertft.models.loading import max_input_length
-from bertft.models.model_config import read_model_config
+from bertft.models.model_config import max_input_length, read_model_config
 from bertft.models.runner import EncoderRunner
 from bertft.models.source import ModelSource
 from bertft.models.tokenizer import load_tokenizer

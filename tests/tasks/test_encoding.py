@@ -12,9 +12,12 @@ from transformers import CanineTokenizer
 
 from bertft.data.features import without_padding
 from bertft.errors import UsageError
-from bertft.tasks.shared import sequence_task
-from bertft.tasks.shared.encoding import resolve_max_length
-from bertft.tasks.shared.sequence_task import encode_texts, keep_longest_first
+from bertft.tasks.shared import encoding
+from bertft.tasks.shared.encoding import (
+    encode_texts,
+    keep_longest_first,
+    resolve_max_length,
+)
 
 TEXTS = ["a good film", "很好看的电影", "", "[SEP] untrue !", "the plots , the plots " * 6]
 PAIRS = ["bad", "a dull plot " * 9, "good", "电影 " * 12, "the film is dull , truly dull " * 5]
@@ -88,8 +91,8 @@ def test_baked_in_truncation_and_padding_are_not_applied_and_stay(bert_tokenizer
 def test_slices_keep_the_order(bert_tokenizer, monkeypatch):
     whole = encode_texts(bert_tokenizer, TEXTS, PAIRS, 12)
     for rows, characters in ((2, 1 << 20), (1024, 30), (1, 1)):
-        monkeypatch.setattr(sequence_task, "_SLICE_ROWS", rows)
-        monkeypatch.setattr(sequence_task, "_SLICE_CHARACTERS", characters)
+        monkeypatch.setattr(encoding, "_SLICE_ROWS", rows)
+        monkeypatch.setattr(encoding, "_SLICE_CHARACTERS", characters)
         again = encode_texts(bert_tokenizer, TEXTS, PAIRS, 12)
         for name in whole:
             assert list(map(list, map(np.atleast_1d, again[name]))) == list(
@@ -111,7 +114,7 @@ def test_a_long_pair_costs_no_more_than_its_length(bert_tokenizer, monkeypatch):
 
             yield SimpleNamespace(encode_batch_fast=encode)
 
-    monkeypatch.setattr(sequence_task, "without_padding", observed)
+    monkeypatch.setattr(encoding, "without_padding", observed)
     bert_tokenizer.backend_tokenizer.enable_truncation(8)
     text = "good bad " * 10_000
     try:

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-
-from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from bertft.config.command_configs import InitConfig
 from bertft.config.data import DataConfig
 from bertft.config.data_files import resolve_files
-from bertft.config.overrides import rewrite_overrides
+from bertft.config.overrides import parse_data_settings
 from bertft.config.project_file import project_text
 from bertft.errors import DataError
 from bertft.utils.atomic_io import atomic_write_text, convert_write_errors
@@ -58,10 +55,4 @@ def _detect_data(config: InitConfig) -> dict[str, Any]:
     except DataError as error:
         error.where = error.where or config.train
         raise
-    return _parse_settings(settings) or {"text": "text", "label": "label"}
-
-
-def _parse_settings(settings: Sequence[str]) -> dict[str, Any]:
-    """``["data.text=[a,b]"]`` → ``{"text": ["a", "b"]}``."""
-    overrides = OverridesParser.create().parse_overrides(rewrite_overrides("train", settings))
-    return {override.key_or_group.removeprefix("data."): override.value() for override in overrides}
+    return parse_data_settings(settings) or {"text": "text", "label": "label"}

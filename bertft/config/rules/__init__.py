@@ -63,5 +63,11 @@ COMMAND_RULES: dict[str, tuple[Rule, ...]] = {
     "report": (trainer.check_device,),
     "compare": (runs.check_compared_runs, trainer.check_device),
     "init": (data.check_init_files,),
+    "inspect": (
+        *model.MODEL_RULES,
+        *data.DATA_RULES,
+        data.check_inspected_files,
+        data.check_files_exist,
+    ),
     "doctor": (trainer.check_device,),
 }

@@ -23,6 +23,7 @@ __all__ = [
     "check_class_names",
     "check_files_exist",
     "check_init_files",
+    "check_inspected_files",
     "check_metric_direction",
     "check_predict_rows",
     "check_training_file",
@@ -102,6 +103,19 @@ def _find_missing_files(value: Any, setting: str) -> Iterator[Problem]:
         resolve_files(value, setting)
     except DataError as error:
         yield Problem(error.where or setting, error.what, error.hint or "")
+
+
+def check_inspected_files(get: GetSetting) -> Iterator[Problem]:
+    """inspect reads files, not bundled data sets or those of the Hub."""
+    source = get("data.source")
+    if source not in (None, "files"):
+        yield Problem(
+            f"data.source={source}",
+            "is not supported by inspect, which reads files",
+            "Set data.source=files and data.train=<file>",
+        )
+    elif get("data.train") is None:
+        yield Problem("data.train", "is missing", "Write bertft inspect <file>")
 
 
 def check_init_files(get: GetSetting) -> Iterator[Problem]:

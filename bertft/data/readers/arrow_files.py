@@ -14,7 +14,7 @@ from bertft.data.rows import BadRows
 from bertft.data.schema import ColumnSpec, Record, find_columns
 from bertft.errors import DataError
 
-__all__ = ["read_arrow", "read_arrow_schema"]
+__all__ = ["open_batches", "read_arrow", "read_arrow_schema"]
 
 _FILE_MAGIC = b"ARROW1"
 _FEATHER_1_MAGIC = b"FEA1"
@@ -29,7 +29,7 @@ def read_arrow(
         DataError: the file is not an Arrow file that can be read.
     """
     try:
-        with _open_batches(path) as (schema, batches):
+        with open_batches(path) as (schema, batches):
             names = schema.names
             positions = find_columns(columns, names, len(names), bad.source)
             column_names = unique_names(names)
@@ -43,7 +43,7 @@ def read_arrow(
 
 def read_arrow_schema(path: Path) -> pa.Schema:
     """The names and types of the columns. Raises pa.ArrowException or OSError."""
-    with _open_batches(path) as (schema, _):
+    with open_batches(path) as (schema, _):
         return schema
 
 
@@ -58,7 +58,7 @@ def _checked_batches(
 
 
 @contextmanager
-def _open_batches(path: Path) -> Iterator[tuple[pa.Schema, Iterator[pa.RecordBatch]]]:
+def open_batches(path: Path) -> Iterator[tuple[pa.Schema, Iterator[pa.RecordBatch]]]:
     """The schema and the batches of a file that is mapped into memory."""
     if not path.stat().st_size:
         raise pa.ArrowInvalid("the file is empty")

@@ -40,6 +40,7 @@ __all__ = [
     "read_csv",
     "read_csv_file",
     "read_tsv_file",
+    "table_separator",
 ]
 
 
@@ -135,18 +136,27 @@ def read_tsv_file(
     return _read_table(path, columns, config, bad, "\t")
 
 
-def _read_table(
-    path: Path, columns: ColumnSpec, config: DataConfig, bad: BadRows, default_separator: str
-) -> Iterator[Record]:
+def table_separator(
+    path: Path, columns: ColumnSpec, config: DataConfig, default_separator: str
+) -> tuple[str, str | None]:
+    """(separator, the one that a first line ``sep=;`` states); see ``readers.separators``."""
     first_line = read_first_line(path, config.encoding)
     stated_separator = parse_separator_line(first_line)
     separator = resolve_separator(config.separator) or stated_separator
     if separator is None:
         separator = detect_separator(first_line, columns, config, default_separator)
-        if separator != default_separator:
-            bad.notes.append(
-                f"the columns are separated by {SEPARATOR_NAMES[separator]}, as in the header"
-            )
+    return separator, stated_separator
+
+
+def _read_table(
+    path: Path, columns: ColumnSpec, config: DataConfig, bad: BadRows, default_separator: str
+) -> Iterator[Record]:
+    separator, stated_separator = table_separator(path, columns, config, default_separator)
+    is_detected = config.separator is None and stated_separator is None
+    if is_detected and separator != default_separator:
+        bad.notes.append(
+            f"the columns are separated by {SEPARATOR_NAMES[separator]}, as in the header"
+        )
     newline = "" if resolve_quoting(config.quoting, separator) else "\n"
     with open_text(path, config.encoding, newline) as file:
         yield from read_csv(

@@ -32,6 +32,7 @@ __all__ = [
     "bounded_lines",
     "checked_head",
     "encoding_error",
+    "is_wide_encoding",
     "iter_lines",
     "open_text",
     "parse_json_object",
@@ -167,7 +168,7 @@ def _check_head(head: bytes, name: str, encoding: str, source: str) -> None:
     for magic, (what, hint) in _MAGIC.items():
         if head.startswith(magic):
             raise DataError(f"the file {what}", where=source, hint=hint.format(name=name))
-    if _is_wide_encoding(encoding):
+    if is_wide_encoding(encoding):
         return
     other = _marked_encoding(head)
     if other is not None:
@@ -247,7 +248,7 @@ def reject_repeated_keys(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     return content
 
 
-def _is_wide_encoding(encoding: str) -> bool:
+def is_wide_encoding(encoding: str) -> bool:
     try:
         return codecs.lookup(encoding).name.startswith(("utf-16", "utf-32"))
     except LookupError:  # reported by the reader

@@ -6,19 +6,21 @@ word        number of each token's word in its text; −1 for special tokens
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bertft.config.data import DataConfig
 from bertft.data.features import without_padding
-from bertft.tasks.shared.encoding import reserve_special_tokens
+from bertft.tasks.shared.encoding import InputEncoding, reserve_special_tokens
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 __all__ = [
+    "INPUT_ENCODING",
     "MaskingVocabulary",
     "choose_positions",
     "encode_text_chunks",
@@ -121,3 +123,15 @@ def _chunk_bounds(words: Sequence[int], room: int) -> Iterator[tuple[int, int]]:
         stop = boundary if boundary > start else stop
         yield start, stop
         start = stop
+
+
+def _encode_rows(
+    tokenizer: PreTrainedTokenizerBase,
+    rows: Mapping[str, Sequence[Any]],
+    config: DataConfig,
+    max_length: int,
+) -> dict[str, Any]:
+    return encode_text_chunks(tokenizer, rows["text"], max_length)
+
+
+INPUT_ENCODING = InputEncoding(_encode_rows)

@@ -11,19 +11,23 @@ each context is tokenized once, however many questions share a context.
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from bertft.config.data import DataConfig
 from bertft.data.features import RaggedColumn, without_padding
 from bertft.errors import UsageError
+from bertft.tasks.shared.encoding import InputEncoding
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 __all__ = [
+    "DEFAULT_MAX_LENGTH",
+    "INPUT_ENCODING",
     "PairTemplate",
     "Windows",
     "answer_positions",
@@ -32,6 +36,7 @@ __all__ = [
 ]
 
 
+DEFAULT_MAX_LENGTH = 384
 _INFINITY = np.iinfo(np.int32).max
 _SLICE_TEXTS = 1024  # texts tokenized at once
 
@@ -252,3 +257,18 @@ def _include_combining_marks(text: str, offsets: np.ndarray) -> np.ndarray:
         if not (offsets[:, 0] == position).any():
             offsets[ends_here & (offsets[:, 0] < position), 1] = position + 1
     return offsets
+
+
+def _encode_rows(
+    tokenizer: PreTrainedTokenizerBase,
+    rows: Mapping[str, Sequence[Any]],
+    config: DataConfig,
+    max_length: int,
+) -> dict[str, Any]:
+    windows = encode_windows(
+        tokenizer, rows["question"], rows["context"], max_length, config.stride
+    )
+    return {"input_ids": windows.input_ids, "row": windows.row}
+
+
+INPUT_ENCODING = InputEncoding(_encode_rows, DEFAULT_MAX_LENGTH)

@@ -31,7 +31,12 @@ from bertft.data.findings import Finding
 from bertft.data.rows import RowError
 from bertft.errors import UsageError
 from bertft.tasks.question_answering.decoding import BestSpans, find_best_spans
-from bertft.tasks.question_answering.encoding import answer_positions, encode_windows, pair_template
+from bertft.tasks.question_answering.encoding import (
+    DEFAULT_MAX_LENGTH,
+    answer_positions,
+    encode_windows,
+    pair_template,
+)
 from bertft.tasks.question_answering.findings import (
     AnswerPositions,
     answer_findings,
@@ -85,7 +90,7 @@ class QuestionAnsweringTask(BaseTask):
     answer_score = "F1"
     label_columns = ("start_position", "end_position", "char_start")
     default_metric = "f1"
-    default_max_length = 384
+    default_max_length = DEFAULT_MAX_LENGTH
     prediction_settings = (
         "stride",
         "unanswerable",

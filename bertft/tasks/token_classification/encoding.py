@@ -18,14 +18,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bertft.config.data import DataConfig
 from bertft.data.features import without_padding
-from bertft.tasks.shared.encoding import reserve_special_tokens
+from bertft.tasks.shared.encoding import InputEncoding, reserve_special_tokens
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 __all__ = [
     "IGNORE_INDEX",
+    "INPUT_ENCODING",
     "WordWindow",
     "encode_words",
     "split_into_windows",
@@ -168,3 +170,15 @@ def _needs_spaces(tokenizer: PreTrainedTokenizerBase) -> bool:
     if backend is None or backend.pre_tokenizer is None:
         return False
     return "ByteLevel" in json.dumps(json.loads(backend.to_str())["pre_tokenizer"])
+
+
+def _encode_rows(
+    tokenizer: PreTrainedTokenizerBase,
+    rows: Mapping[str, Sequence[Any]],
+    config: DataConfig,
+    max_length: int,
+) -> dict[str, Any]:
+    return encode_words(tokenizer, rows, None, max_length)
+
+
+INPUT_ENCODING = InputEncoding(_encode_rows)

@@ -132,7 +132,7 @@ def test_the_base_model_of_the_demo_extra():
 
 
 def test_without_the_demo_extra_the_advice_names_it(monkeypatch):
-    monkeypatch.setattr("bertft.models.source._packaged_minilm", lambda: None)
+    monkeypatch.setattr("bertft.models.source._packaged_minilm", lambda verify: None)
     result = doctor.check_offline_base()
     assert result.status == WARNING and "bertft[demo]" in result.advice
 

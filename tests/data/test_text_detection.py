@@ -1,0 +1,78 @@
+# ruff: noqa: RUF001 (texts in other scripts)
+from __future__ import annotations
+
+import pytest
+
+from bertft.data.text_detection import detect_encoding, detect_text_format, guess_wide_encoding
+
+CHINESE = "这部电影非常好看，演员的表演也很精彩，推荐大家去看。\n房间很小，服务态度不好。\n" * 20
+TRADITIONAL = (
+    "這部電影非常好看，演員的表演也很精彩，推薦大家去看。\n房間很小，服務態度不好。\n" * 20
+)
+JAPANESE = "この映画はとても面白かったです。\n部屋は狭くて、サービスもよくなかった。\n" * 20
+KOREAN = "이 영화는 정말 재미있었어요.\n방이 너무 작고 서비스도 좋지 않았어요.\n" * 20
+FRENCH = "Le film était très long, mais la fin est réussie.\nÇa coûte cher à l’entrée…\n" * 20
+RUSSIAN = "Фильм оказался очень скучным, актёры играют плохо.\nОтличная музыка и сюжет.\n" * 20
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding"),
+    [
+        (CHINESE, "gb18030"),
+        (TRADITIONAL, "big5"),
+        (JAPANESE, "shift_jis"),
+        (JAPANESE, "euc_jp"),
+        (KOREAN, "euc_kr"),
+        (FRENCH, "cp1252"),
+        (RUSSIAN, "cp1251"),
+        (RUSSIAN, "koi8_r"),
+    ],
+)
+def test_the_encoding_decodes_the_text(text, encoding):
+    content = text.encode(encoding)
+    assert content.decode(detect_encoding(content)) == text
+
+
+@pytest.mark.parametrize("text", ["plain words\n" * 50, CHINESE, FRENCH, ""])
+def test_utf_8_is_the_default(text):
+    assert detect_encoding(text.encode()) is None
+
+
+def test_a_few_damaged_lines_are_no_other_encoding():
+    lines = CHINESE.encode().split(b"\n")
+    lines[3] = b"\xff\xfe\xe9 broken"
+    assert detect_encoding(b"\n".join(lines)) is None
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-32", "utf-16-le", "utf-16-be"])
+def test_wide_encodings(encoding):
+    assert guess_wide_encoding("text,label\na film,1\n".encode(encoding)) == encoding
+
+
+@pytest.mark.parametrize("head", [b"text,label\n", b"", CHINESE.encode(), bytes(range(256)) * 4])
+def test_other_bytes_are_not_wide(head):
+    assert guess_wide_encoding(head) is None
+
+
+@pytest.mark.parametrize(
+    ("head", "settings"),
+    [
+        ("text\tlabel\na film\t1\na bore\t0\n", ["data.format=tsv"]),
+        ("id,text,label\n" + '1,"a film, long",1\n2,b,0\n' * 5, ["data.format=csv"]),
+        ("text;label\n" + "a film;1\n" * 9, ["data.format=csv", "data.separator=;"]),
+        ("text|label\n" + "a film|1\n" * 9, ["data.format=csv", "data.separator=|"]),
+        ('{"text": "a"}\n{"text": "b"}\n', ["data.format=jsonl"]),
+        ('[{"text": "a"},\n {"text": "b"}]', ["data.format=json"]),
+        ('{\n "text": "a"\n}\n', ["data.format=json"]),
+        ("__label__pos so good\n__label__neg a bore\n", ["data.format=fasttext"]),
+        (
+            "EU B-ORG\nrejects O\n\nPeter B-PER\nsleeps O\n\n" * 3,
+            ["data.format=conll", "data.task=token_classification"],
+        ),
+        ("A film, so good.\nDull, long, and loud.\nNothing.\nWell, a joke.\nOh.\n", []),
+        ("one text\n", []),
+        ("\n\n", []),
+    ],
+)
+def test_the_format_of_a_text_without_an_extension(head, settings):
+    assert detect_text_format(head) == settings
