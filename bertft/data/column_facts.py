@@ -87,7 +87,8 @@ def summarize_columns(
         for position, name in enumerate(names)
     ]
     optional_role = "group" if schema.group_field == "group" else "label"
-    roles = {name: optional_role for name in selected.optional if name != _ID}
+    roles: dict[str | int, str] = dict.fromkeys(selected.optional, optional_role)
+    roles.pop(_ID, None)
     for role, requested_columns in (("text", selected.text), ("label", selected.label)):
         for name in requested_columns:
             position = name % len(columns) if isinstance(name, int) else None

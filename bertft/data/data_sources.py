@@ -192,8 +192,7 @@ def read_rows(
     and DataError if the file changes while it is read.
     """
     file_set = source.file_set
-    is_cacheable = file_set is not None and file_set.is_cacheable
-    if is_cacheable and file_set.size >= MIN_CACHED_BYTES:
+    if file_set is not None and file_set.is_cacheable and file_set.size >= MIN_CACHED_BYTES:
         folder, content = cache_folder(config.cache) / "rows", _content_hashes(file_set)
         key = _row_cache_key(content, file_set, schema, split, config)
         cached = load_cached(

@@ -40,7 +40,6 @@ _HEAD_BYTES = 1 << 16
 _MAX_FILES_WITH_LABELS = 100  # more files in one folder have no label in their names
 _SEVERAL_LABELS = re.compile(r"^(?:__label__\S+[ \t]+){2}", re.MULTILINE)
 _MAGIC_FORMATS = {b"PAR1": "parquet", b"ARROW1": "arrow"}
-_KEPT = {"on_bad_row": "skip", "max_skipped": 1.0}  # invalid rows are counted, not an error
 
 
 @dataclass
@@ -114,7 +113,7 @@ class _Detection:
     ) -> None:
         self._sampler, self._configured = sampler, configured
         self._first = sampler.samples[0].path
-        self._config = replace(config, **_KEPT)
+        self._config = replace(config, on_bad_row="skip", max_skipped=1.0)  # they are counted
         self._detected: dict[str, Any] = {}
 
     def run(self) -> DetectedSettings:

@@ -54,7 +54,7 @@ def print_inspection(
             _print_facts(console, [("  -", line) for line in lines])
     if command is not None:
         console.print(Text("next:"))
-        line_printer(console)(Text(f"  {command}"))
+        line_printer(console)(f"  {command}")
 
 
 def inspection_to_json(inspection: Inspection, command: str | None) -> dict[str, Any]:
