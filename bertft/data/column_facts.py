@@ -10,7 +10,7 @@ from bertft.config.registry import READERS
 from bertft.data.file_sets import FileSet, column_names
 from bertft.data.guess_columns import TableColumn
 from bertft.data.rows import BadRows
-from bertft.data.schema import ColumnSpec, ObjectKeys, RowSchema
+from bertft.data.schema import ColumnSpec, ObjectKeys, RowSchema, sentence_columns
 from bertft.errors import DataError
 
 __all__ = ["ColumnFacts", "has_header", "summarize_columns"]
@@ -28,7 +28,7 @@ class ColumnFacts:
 
     Attributes:
         name: its name; its position in a file without a header.
-        role: ``text``, ``label`` or ``group`` if it is read as such; else empty.
+        role: ``text``, ``label``, ``sentence`` or ``group`` if it is read as such; else empty.
         kind: the type of its values (``TableColumn.kind``).
         empty: rows without a value, of ``rows``.
         distinct: different values.
@@ -86,10 +86,16 @@ def summarize_columns(
         TableColumn(position, name if is_named else position, [row[position] for row in values])
         for position, name in enumerate(names)
     ]
-    optional_role = "group" if schema.group_field == "group" else "label"
-    roles: dict[str | int, str] = dict.fromkeys(selected.optional, optional_role)
+    roles: dict[str | int, str] = dict.fromkeys(
+        selected.optional, "group" if schema.group_field == "group" else "label"
+    )
     roles.pop(_ID, None)
-    for role, requested_columns in (("text", selected.text), ("label", selected.label)):
+    sentence = () if config.sentence is None else sentence_columns(config)
+    for role, requested_columns in (
+        ("sentence", sentence),
+        ("text", selected.text),
+        ("label", selected.label),
+    ):
         for name in requested_columns:
             position = name % len(columns) if isinstance(name, int) else None
             roles |= {c.name: role for c in columns if c.name == name or c.position == position}

@@ -320,8 +320,10 @@ def _explain_task(
             return "the columns are a question, a context and its answers"
         case "token_classification", "conll":
             return "each line has a word and its tag"
+        case "token_classification", _ if config.sentence is not None:
+            return "each row has a word, its tag and its sentence"
         case "token_classification", _:
-            return "each row has a list of words and a list of tags"
+            return "the labels are tags of words, or spans of the texts"
         case "masked_lm", "text" | "document":
             return "the file has one text per line, without labels"
         case "masked_lm", _:

@@ -288,9 +288,9 @@ def _rows_table(inspection: Inspection, width: int) -> Table:
         table.add_column(name, width=column_width, no_wrap=True)
         rest -= column_width + 3
     table.add_column("tokens", no_wrap=True)
-    tokens = [_truncate(row[2], max(1, rest)) for row in rows]
-    for cells in zip(*(cells for _, cells in columns), tokens, strict=True):
-        table.add_row(*map(Text, cells))
+    tokens = [_truncate(text, max(1, rest)) for _, _, text in rows]
+    for row in zip(*(cells for _, cells in columns), tokens, strict=True):
+        table.add_row(*map(Text, row))
     return table
 
 
