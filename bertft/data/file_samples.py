@@ -4,6 +4,7 @@
     JSON          the first objects of a document, or the first articles of a SQuAD file
     Parquet       the first rows of row groups that are evenly spaced
     Arrow         rows in blocks that are evenly spaced
+    others        the first rows, such as those of an Excel workbook
 
 Every reader reads such a file as any other. ``FileSample.line`` returns the line in the original
 file. A file that is small enough is its own sample.
@@ -24,6 +25,7 @@ import pyarrow as pa
 
 from bertft.config.data import DataConfig
 from bertft.config.data_files import compression_of, file_extension, strip_compression
+from bertft.config.registry import READERS
 from bertft.data.readers.arrow_files import open_batches
 from bertft.data.readers.compressed_files import open_binary
 from bertft.data.readers.json_documents import is_json_document
@@ -61,12 +63,13 @@ class FileSample:
 
     Attributes:
         path: the file to read; the original file if it is read completely.
-        size: bytes of the sample; of a Parquet or Arrow file, an estimate.
+        size: bytes of the sample; of a Parquet or Arrow file, an estimate. 0: unknown.
         total_size: bytes of the original file.
         block_starts: (line in the sample, line in the original file) where each block starts.
         is_complete: whether the sample is the whole file.
         method: which part of the file it is, in words; empty if it is complete.
         total_rows: the number of rows of the file, if it is known.
+        max_rows: rows of ``path`` that belong to the sample; None: all.
     """
 
     path: Path
@@ -75,6 +78,7 @@ class FileSample:
     block_starts: Sequence[tuple[int, int]] = ((1, 1),)
     method: str = ""
     total_rows: int | None = None
+    max_rows: int | None = None
 
     @property
     def is_complete(self) -> bool:
@@ -112,6 +116,9 @@ def sample_file(
             return _sample_compressed(path, target, size, max_bytes, config)
         if size <= max(max_bytes, complete_bytes):
             return FileSample(path, size, size)
+        if not _is_text(path, config):
+            method = f"the first {MAX_SAMPLED_ROWS:,} rows"
+            return FileSample(path, 0, size, method=method, max_rows=MAX_SAMPLED_ROWS)
         with path.open("rb") as file:
             return _sample_text(file, path, target, size, max_bytes, config)
     except OSError as error:
@@ -120,11 +127,20 @@ def sample_file(
         return FileSample(path, size, size)  # reading it reports the problem
 
 
+def _is_text(path: Path, config: DataConfig) -> bool:
+    specs = READERS.specs()
+    if config.format is not None:
+        return specs[config.format].text
+    extension = file_extension(path)
+    named = [spec.text for spec in specs.values() if extension in spec.extensions]
+    return not named or any(named)
+
+
 def _sample_compressed(
     path: Path, target: Path, size: int, max_bytes: int, config: DataConfig
 ) -> FileSample:
     """The beginning of the decompressed content."""
-    if file_extension(path) in _BINARY_EXTENSIONS:
+    if not _is_text(path, config):
         return FileSample(path, size, size)  # not supported: opening it reports that
     with open_binary(path) as file:
         head = file.read(max_bytes)

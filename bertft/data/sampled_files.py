@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -103,7 +104,8 @@ class SampledFileSet(FileSet):
             )
             used = 0
             try:
-                for line, fields in read_file(file, columns, config, file_bad):
+                records = read_file(file, columns, config, file_bad)
+                for line, fields in islice(records, sample.max_rows):
                     used += 1
                     yield encode_line(sample.line(line), index), fields
             except DataError as error:

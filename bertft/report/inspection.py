@@ -18,6 +18,7 @@ from bertft.config.overrides import format_value
 from bertft.config.presets import preset_value
 from bertft.config.schema import Leaf, find_setting, iter_leaves, settings_tree
 from bertft.data.guess_columns import format_column
+from bertft.data.readers.separators import SEPARATOR_NAMES
 from bertft.pipeline.inspection import FormatFacts, Inspection, SampleFacts, TokenFacts
 from bertft.report.console import line_printer, plain_console
 from bertft.report.terminal_table import FittedTable
@@ -32,7 +33,6 @@ _MAX_CLASSES, _MAX_COLUMNS = 8, 20
 _LABEL_WIDTH, _NAME_WIDTH = 24, 24
 _MIN_EXAMPLE_WIDTH = 12
 _FACTS_WIDTH = 57  # of the table of columns, without names and examples
-_SEPARATOR_NAMES = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "vertical bars"}
 _DEFAULT_PRESET = "files"
 
 
@@ -191,7 +191,7 @@ def _describe_format(facts: FormatFacts) -> str:
     if facts.encoding is not None:
         parts.append(f"encoding {facts.encoding}")
     if facts.separator is not None:
-        separator = _SEPARATOR_NAMES.get(facts.separator, repr(facts.separator))
+        separator = SEPARATOR_NAMES.get(facts.separator, repr(facts.separator))
         parts.append(f"columns separated by {separator}")
         parts.append(f"quoted fields {'are read' if facts.quoting else 'are not special'}")
         parts.append("with a header" if facts.header else "without a header")
@@ -204,9 +204,10 @@ def _describe_sample(sample: SampleFacts) -> str:
     total = ""
     if sample.total_rows is not None:
         total = f"about {sample.total_rows:,}; "
+    size = f" ({format_bytes(sample.sampled_bytes)})" if sample.sampled_bytes else ""
     return (
-        f"{total}a sample of {sample.rows:,} rows ({format_bytes(sample.sampled_bytes)}):"
-        f" {sample.method}. All counts below are those of the sample"
+        f"{total}a sample of {sample.rows:,} rows{size}: {sample.method}. All counts below are"
+        " those of the sample"
     )
 
 
