@@ -32,7 +32,7 @@ __all__ = [
     "VerifyConfig",
 ]
 
-_RUN_HELP = "Run folder, merged folder, transformers folder, or folder of a peft adapter."
+_RUN_HELP = "Run folder, merged folder, transformers folder, peft adapter folder, or ONNX folder."
 _ADAPTER_HELP = "Folder of a peft adapter, instead of run."
 _BASE_HELP = "Folder or Hub id of the adapter's base model. Null: as recorded in the adapter."
 _SEQUENCE_TASKS = tasks_with("problem_type")
@@ -204,8 +204,8 @@ class PredictConfig:
     )
     text: Any = setting(
         None,
-        "Text to predict, or a list of texts, instead of input. With input, text is the former name"
-        " of columns.",
+        "Text to predict, or a list of texts, instead of input. If input is set, text is read as"
+        " columns (the former name of that setting).",
     )
     text_pair: str | None = setting(
         None, "Second text of the pair, if the task has two. Together with text."

@@ -27,13 +27,13 @@ class DataConfig:
     train: Any = setting(
         None,
         "Training file (CSV, TSV, JSON, JSON Lines, Parquet, Arrow, ...), or a list of files, a"
-        " pattern such as parts/*.csv or a folder. source=hub: name of the split.",
+        " pattern such as parts/*.csv or a folder. data.source=hub: name of the split.",
         file="input",
     )
     validation: Any = setting(
         None,
-        "Validation file or files. Null: a fraction of the training rows. source=hub: name of the"
-        " split.",
+        "Validation file or files. Null: a fraction of the training rows. data.source=hub: name of"
+        " the split.",
         file="input",
     )
     unlabelled: Any = setting(
@@ -44,7 +44,7 @@ class DataConfig:
     )
     test: Any = setting(
         None,
-        "Test file or files, evaluated once after training. source=hub: name of the split.",
+        "Test file or files, evaluated once after training. data.source=hub: name of the split.",
         file="input",
     )
     format: str | None = setting(
@@ -52,9 +52,15 @@ class DataConfig:
         "Format of the files. Null: by their extension and content.",
         choices=READERS.names(),
     )
-    hub: str | None = setting(None, "Hub id of the data set. Only with source=hub.", file="input")
-    subset: str | None = setting(None, "Configuration name of the Hub data set.")
-    sample: str | None = setting(None, "Name of the bundled data set. Only with source=sample.")
+    hub: str | None = setting(
+        None, "Hub id of the data set. Only with data.source=hub.", file="input"
+    )
+    subset: str | None = setting(
+        None, "Configuration name of the Hub data set. Only with data.source=hub."
+    )
+    sample: str | None = setting(
+        None, "Name of the bundled data set. Only with data.source=sample."
+    )
     text: Any = setting(
         None,
         "Text column: a name or a position from 0, or a list of two columns for text pairs. The"
@@ -92,7 +98,7 @@ class DataConfig:
     )
     escapes: bool = setting(
         False,
-        'Whether a backslash in CSV and TSV makes the next character text, as in \\". Without'
+        'Whether a backslash escapes the next character in CSV and TSV, as in \\". Without'
         " quoting, \\n and \\t are a line break and a tab.",
     )
     ragged: bool = setting(
@@ -103,7 +109,8 @@ class DataConfig:
     encoding: str = setting("utf-8", "Text encoding of the files.")
     header: bool | None = setting(
         None,
-        "Whether the first line has the column names. Null: true if text or label is a name.",
+        "Whether the first line has the column names. Null: true if data.text or data.label is a"
+        " name.",
     )
     label_separator: str = setting("|", "multi_label: separator between the labels of a row.")
     scheme: str = setting(
@@ -152,7 +159,7 @@ class DataConfig:
     )
     max_skipped: float = setting(
         0.01,
-        "Maximum fraction of the rows of a split that on_bad_row=skip can leave out.",
+        "Maximum fraction of the rows of a split that data.on_bad_row=skip can leave out.",
         at_least=0,
         at_most=1,
     )

@@ -132,7 +132,7 @@ def _resolve_name(name: str, setting: str) -> Sequence[Path]:
         )
         if not files:
             raise DataError(
-                "the folder has no files that are not hidden",
+                "the folder has no data files (names that begin with . or _ are ignored)",
                 where=f"{setting}={name}",
                 hint="Set a folder with data files",
             )

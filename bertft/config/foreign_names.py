@@ -25,7 +25,7 @@ __all__ = [
 
 TRAINING_ARGUMENTS = {
     "num_train_epochs": "trainer.epochs",
-    "per_device_train_batch_size": "trainer.batch_size (rows per step, over all devices)",
+    "per_device_train_batch_size": "trainer.batch_size (sequences per step, over all devices)",
     "lr": "trainer.learning_rate",
     "lr_scheduler_type": "trainer.schedule",
     "warmup_ratio": "trainer.warmup (fraction of the steps)",
@@ -118,7 +118,7 @@ SCRIPT_NAMES = {
 FOREIGN_SETTINGS = {**TRAINING_ARGUMENTS, **PEFT_NAMES, **SCRIPT_NAMES}
 
 _AFTER_TRAINING = "bertft eval and bertft predict do this after training"
-_PADDING = "Evaluation builds its batches by tokens, without padding"
+_PADDING = "Evaluation builds its batches by tokens, for most encoders without padding"
 _FIRST_EVALUATION = "The first evaluation follows the first epoch, or trainer.evaluate_every steps"
 _LOADER = "Features are read from a memory-mapped file by a thread; there are no worker processes"
 _DISTRIBUTED = "torchrun starts several processes; gradients are summed without further options"
@@ -136,8 +136,8 @@ _CHECKPOINTS = (
 NO_SETTING = {
     # transformers.TrainingArguments
     "gradient_accumulation_steps": "There is no number of accumulation steps: set"
-    " trainer.batch_size (rows per step) and trainer.micro_batch (rows per forward pass); on one"
-    " device, steps = batch_size / micro_batch",
+    " trainer.batch_size (sequences per step) and trainer.micro_batch (sequences per forward"
+    " pass); on one device, steps = batch_size / micro_batch",
     "per_device_eval_batch_size": _PADDING,
     "eval_accumulation_steps": _PADDING,
     "eval_do_concat_batches": _PADDING,
@@ -240,7 +240,8 @@ NO_SETTING = {
     ),
     "ensure_weight_tying": "Tied embeddings are not adapted",
     "rank_pattern": "method=svd_lora chooses the rank of each layer during training",
-    "alpha_pattern": "All layers have the scale method.low_rank.alpha / rank",
+    "alpha_pattern": "All layers have the scale method.low_rank.alpha / method.rank (svd_lora:"
+    " / method.initial_rank)",
     "init_weights": "The components define their initial weights",
     "init_ia3_weights": "The factors start at 1",
     "save_projection": "Always done: checkpoints and adapters contain A and B",

@@ -79,7 +79,7 @@ MOST_USED = {
         "model": "encoder; see --help model",
         "model.path": "any other encoder: folder, Hub id or run",
         "trainer.epochs": "passes over the rows; null: that of the method",
-        "trainer.batch_size": "rows per optimizer step",
+        "trainer.batch_size": "sequences per optimizer step: rows or windows",
         "trainer.learning_rate": "peak learning rate; null: that of the method",
         "trainer.patience": "early stopping: evaluations without improvement",
         "trainer.precision": "fp32, bf16, fp16 or auto",

@@ -19,12 +19,14 @@ class _MethodSettings:
     name: str = setting(MISSING, "Name of the preset; part of the name of the run folder.")
     rank: int | None = setting(
         None,
-        "Final average rank per adapted layer. Only with method.low_rank.",
+        "Rank r of ΔW. svd_lora: final average rank per adapted layer. vera: rank of the shared"
+        " matrices. Only with method.low_rank.",
         at_least=1,
     )
     initial_rank: int | None = setting(
         None,
-        "svd_lora: initial rank of each adapted layer. Null: 1.5 × rank, rounded up.",
+        "svd_lora: initial rank of each adapted layer. Null: 1.5 × method.rank, rounded up"
+        " (method.rank with method.low_rank.adapt=false).",
         at_least=1,
     )
     head_learning_rate: float = setting(

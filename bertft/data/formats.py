@@ -18,6 +18,7 @@ from bertft.config.data_files import (
     strip_compression,
 )
 from bertft.config.registry import READERS, ReaderSpec
+from bertft.config.task_facts import join_words
 from bertft.data.readers.separators import SEPARATORS, separator_of_header
 from bertft.data.readers.text_files import checked_head, parse_json_object
 from bertft.data.schema import ReadFunction, RowSchema
@@ -186,10 +187,25 @@ def _check_configured_format(
             hint=f"It is a format of data.task={' or '.join(spec.tasks)}",
         )
     if not spec.supports_labels and not _has_only_texts(schema, config):
+        columns = schema.columns.without_derived()
+        if config.separator is not None:
+            problem = f"the format {name} has no columns, which data.separator needs"
+        elif len(columns.text) > 1:
+            problem = (
+                f"the format {name} has one text per row, but the rows of data.task={config.task}"
+                f" have {len(columns.text)}"
+            )
+        else:
+            problem = f"the format {name} has no labels, which data.task={config.task} needs"
+        fitting = [
+            name
+            for name, other in READERS.specs().items()
+            if other.supports_labels and config.task in (other.tasks or (config.task,))
+        ]
         raise UsageError(
-            f"{name} has one text per row, but the rows of data.task={config.task} have more",
+            problem,
             where="data.format",
-            hint="Choose another format",
+            hint=f"Use a format with columns: {join_words(fitting, 'or')}",
         )
 
 

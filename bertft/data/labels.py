@@ -289,7 +289,8 @@ def _map_labels(
             for label, number in numbers.items()
             if number is not None and number != _NO_LABEL
         }
-        _check_positions(positions, order, source, training)
+        origin = "classes of the model" if labels is None else "names of data.labels"
+        _check_positions(positions, order, origin, source, training)
         return class_by_label | {
             label: classes.find(order[position]) for label, position in positions.items()
         }
@@ -340,19 +341,23 @@ def _ambiguous_numbers_error(
 
 
 def _check_positions(
-    positions: Mapping[str, int], order: Sequence[str], source: str, training: bool
+    positions: Mapping[str, int], order: Sequence[str], origin: str, source: str, training: bool
 ) -> None:
-    """Raise DataError if the numbers are not positions in ``order``, counted from 0."""
+    """Raise DataError if the numbers are not positions in ``order``, counted from 0.
+
+    ``origin``: what ``order`` is, in messages.
+    """
     numbers = set(positions.values())
     outside = sorted(number for number in numbers if not 0 <= number < len(order))
     if not outside and (0 in numbers or not training):
         return
-    problem = f"{outside[0]} is not in this range" if outside else "0 does not occur"
+    shown = ", ".join(sort_class_names(positions)[:_MAX_SHOWN])
+    more = ", …" if len(positions) > _MAX_SHOWN else ""
+    problem = f"{outside[0]} has no name" if outside else "0 does not occur"
     lowest = min(numbers, default=0)
     raise DataError(
-        f"the labels are the numbers {_format_names(sort_class_names(positions))}; the"
-        f" {len(order)} names {_format_names(order)} are those of 0 to {len(order) - 1}, but"
-        f" {problem}",
+        f"the labels are {shown}{more}, but the {len(order)} {origin} are for 0 to"
+        f" {len(order) - 1}: {problem}",
         where=source or None,
         hint=f"Map each number to its name, as in 'data.labels={{{lowest}: {order[0]}, ...}}'",
     )
@@ -379,13 +384,13 @@ def replace_label_column(table: pa.Table, column: pa.Array) -> pa.Table:
 
 
 def format_mapping_note(mapping: Mapping[str, str]) -> str:
-    """The labels that were read as other names, in one line; empty if there are none."""
+    """The labels that are mapped to other names, in one line; empty if there are none."""
     shown = [
-        f"{shorten(label, 30)} = {shorten(name, 30)}"
+        f"{shorten(label, 30)} → {shorten(name, 30)}"
         for label, name in list(mapping.items())[:_MAX_SHOWN]
     ]
     more = f", … ({len(mapping)} labels)" if len(mapping) > _MAX_SHOWN else ""
-    return f"labels of the files read as classes: {', '.join(shown)}{more}" if mapping else ""
+    return f"labels mapped to classes: {', '.join(shown)}{more}" if mapping else ""
 
 
 def format_similar_names(names: Iterable[str]) -> str:

@@ -185,8 +185,9 @@ def _contradictions(train: TextColumns) -> Iterator[Finding]:
     shown = [shorten(str(train.rows.value("label", row)), 30) for row in (first, other)]
     yield Finding(
         "contradictory_duplicates",
-        f"{count:,} of {len(hashes):,} training rows have the same text as another row and another"
-        f" label ({len(conflicting):,} texts)",
+        f"{count:,} of {len(hashes):,} training rows have the same text as another row but a"
+        f" different label ({len(conflicting):,} distinct"
+        f" {'text' if len(conflicting) == 1 else 'texts'})",
         count,
         len(hashes),
         f"{train.quote(first)} is {shown[0]}, {_short_location(train.rows, other)} is {shown[1]}",
@@ -254,14 +255,14 @@ def _shared_texts(train: TextColumns, validation: TextColumns, held_out: bool) -
         train_example = train.quote(int(np.flatnonzero(train_hashes == text_hash)[0]))
     about = "about " if step > 1 and near_count else ""
     kinds = [
-        f"{same_count:,} the same" if same_count else "",
-        f"{about}{near_count:,} nearly the same" if near_count else "",
+        f"{same_count:,} exactly (ignoring case and spaces)" if same_count else "",
+        f"{about}{near_count:,} nearly" if near_count else "",
     ]
-    origin = "the file" if held_out else "train or from validation"
+    origin = "the data before it is split" if held_out else "train or from validation"
     yield Finding(
         "validation_texts_in_train",
-        f"{about}{same_count + near_count:,} of {total:,} validation rows have a text that is also"
-        f" in train: {', '.join(filter(None, kinds))}",
+        f"{about}{same_count + near_count:,} of {total:,} validation rows have a text that is in"
+        f" train: {', '.join(filter(None, kinds))}",
         same_count + near_count,
         total,
         f"{validation.quote(row)} and {train_example}",

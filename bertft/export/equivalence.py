@@ -71,7 +71,8 @@ class EquivalenceCheck:
         """
         show_status("computing the logits after the export")
         logits, metrics = score_rows(exported, self.rows, runner)
-        max_difference = check_logit_difference(self.logits, logits, what, where)
+        rows = f"{len(self.rows)} {self.row_kind}"
+        max_difference = check_logit_difference(self.logits, logits, rows, what, where)
         check = MergeCheck(len(self.rows), max_difference, self.metrics, metrics, self.row_kind)
         facts = collect_card_facts(
             self.loaded,
@@ -84,7 +85,7 @@ class EquivalenceCheck:
         )
         (folder / "README.md").write_text(render_model_card(facts), encoding="utf-8")
         metric = self.loaded.task_model.task.metric
-        line = f"max |Δlogit| {max_difference:.1e} on {len(self.rows)} {self.row_kind}"
+        line = f"max |Δlogit| {max_difference:.1e} on {rows}"
         return line + _describe_metric_change(metric, self.metrics, metrics)
 
     def precision_notes(self, settings: OpenSettings, out: str) -> list[str]:
@@ -146,8 +147,13 @@ def score_rows(
     return logits, evaluate(runner, task, table, task_model.precision)
 
 
-def check_logit_difference(before: np.ndarray, after: np.ndarray, what: str, where: str) -> float:
-    """max |Δlogit|. MergeError unless it is at most 1e-4 · max(1, max |logit|)."""
+def check_logit_difference(
+    before: np.ndarray, after: np.ndarray, rows: str, what: str, where: str
+) -> float:
+    """max |Δlogit| on ``rows``. MergeError unless it is at most 1e-4 · max(1, max |logit|).
+
+    A token-level task has a row of logits per token, so that their number is not that of ``rows``.
+    """
     if not np.isfinite(before).all():
         raise MergeError(
             f"the logits contain NaN or infinity before the {what} is written",
@@ -158,8 +164,8 @@ def check_logit_difference(before: np.ndarray, after: np.ndarray, what: str, whe
     max_logit = float(np.abs(before).max())
     if not max_difference <= _TOLERANCE * max(1.0, max_logit):  # also true for NaN
         raise MergeError(
-            f"the {what} would give other logits: max |Δlogit| = {max_difference:.2e} on"
-            f" {len(before)} rows, where |logit| is up to {max_logit:.3g}",
+            f"the {what} would give other logits: max |Δlogit| = {max_difference:.2e} on {rows},"
+            f" where |logit| is up to {max_logit:.3g}",
             where=where,
             hint="Nothing was written. Please report this as a bug",
         )

@@ -68,8 +68,8 @@ _COUNT_TITLES = {
     "trainable": "trainable",
     "head": "of these, head and other new modules",
     "method": "of these, added or changed by the method",
-    "kept": "kept after pruning",
-    "exported": "exported",
+    "kept": "kept after pruning, without the head",
+    "exported": "exported, without the head",
 }
 _MAX_SHOWN_LABELS = 50
 # Example inputs of the code that loads a model. Other heads take one or two texts.

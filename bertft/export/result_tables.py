@@ -140,7 +140,7 @@ def describe_calibration(
         sentences.append(f"Each of the {len(threshold)} labels has its own probability threshold.")
     elif threshold is not None:
         sentences.append(
-            f"{positive_class or 'The second class'} is predicted from a probability of"
+            f"{positive_class or 'The second class'} is predicted if its probability is at least"
             f" {format_number(threshold)}."
         )
     if sentences:

@@ -130,7 +130,8 @@ class IA3(MethodComponent):
             if target.rows is not None or target.path not in whole:
                 path = plain_path(target.path)
                 raise UsageError(
-                    f"{path} is one of several roles of a fused matrix"
+                    f"{path} shares its matrix with other projections, so its input cannot be"
+                    " scaled separately"
                     if target.rows is not None
                     else f"{path} is not in method.ia3.targets",
                     where="method.ia3.feedforward",

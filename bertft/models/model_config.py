@@ -197,8 +197,8 @@ def check_vocabulary(
         examples = ", ".join(repr(token[:40]) for token in missing_tokens[:3])
         raise UsageError(
             f"the tokenizer has {len(missing_tokens):,}"
-            f" {'token' if len(missing_tokens) == 1 else 'tokens'} for"
-            f" which the model's embedding of {embedding_rows:,} rows has none"
+            f" {'token whose id is' if len(missing_tokens) == 1 else 'tokens whose ids are'} beyond"
+            f" the {embedding_rows:,} rows of the model's embedding"
             f" ({examples}{', …' if len(missing_tokens) > 3 else ''})",
             where=where,
             hint="Set model.tokenizer to the tokenizer that the model was trained with, or enlarge"

@@ -66,7 +66,7 @@ def read_check_rows(file: Path, data: DataConfig | None = None, digest: str | No
     return Rows(table, BadRows(str(file)))
 
 
-_UNREADABLE = "the check rows cannot be read"
+_UNREADABLE = "the validation rows for checking merges and exports cannot be read"
 _HINT = "Restore the file; it is written when training starts"
 
 

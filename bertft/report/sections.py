@@ -73,7 +73,7 @@ def _training_items(context: ReportContext) -> Iterator[ReportItem]:
     losses = {"validation": history.evaluations.get("loss"), "training": history.loss}
     curves = {name: series for name, series in losses.items() if series is not None and series[0]}
     if curves:
-        note = "Mean over the steps between two points."
+        note = "Training loss: mean over the steps between two points."
         if history.skipped_steps:
             note += f" {history.skipped_steps} steps were skipped."
         yield LineChart(

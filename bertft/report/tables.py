@@ -195,14 +195,14 @@ def dry_run_lines(trial: DryRun, steps: int, peak: int | None) -> list[str]:
         peak: Peak memory in bytes, None if unknown.
     """
     lines = [
-        f"largest step: {format_count(trial.rows_per_step)} rows of up to"
+        f"largest step: {format_count(trial.rows_per_step)} sequences of up to"
         f" {format_count(trial.max_length)} tokens,"
-        f" {format_count(trial.micro_batch)} rows per forward pass,"
+        f" {format_count(trial.micro_batch)} sequences per forward pass,"
         f" peak memory {format_bytes(peak)}"
     ]
     if trial.micro_batch_reduced:
         lines.append(
-            "the device ran out of memory with more rows: set"
+            "the device ran out of memory with more sequences: set"
             f" trainer.micro_batch={trial.micro_batch}"
         )
     if not trial.finite:

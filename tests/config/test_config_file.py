@@ -211,5 +211,6 @@ def test_a_complete_file_in_the_folder_of_a_group(folder):
     text = "# Mine\nmethod: lora\ntrainer: {epochs: 3}\n"
     (folder / "own" / "method" / "mine.yaml").write_text(text)
     words = tuple(rewrite_overrides("train", ["method=mine"]))
-    with pytest.raises(UsageError, match=r"below method.*@package _global_.*config=<file>"):
+    problem = r"method would become method\.method.*@package _global_.*config=<file>"
+    with pytest.raises(UsageError, match=problem):
         compose_config(ComposeRequest("train", words, folder / "own"))

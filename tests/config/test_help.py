@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import re
+
 import pytest
 from doc_commands import check_command
 
@@ -197,3 +199,24 @@ def test_bounds_and_defaults_are_shown():
 @pytest.mark.parametrize("command", COMMAND_CONFIGS)
 def test_sweeps_are_offered_where_they_are_taken(command):
     assert ("--multirun" in command_page(command, "all")) == (command == "train")
+
+
+# method.base.train=last_k in the help of a setting, and what follows "Only with".
+SETTING_IN_HELP = re.compile(r"(?:Only with |(?<![\w.<])(?=[\w.]+=))(\w[\w.]*\w|\w)(?:=(\w+))?")
+
+
+@pytest.mark.parametrize("command", COMMAND_CONFIGS)
+def test_a_help_text_names_other_settings_with_their_whole_path(command):
+    root = settings_tree(command)
+    for leaf in iter_leaves(root):
+        for path, value in SETTING_IN_HELP.findall(leaf.help):
+            entry, _ = find_setting(root, path)
+            assert entry is not None, f"{path} in {leaf.path}: {leaf.help}"
+            choices = entry.choices if isinstance(entry, Leaf) else None
+            assert not value or not choices or value in choices, f"{leaf.path}: {leaf.help}"
+
+
+def test_help_texts_that_name_settings_are_found():
+    help = "Only with mlp=true. For a.b=c (x=1), and Only with method.low_rank."
+    names = SETTING_IN_HELP.findall(help)
+    assert names == [("mlp", "true"), ("a.b", "c"), ("x", "1"), ("method.low_rank", "")]

@@ -167,6 +167,7 @@ def test_a_preset_that_a_file_asks_for_in_vain(run_bertft, recipe):
 def test_a_recipe_without_its_package(run_bertft, recipe):
     result = run_bertft("train", *recipe("method:\n  rank: 3\n", header=""))
     assert result.status == 2 and "# @package _global_" in result.err
+    assert "under experiment: method would become experiment.method" in result.err
 
 
 @pytest.mark.parametrize("text", ["method:\n rank: 3\n  low: 2\n", "seed: 1\nseed: 2\n", "a: [1\n"])

@@ -36,7 +36,8 @@ WRONG = [
     ("data=files data.train=a.csv data.format=conll", "data.format: conll is not supported by"),
     ("data=files data.train=[a.csv,b.csv]", "data.train=a.csv: there is no such file"),
     ("data=files data.train=x/*.csv", "data.train=x/*.csv: no file matches the pattern"),
-    ("data=files data.train=a.csv data.text=@file", "data.text: '@file' has no text"),
+    ("data=files data.train=a.csv data.text=@file", "data.text: @file is not a text column"),
+    ("data=files data.train=a.csv data.text=[a,@folder]", "@folder is not a text column"),
     ("data=files data.train=- data.label=@file", "data.label: @file is not supported by"),
     (
         "data=files data.train=a.csv data.label=@file data.task=token_classification",
@@ -65,7 +66,22 @@ WRONG = [
         "method.base.last_k: is not supported by method.base.train=everything",
     ),
     ("method=full method.base.train=last_k", "method.base.last_k: is missing"),
-    ("method=prefix method.prefix.mlp_hidden=64", "has no effect with method.prefix.mlp=false"),
+    (
+        "method=prefix method.prefix.mlp_hidden=64",
+        "has no effect with method.prefix.mlp=false. Leave it out, or set method.prefix.mlp=true",
+    ),
+    (
+        "method=prefix method.prefix.kind=prompt method.prefix.mlp_hidden=64",
+        "method.prefix.mlp_hidden: is not supported by method.prefix.kind=prompt",
+    ),
+    (
+        "method=prefix method.prefix.kind=prompt method.prefix.start_scale=0.5",
+        "method.prefix.start_scale: is not supported by method.prefix.kind=prompt",
+    ),
+    (
+        "method=lora_prefix method.prefix.kind=prompt method.prefix.start_scale=0.5",
+        "method.prefix.start_scale: is not supported by method.prefix.kind=prompt",
+    ),
     (
         "method=prefix method.prefix.kind=prompt method.prefix.mlp=true",
         "is not supported by method.prefix.kind=prompt",
@@ -207,6 +223,7 @@ RIGHT = [
     "method=lora method.low_rank.targets=all_linear",
     "method=prefix method.low_rank.alpha=4 method.rank=2",
     "method=prefix method.prefix.mlp=true method.prefix.mlp_hidden=64",
+    "method=lora_prefix method.prefix.kind=prompt",  # the preset sets start_scale
     "method=lora method.base.train=biases",
     "method.name=mein",
     "trainer.max_steps=5 trainer.batch_size=16 trainer.micro_batch=16",
@@ -238,7 +255,7 @@ def test_a_missing_file_is_told_with_all_the_rest(run_bertft, calls, tmp_path):
     )
     assert (result.status, calls["train"]) == (2, [])
     assert "data.train=tarin.csv: there is no such file. Did you mean 'train.csv'" in result.err
-    assert "data.test=folder: the folder has no files" in result.err
+    assert "data.test=folder: the folder has no data files" in result.err
     assert result.err.startswith("error: 3 problems:")
 
 
@@ -278,7 +295,7 @@ def test_right_together(run_bertft, calls, words, tmp_path):
         ("merge run=r out=o checkpoint=-1", "'-1' is not a checkpoint"),
         ("predict run=r columns=[]", "nor a list of at most 16 columns"),
         ("predict run=r threshold=1.5", "1.5 is out of range"),
-        ("predict run=r input=a.csv text=x columns=y", "former name of columns"),
+        ("predict run=r input=a.csv text=x columns=y", "text: is read as columns"),
     ],
 )
 def test_other_commands(run_bertft, calls, line, expected_text):

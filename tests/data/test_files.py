@@ -223,7 +223,7 @@ def test_a_missing_file_names_the_nearest(tmp_path):
 
 
 def test_a_folder_without_files_is_rejected(tmp_path):
-    with pytest.raises(DataError, match="the folder has no files"):
+    with pytest.raises(DataError, match="the folder has no data files"):
         read(tmp_path)
     with pytest.raises(DataError, match="there is no folder"):
         read(tmp_path / "none" / "a.csv")

@@ -177,7 +177,7 @@ def test_lists_of_0_and_1_are_multi_hot_labels(tmp_path, rows):
         read(tmp_path, rows, rows, "multi_label")
     splits = read(tmp_path, rows, rows, "multi_label", labels=["a", "b", "c"])
     assert labels(splits)[0] == [["a", "c"], [], ["b"]] == labels(splits)[1]
-    assert splits.label_mapping["place 0"] == "a"
+    assert splits.label_mapping["position 0"] == "a"
     with pytest.raises(DataError, match=r"data.labels has 2 names"):
         read(tmp_path, rows, rows, "multi_label", labels=["a", "b"])
 

@@ -60,6 +60,7 @@ def test_the_same_text_with_another_label(tmp_path):
     assert (finding.count, finding.total) == (2, 21)
     assert "train.csv:12" in finding.example and "is bad" in finding.example
     assert "train.csv:22 is good" in finding.example
+    assert finding.message.endswith("but a different label (1 distinct text)")
 
 
 def test_the_same_text_with_the_same_label_is_no_contradiction(tmp_path):
@@ -90,10 +91,20 @@ def test_validation_texts_that_are_in_train(tmp_path):
     same = ("THE room 0 was dirty and the staff  rude", "bad")
     finding = findings(tmp_path, GOOD + BAD, [*OTHER, near, same])["validation_texts_in_train"]
     assert (finding.count, finding.total) == (2, 4)
-    assert "1 the same, 1 nearly the same" in finding.message
+    assert finding.message.endswith(": 1 exactly (ignoring case and spaces), 1 nearly")
     assert "validation.csv:5" in finding.example and "train.csv:12" in finding.example
     finding = findings(tmp_path, GOOD + BAD, [*OTHER, near])["validation_texts_in_train"]
     assert (finding.count, finding.total) == (1, 3) and "validation.csv:4" in finding.example
+
+
+def test_duplicates_of_held_out_rows_are_removed_before_the_split(tmp_path):
+    with open(tmp_path / "train.csv", "w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([("text", "label"), *GOOD, *BAD, *GOOD, *BAD])
+    splits = load_splits(DataConfig(name="x", train=str(tmp_path / "train.csv")))
+    by_key = {finding.kind: finding for finding in find_row_findings(splits, {}, 4)}
+    assert "from the data before it is split" in by_key["validation_texts_in_train"].advice
+    finding = findings(tmp_path, GOOD + BAD, [*OTHER, GOOD[0]])["validation_texts_in_train"]
+    assert "from train or from validation" in finding.advice
 
 
 def test_examples_have_whole_file_names(tmp_path):

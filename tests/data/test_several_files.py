@@ -168,7 +168,7 @@ def test_other_files_in_a_folder_are_refused(parts):
     [
         ("*.tsv", "no file matches the pattern"), ("d.csv", "there is no such file"),
         (["a.csv", "d.csv"], "there is no such file"), (["a.csv", "./a.csv"], "is listed twice"),
-        (["*.csv", "a.csv"], "is listed twice"), ("empty", "has no files that are not hidden"),
+        (["*.csv", "a.csv"], "is listed twice"), ("empty", "has no data files (names that begin"),
         ([], "neither a file nor a list of files"), ([3], "neither a file nor a list of files"),
         ("a.csv,b.jsonl", "data.train=[a.csv,b.jsonl]"),
     ],

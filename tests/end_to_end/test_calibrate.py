@@ -138,7 +138,9 @@ def test_a_merged_folder_and_an_adapter_answer_alike(run, work_dir):
         card = (work_dir / folder / "README.md").read_text(encoding="utf-8")
         assert "divided by a temperature of" in card
         decided = (
-            "own probability threshold" if kind == "labels" else "predicted from a probability"
+            "own probability threshold"
+            if kind == "labels"
+            else "predicted if its probability is at least"
         )
         assert decided in card
         assert "A plain transformers pipeline does not apply the threshold" in card

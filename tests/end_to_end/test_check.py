@@ -31,7 +31,7 @@ def test_it_tells_memory_time_and_data_and_leaves_nothing(work_dir, monkeypatch,
     assert result.status == 0, result
     assert taken[:2] == [[64] * 4, [64] * 4], "the longest rows of all, as they would be run"
     actual = re.search(
-        r"largest step: 8 rows of up to 64 tokens, 4 rows per forward pass,"
+        r"largest step: 8 sequences of up to 64 tokens, 4 sequences per forward pass,"
         r" peak memory ([\d.]+) ([MG])B\n"
         r"whole run: 40 steps and 3 evaluations, about (.+)\n$", result.out
     )  # fmt: skip
@@ -59,11 +59,13 @@ def test_memory_that_does_not_suffice_is_told(work_dir, monkeypatch):
     data = write_task(work_dir, "classification")
     result = run_bertft(*TINY, *data, "check=true", "quiet=true")
     assert result.status == 0, result
-    assert "2 rows per forward pass" in result.out and "set trainer.micro_batch=2" in result.out
+    assert (
+        "2 sequences per forward pass" in result.out and "set trainer.micro_batch=2" in result.out
+    )
 
     result = run_bertft(*TINY, *data, "trainer.max_steps=3", "hydra.run.dir=run")
     assert result.status == 0, result
-    assert "out of memory after step 0: micro-batches now have 2 rows" in result.err
+    assert "out of memory after step 0: micro-batches now have 2 sequences" in result.err
     assert '"event": "memory_short", "step": 0' in (work_dir / "run" / "timings.jsonl").read_text()
     assert "memory" not in (work_dir / "run" / "metrics.jsonl").read_text()
 

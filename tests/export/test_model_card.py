@@ -114,7 +114,7 @@ def test_the_body_has_results_data_and_method():
         "| `low_rank.alpha` | `16` |",
         "| `low_rank.adapt` | `true` |",
         "| of these, added or changed by the method | 295,104 |",
-        "| kept after pruning | 221,328 |",
+        "| kept after pruning, without the head | 221,328 |",
         "bertft 0.1.0, torch 2.13.0",
     ):
         assert line in text.splitlines()
@@ -232,10 +232,10 @@ FITTED = {
 def test_calibration_is_described():
     text = card(calibration=FITTED)
     for line in (
-        "The logits are divided by a temperature of 1.5. `正面` is predicted from a probability of"
-        " 0.31. Both were fitted on the validation rows, so metrics on validation are optimistic;"
-        " metrics on test are not. The calibration error uses 15 bins. The temperature is folded"
-        " into the weights of the head.",
+        "The logits are divided by a temperature of 1.5. `正面` is predicted if its probability is"
+        " at least 0.31. Both were fitted on the validation rows, so metrics on validation are"
+        " optimistic; metrics on test are not. The calibration error uses 15 bins. The"
+        " temperature is folded into the weights of the head.",
         "| expected calibration error | 0.0800 | 0.0200 |",
         "| loss | 0.4000 | 0.3000 |",
         "| f1 with the threshold | 0.7000 | 0.7500 |",

@@ -295,7 +295,7 @@ def test_what_does_not_fit_is_refused(encoder, settings, tensors, words):
         ("bert", {"targets": ["kee"]}, "targets", "matches no linear layer"),
         ("bert", {"feedforward": ["fnn_out"]}, "feedforward", "matches no linear layer"),
         ("bert", {"feedforward": ["ffn_in"]}, "feedforward", "is not in method.ia3.targets"),
-        ("modernbert", {"feedforward": ["key"]}, "feedforward", "one of several roles"),
+        ("modernbert", {"feedforward": ["key"]}, "feedforward", "shares its matrix"),
     ],
 )
 def test_layers_that_cannot_be_scaled(encoder, adapt, kind, changes, where, words):

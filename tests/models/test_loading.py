@@ -241,7 +241,7 @@ def test_a_vocabulary_larger_than_the_embedding(folders):
 
     with pytest.raises(UsageError) as caught:
         load_config(settings(folders / "plain"), Tokens(), {})
-    assert "2 tokens for which the model's embedding of 60 rows has none ('b', 'c')" in str(
+    assert "2 tokens whose ids are beyond the 60 rows of the model's embedding ('b', 'c')" in str(
         caught.value
     )
     assert "model.resize_token_embeddings(62)" in caught.value.hint

@@ -169,7 +169,7 @@ def test_calibration_has_lines():
     gain = "f1 with the threshold 0.7000 → 0.7500"
     lines = result_lines({**METRICS, "calibration": fitted}, "run")
     assert lines[1] == f"calibration on validation: {errors}, {gain}"
-    assert "temperature of 1.5" in lines[2] and "from a probability of 0.31" in lines[2]
+    assert "temperature of 1.5" in lines[2] and "at least 0.31" in lines[2]
     per_label = {**fitted, "threshold": {"a": 0.1, "b": 0.2}}
     lines = result_lines({**METRICS, "calibration": per_label}, "run")
     assert "Each of the 2 labels has its own probability threshold." in lines[2]

@@ -291,8 +291,13 @@ def run_sweep(plan: SweepPlan, launch: Launcher) -> int:
     unstarted = len(names - {job.folder.name for job in results}) if names is not None else 0
     if failed or unstarted or launcher_problem:
         total = len(results) if names is None else len(names)
+        problem = f"{len(failed)} of {total} jobs failed"
+        if unstarted:
+            verb = "was" if unstarted == 1 else "were"
+            problem = f"{problem} and {unstarted}" if failed else f"{unstarted} of {total} jobs"
+            problem += f" {verb} not started"
         raise SweepError(
-            f"{len(failed) + unstarted} of {total} jobs failed{launcher_problem}",
+            f"{problem}{launcher_problem}",
             where=str(folder),
             hint=f"Fix the cause and repeat the command with hydra.sweep.dir={folder}:"
             " finished jobs are kept",

@@ -19,7 +19,9 @@ class TrainableBaseConfig:
         choices=("nothing", "biases", "last_k", "everything"),
     )
     last_k: int | None = setting(
-        None, "Number of top layers to train. Only with train=last_k.", at_least=1
+        None,
+        "Number of top layers to train. Only with method.base.train=last_k, which requires it.",
+        at_least=1,
     )
     learning_rate: float = setting(
         5e-5, "Peak learning rate of the pretrained weights.", above=0, at_most=MAX_LEARNING_RATE

@@ -29,7 +29,9 @@ class DistillConfig:
         0.5, "Weight λ of the loss on the teacher's logits. 0: no such loss.", at_least=0
     )
     hard_weight: float | None = setting(
-        None, "Weight of the loss on the labels. Null: 1 − weight, at least 0.", at_least=0
+        None,
+        "Weight of the loss on the labels. Null: 1 − method.distill.weight, at least 0.",
+        at_least=0,
     )
     temperature: float = setting(
         2.0,
@@ -47,7 +49,8 @@ class DistillConfig:
     )
     relation_weight: float = setting(
         0.0,
-        "Weight of the loss on query, key and value relations of the last layer (MiniLM).",
+        "Weight of the loss between query, key and value relations of the student's last layer and"
+        " of the teacher layer method.distill.relation_layer (MiniLM).",
         at_least=0,
     )
     layer_map: Any = setting(
@@ -72,6 +75,7 @@ class DistillConfig:
     cache: str = setting(
         "disk",
         "Where the teacher's logits are cached. disk: computed once and reused by other runs."
-        " memory: computed once per run. off: computed at every step.",
+        " memory: computed once per run. off: computed at every step. The teacher always runs at"
+        " every step for losses on hidden states, attention and relations, and for masked_lm.",
         choices=("disk", "memory", "off"),
     )

@@ -21,7 +21,8 @@ class IA3Config:
     )
     feedforward: Any = setting(
         ["ffn_out"],
-        "Layers of targets whose input is scaled. The output of the others is scaled. []: none.",
+        "Layers of method.ia3.targets whose input is scaled. The output of the others is scaled."
+        " []: none.",
     )
     learning_rate: float = setting(
         1e-2, "Peak learning rate of the factors.", above=0, at_most=MAX_LEARNING_RATE

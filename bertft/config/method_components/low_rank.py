@@ -74,29 +74,39 @@ class LowRankConfig:
         "Linear layers to update: roles (query, key, value, attention_output, ffn_in, ffn_out), "
         "all_linear, or module names.",
     )
-    alpha: float = setting(16.0, "Numerator of the scale s = alpha / rank.", above=0)
+    alpha: float = setting(
+        16.0,
+        "Numerator of the scale s of ΔW. lora: s = alpha / method.rank. svd_lora: s = alpha / "
+        "method.initial_rank. vera does not support it.",
+        above=0,
+    )
     dropout: float = setting(0.05, "Dropout probability of the input of ΔW.", at_least=0, below=1)
     learning_rate: float = setting(
-        2e-3, "Peak learning rate of A and B.", above=0, at_most=MAX_LEARNING_RATE
+        2e-3,
+        "Peak learning rate of A and B (vera: of b and d).",
+        above=0,
+        at_most=MAX_LEARNING_RATE,
     )
     b_rate_ratio: float = setting(
         1.0,
-        "Learning rate of B divided by the learning rate of A. LoRA+ uses 4 to 16.",
+        "lora, svd_lora: learning rate of B divided by the learning rate of A. LoRA+ uses 4 to 16.",
         above=0,
     )
     e_rate_ratio: float = setting(
         20.0,
-        "svd_lora: learning rate of E divided by the learning rate of A and B. A step of "
-        "AdamW changes a column of B by about √out · rate (norm) and an entry of E by about rate, "
-        "so that E needs a larger rate for ΔW to grow as fast as in LoRA.",
+        "svd_lora: learning rate of E divided by the learning rate of A and B. One AdamW "
+        "step changes the norm of a column of B by about √out_features times as much as an entry "
+        "of E, so E needs a larger rate.",
         above=0,
     )
     use_rslora: bool = setting(
-        False, "rsLoRA: use the scale s = alpha / √rank. kind=lora only.", former="rank_stabilised"
+        False,
+        "rsLoRA: use the scale s = alpha / √rank. Only with method.low_rank.kind=lora.",
+        former="rank_stabilised",
     )
     use_dora: bool = setting(
         False,
-        "DoRA: train the norm of each weight row separately. kind=lora only.",
+        "DoRA: train the norm of each weight row separately. Only with method.low_rank.kind=lora.",
         former="magnitude",
     )
     start: str | None = setting(
@@ -131,9 +141,16 @@ class LowRankConfig:
         below=1,
     )
     orthogonality: float = setting(
-        0.1, "svd_lora: weight γ of the penalty ‖A·Aᵀ − I‖ + ‖Bᵀ·B − I‖.", at_least=0
+        0.1,
+        "svd_lora: weight γ of the penalty that keeps A and B nearly orthonormal, the mean of the "
+        "Frobenius norms ‖A·Aᵀ − I‖ and ‖Bᵀ·B − I‖ (not squared) over all layers.",
+        at_least=0,
     )
-    l1: float = setting(0.0, "svd_lora: weight of the sparsity penalty ‖E‖₁.", at_least=0)
+    l1: float = setting(
+        0.0,
+        "svd_lora: weight of the sparsity penalty ‖E‖₁, the sum of |E| over all layers.",
+        at_least=0,
+    )
     d_initial: float = setting(
         0.1, "vera: initial value of the entries of d. b starts at 0.", above=0, at_most=100
     )

@@ -35,12 +35,16 @@ class PrefixConfig:
         above=0,
     )
     mlp: bool = setting(
-        False, "Train the prefix through an MLP (Embedding → Linear → tanh → Linear)."
+        False, "key_value: train the prefix through an MLP (Embedding → Linear → tanh → Linear)."
     )
     mlp_hidden: int = setting(
-        512, "Hidden size of the MLP. Only with mlp=true.", at_least=1, at_most=8192
+        512,
+        "Hidden size of the MLP. Only with method.prefix.mlp=true.",
+        at_least=1,
+        at_most=8192,
     )
     shift_positions: bool = setting(
-        False, "Start the position ids of the sequence after the prefix, as in P-tuning v2."
+        False,
+        "key_value: start the position ids of the sequence after the prefix, as in P-tuning v2.",
     )
     dropout: float = setting(0.0, "Dropout probability of the prefix.", at_least=0, below=1)

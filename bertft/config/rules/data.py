@@ -305,7 +305,8 @@ def check_predict_rows(get: GetSetting) -> Iterator[Problem]:
         if get("columns") is not None:
             yield Problem(
                 "text",
-                "with input, text is the former name of columns, which is also set",
+                "is read as columns (the former name of that setting) if input is set, and columns"
+                " is also set",
                 "Leave out text",
             )
     keep = get("keep")
@@ -373,9 +374,11 @@ def _check_text_columns(where: str, text: Any) -> Iterator[Problem]:
             f"{text!r} is neither a column nor a list of at most {MAX_TEXT_COLUMNS} columns",
             "Use a name, a position from 0, or a list: [question,sentence]",
         )
-    elif set(columns) & set(DERIVED_COLUMNS):
+    elif derived := [column for column in columns if column in DERIVED_COLUMNS]:
         yield Problem(
-            where, f"{text!r} has no text", "@file and @folder are for data.label and keep"
+            where,
+            f"{derived[0]} is not a text column",
+            "@file and @folder are for data.label and keep",
         )
 
 

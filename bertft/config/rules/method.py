@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 
 from bertft.config.method_components.low_rank import KINDS
+from bertft.config.presets import preset_value
 from bertft.config.schema import GetSetting, default_value
 from bertft.utils.messages import Problem
 
@@ -30,7 +31,8 @@ def _check_rank(get: GetSetting) -> Iterator[Problem]:
             if value is not None:
                 yield Problem(
                     f"method.{name}",
-                    f"is not supported by method={get('method.name')}, which has no low_rank",
+                    f"is not supported by method={get('method.name')}, which has no"
+                    " method.low_rank",
                     "Leave it out, or set method=lora or method=svd_lora",
                 )
     elif rank is None:
@@ -133,17 +135,23 @@ def _check_base(get: GetSetting) -> Iterator[Problem]:
 
 def _check_prefix(get: GetSetting) -> Iterator[Problem]:
     path = "method.prefix.mlp_hidden"
-    if get("method.prefix.mlp") is False and get(path) != default_value(path):
-        yield Problem(path, "has no effect with method.prefix.mlp=false", "Set it to true")
     if get("method.prefix.kind") == "prompt":
-        for name in ("mlp", "shift_positions"):
+        # Presets with a low-rank update set start_scale, which the user then cannot leave out.
+        preset = preset_value("method", get("method.name"), "prefix") or {}
+        for name in ("mlp", "mlp_hidden", "shift_positions", "start_scale"):
             path = f"method.prefix.{name}"
-            if get(path) != default_value(path):
+            if get(path) not in (default_value(path), preset.get(name)):
                 yield Problem(
                     path,
                     "is not supported by method.prefix.kind=prompt",
                     "Leave it out, or set method.prefix.kind=key_value",
                 )
+    elif get("method.prefix.mlp") is False and get(path) != default_value(path):
+        yield Problem(
+            path,
+            "has no effect with method.prefix.mlp=false",
+            "Leave it out, or set method.prefix.mlp=true",
+        )
 
 
 METHOD_RULES = (_check_preset_names, _check_rank)

@@ -132,21 +132,26 @@ class LowRank(MethodComponent):
     def check_rank(self, target: TargetLayer) -> None:
         """UsageError if the rank is too high for the layer."""
         rows, columns = weight_rows(target.module.weight, target.rows).shape
-        if self.start_rank > _MAX_RANK_FACTOR * min(rows, columns):
+        layer, highest = f"{target.path}, a layer of {rows} × {columns}", min(rows, columns)
+        setting, rank, advice = "method.rank", "rank", f"Set it to {highest} or less"
+        if self.start_rank != self.rank:
+            setting, rank = "method.initial_rank", "initial rank"
+            advice += " (by default it is 1.5 × method.rank)"
+            if self.rank > highest:
+                advice = f"Set it and method.rank to {highest} or less"
+        if self.start_rank > _MAX_RANK_FACTOR * highest:
             raise UsageError(
-                f"rank {self.start_rank:,} is too high for {target.path}, a layer of"
-                f" {rows} × {columns}",
-                where="method.rank",
-                hint=f"Set it to {min(rows, columns)} or less: a higher rank adds nothing in this"
-                " layer",
+                f"the {rank} {self.start_rank:,} is too high for {layer}",
+                where=setting,
+                hint=f"{advice}: a higher rank adds nothing in this layer",
             )
-        if self.start in _STARTS_LIMITED_BY_SHAPE and self.start_rank > min(rows, columns):
+        if self.start in _STARTS_LIMITED_BY_SHAPE and self.start_rank > highest:
             other = "zero_b" if self.start == "principal" else "gaussian"
             raise UsageError(
-                f"start={self.start} supports at most rank {min(rows, columns)} in {target.path}, a"
-                f" layer of {rows} × {columns}, not {self.start_rank}",
-                where="method.rank",
-                hint=f"Use a lower rank, or method.low_rank.start={other}",
+                f"the {rank} {self.start_rank:,} is above {highest}, the highest that"
+                f" method.low_rank.start={self.start} supports in {layer}",
+                where=setting,
+                hint=f"{advice}, or set method.low_rank.start={other}",
             )
 
     def param_groups(self, model: nn.Module) -> Iterator[ParamGroup]:

@@ -130,7 +130,7 @@ class VeRALowRank(LowRank):
         width = min(weight_rows(target.module.weight, target.rows).shape)
         if self.rank > _MAX_RANK_FACTOR * width:
             raise UsageError(
-                f"rank {self.rank:,} is too high for {plain_path(target.path)}, a layer of"
+                f"the rank {self.rank:,} is too high for {plain_path(target.path)}, a layer of"
                 f" width {width}",
                 where="method.rank",
                 hint=f"Set it to at most {_MAX_RANK_FACTOR * width:,}",

@@ -282,7 +282,7 @@ class _TextLabelReader(LabelReader):
                 where=bad.source,
                 hint=f"Set data.labels to {width} names, in the order of the list",
             )
-        self.label_mapping.update({f"place {number}": name for number, name in enumerate(names)})
+        self.label_mapping.update({f"position {number}": name for number, name in enumerate(names)})
         return multi_hot_to_names(table, names)
 
     def _detect_multi_hot_width(self, table: pa.Table, bad: BadRows) -> int | None:

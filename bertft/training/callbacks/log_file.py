@@ -49,10 +49,10 @@ def describe_event(event: Event) -> str | None:
                 return f"training: {total_steps} steps, {plan}"
             return f"resuming after step {step} of {total_steps}, {plan}"
         case MicroBatchReduced():
-            rows = format_count(event.micro_batch)
+            count = format_count(event.micro_batch)
             return (
-                f"out of memory after step {step}: micro-batches now have {rows} rows; the rows per"
-                " step stay the same"
+                f"out of memory after step {step}: micro-batches now have {count} sequences; their"
+                " number per step stays the same"
             )
         case StepSkipped():
             locations = format_list(event.locations, _MAX_ROWS)

@@ -70,11 +70,30 @@ def test_a_principal_start_is_the_best_approximation(bert, build_component):
     [
         (
             {"start": "principal", "rank": 25},
-            "method.rank: start=principal supports at most rank 24 in"
-            " bert.encoder.layer.0.attention.self.query, a layer of 24 × 24, not 25."
-            " Use a lower rank, or method.low_rank.start=zero_b",
+            "method.rank: the rank 25 is above 24, the highest that method.low_rank.start=principal"
+            " supports in bert.encoder.layer.0.attention.self.query, a layer of 24 × 24."
+            " Set it to 24 or less, or set method.low_rank.start=zero_b",
         ),
-        ({"kind": "svd_lora", "rank": 17}, "Use a lower rank, or method.low_rank.start=gaussian"),
+        (
+            {"kind": "svd_lora", "rank": 17},
+            "method.initial_rank: the initial rank 26 is above 24, the highest that"
+            " method.low_rank.start=orthonormal supports in",
+        ),
+        (
+            {"kind": "svd_lora", "rank": 17},
+            "Set it to 24 or less (by default it is 1.5 × method.rank), or set"
+            " method.low_rank.start=gaussian",
+        ),
+        (
+            {"kind": "svd_lora", "rank": 25},
+            "the initial rank 38 is above 24, the highest that method.low_rank.start=orthonormal",
+        ),
+        ({"kind": "svd_lora", "rank": 25}, "Set it and method.rank to 24 or less, or set"),
+        (
+            {"kind": "svd_lora", "rank": 65, "start": "gaussian"},
+            "method.initial_rank: the initial rank 98 is too high for",
+        ),
+        ({"rank": 97}, "method.rank: the rank 97 is too high for"),
         ({"targets": ["querry"]}, "Did you mean 'query'"),
         ({"targets": "pooler.dense"}, "method.low_rank.targets: 'pooler.dense' matches no"),
     ],

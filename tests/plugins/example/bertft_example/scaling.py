@@ -76,7 +76,7 @@ class Scaling(MethodComponent):
         targets = find_target_layers(model, self.settings.targets, "method.scaling.targets")
         sliced = [target.path for target in targets if target.rows is not None]
         if sliced:
-            raise UsageError(f"{sliced[0]} is one of several roles of a fused matrix",
+            raise UsageError(f"{sliced[0]} shares its matrix with other projections",
                              where="method.scaling.targets", hint="Name whole layers")  # fmt: skip
         replace_modules(model, {target.module: ScaledLinear(target.module) for target in targets})
 
