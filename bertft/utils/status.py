@@ -12,14 +12,16 @@
 In a terminal the line has the elapsed seconds, or a bar with the rows that are done, and disappears
 when anything else is printed: every write to a standard stream (``utils.terminal``) clears it. A
 warning only interrupts it. A file or a pipe gets one plain line per text. If nothing else is
-printed for three seconds, the line is repeated with the elapsed time and the rows that are done,
-later every ten seconds. Outside of ``status_lines`` nothing is printed: inside ``log_warnings``
-(the Python API) the text is logged, elsewhere it is ignored.
+printed for ten seconds, the line is repeated with the elapsed time and the rows that are done,
+later less often. Repeated lines are at least ten seconds apart, also those of different texts.
+Outside of ``status_lines`` nothing is printed: inside ``log_warnings`` (the Python API) the text is
+logged, elsewhere it is ignored.
 """
 
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import shutil
 import sys
@@ -49,7 +51,8 @@ __all__ = [
 
 IMPORT_STATUS = "importing torch and transformers"  # takes seconds: shown before the imports
 _SECONDS_BEFORE_CLOCK = 2  # a status that is shown for less has no number
-_FIRST_REPEAT, _LAST_REPEAT, _REPEAT_GROWTH = 3.0, 10.0, 1.5  # seconds between two lines of a pipe
+_SECONDS_BEFORE_BRIEF = 3.0  # a brief status has no line in a pipe if it takes less
+_FIRST_REPEAT, _LAST_REPEAT, _REPEAT_GROWTH = 10.0, 60.0, 1.5  # seconds between repeated lines
 _TICK = 0.25  # seconds between two redraws, or two checks whether to repeat a line
 _MAX_BAR = 40  # characters
 _ERASE_LINE = "\r\x1b[2K"
@@ -67,6 +70,7 @@ class _StatusLine:
         self._done, self._total, self._waits = 0.0, 0, False
         self._repeated: float | None = None  # the rows of the last repetition
         self._next_repeat, self._interval = 0.0, _FIRST_REPEAT
+        self._last_repeat = -math.inf
         self._printed: set[str] = set()
         self._printing_thread: int | None = None  # its own write does not clear the status
         self._stopped = threading.Event()
@@ -80,7 +84,8 @@ class _StatusLine:
             self._done, self._total, self._waits = 0.0, total, waits
             self._repeated = None
             self._interval = _FIRST_REPEAT
-            self._next_repeat = self._start + self._interval
+            wait = _SECONDS_BEFORE_BRIEF if brief else _FIRST_REPEAT
+            self._next_repeat = max(self._start + wait, self._last_repeat + _FIRST_REPEAT)
             if self.is_live:
                 self._draw()
             elif not brief and text not in self._printed:  # the jobs of a sweep repeat their stages
@@ -134,9 +139,10 @@ class _StatusLine:
             if self._waits and self._done == self._repeated:
                 return
             self._repeated = self._done
+            self._last_repeat = self._clock()
+            self._next_repeat = self._last_repeat + self._interval
             self._interval = min(_LAST_REPEAT, self._interval * _REPEAT_GROWTH)
-            self._next_repeat = self._clock() + self._interval
-            elapsed = self._clock() - self._start
+            elapsed = self._last_repeat - self._start
             self._print("  ".join([self._text, *self._facts(elapsed)]))
 
     def _facts(self, elapsed: float) -> list[str]:

@@ -41,23 +41,34 @@ def ticks(line, seconds):
     return printed
 
 
-def test_a_long_stage_repeats_after_three_seconds_and_then_less_often(line):
+def test_a_long_stage_repeats_after_ten_seconds_and_then_less_often(line):
     line.show("tokenizing", False, 0)
-    printed = ticks(line, 60)
+    printed = ticks(line, 300)
     times = [time for time, _ in printed]
-    assert times[0] == 3.0 and printed[0][1] == "tokenizing  0:03 elapsed"
+    assert times[0] == 10.0 and printed[0][1] == "tokenizing  0:10 elapsed"
     gaps = [b - a for a, b in itertools.pairwise(times)]
-    assert gaps == sorted(gaps) and gaps[0] <= 5 and gaps[-1] == 10.0
+    assert gaps == sorted(gaps) and gaps[0] == 10.0 and gaps[-1] == 60.0
     assert len(printed) <= 9
+
+
+def test_the_repeated_lines_of_many_stages_are_ten_seconds_apart(line):
+    printed = []
+    for number in range(20):
+        is_brief = number % 2 == 0
+        line.show(f"stage {number}", is_brief, 0)
+        printed += ticks(line, 4 if is_brief else 11)
+    times = [time for time, _ in printed]
+    assert len(times) >= 10
+    assert min(b - a for a, b in itertools.pairwise(times)) >= 10.0
 
 
 def test_the_repeated_line_has_the_rows_and_the_time_left(line):
     line.show("evaluating", False, 3000)
     line.advance(1000)
-    assert ticks(line, 3) == [(3.0, "evaluating  1,000/3,000 rows  333 rows/s  0:06 left")]
+    assert ticks(line, 10) == [(10.0, "evaluating  1,000/3,000 rows  100 rows/s  0:20 left")]
     line.show("reading rows", False, 0)
     line.set_rows(12_000)
-    assert ticks(line, 3) == [(6.0, "reading rows  12,000 rows  4,000 rows/s  0:03 elapsed")]
+    assert ticks(line, 10) == [(20.0, "reading rows  12,000 rows  1,200 rows/s  0:10 elapsed")]
 
 
 def test_rows_from_outside_have_a_line_only_after_a_change(line):
@@ -69,9 +80,9 @@ def test_rows_from_outside_have_a_line_only_after_a_change(line):
 
 def test_a_short_stage_has_one_line(line):
     line.show("tokenizing", False, 0)
-    assert ticks(line, 2.5) == []
+    assert ticks(line, 9.5) == []
     line.show("evaluating", False, 0)
-    assert ticks(line, 2.5) == []
+    assert ticks(line, 9.5) == []
     assert line.stream.getvalue() == "tokenizing\nevaluating\n"
 
 
@@ -85,7 +96,7 @@ def test_other_output_ends_the_stage_and_a_warning_does_not(line):
     line.show("tokenizing", False, 0)
     with line.interrupted():
         line.clear()  # what the write of the warning does
-    assert len(ticks(line, 4)) == 1
+    assert len(ticks(line, 11)) == 1
     line.clear()
     assert ticks(line, 20) == []
 
