@@ -62,9 +62,11 @@ def test_given_columns_are_not_repeated():
 
 
 @pytest.mark.parametrize("task", ["classification", "token_classification"])
-def test_the_settings_for_a_table_of_words_read_it(tmp_path, task):
-    path = tmp_path / "ner.csv"
-    lines = ["Sentence #,Word,POS,Tag", *(",".join(row) for row in KAGGLE)]
+@pytest.mark.parametrize(("name", "separator"), [("ner.csv", ","), ("ner.tsv", "\t")])
+def test_the_settings_for_a_table_of_words_read_it(tmp_path, task, name, separator):
+    path = tmp_path / name
+    names = ["Sentence #", "Word", "POS", "Tag"]
+    lines = [separator.join(row) for row in (names, *KAGGLE)]
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     with pytest.raises(DataError) as raised:
         load_splits(DataConfig(name="files", task=task, train=str(path)), ("train",))

@@ -19,7 +19,7 @@ from typing import TextIO
 
 from bertft.config.data import DataConfig
 from bertft.config.data_files import file_extension
-from bertft.data.guess_columns import format_column
+from bertft.data.guess_columns import format_column, propose_settings
 from bertft.data.readers.separators import resolve_separator
 from bertft.data.readers.text_files import iter_lines, open_text
 from bertft.data.rows import BadRows, RowError
@@ -40,6 +40,7 @@ _COMMENT = re.compile(r"#\s*(?:id\s|[\w.-]+\s*=)")  # matches lines with columns
 _NOT_A_WORD = re.compile(r"[0-9]+[-.][0-9]+\t")  # in CoNLL-U
 _JSON = re.compile(r'\s*\[?\s*\{\s*"(?:[^"\\]|\\.)*"\s*:|\s*\[\s*\[?\s*"(?:[^"\\]|\\.)*"\s*[],]')
 _MARKUP = re.compile(r"\s*<(?:\?xml|!doctype|html)\b", re.IGNORECASE)
+_SAMPLE_LINES = 100
 _SAMPLE_CHARACTERS = 4_096  # characters that format detection reads
 
 TokenLine = tuple[int, list[str]]  # line number, columns
@@ -75,6 +76,8 @@ def read_conll(
                     continue
                 separator = separator or _detect_separator(block)
                 names = _take_header(block, separator, bad) if config.header else None
+                if names is None:
+                    _check_no_sentence_column(block, separator, columns, source)
                 width = len(names or _split_fields(_first_word_line(block), separator))
                 # Rows to predict name their columns; CoNLL files use the configured position.
                 first_text_column = text_columns(config, (0,))[0]
@@ -239,6 +242,25 @@ def _check_not_other_format(lines: NumberedLines, source: str) -> None:
         raise _not_conll_error("JSON", source, "Rename the file to end in .json or .jsonl")
     if _MARKUP.match(text):
         raise _not_conll_error("XML or HTML", source)
+
+
+def _check_no_sentence_column(
+    lines: NumberedLines, separator: str | None, columns: ColumnSpec, source: str
+) -> None:
+    """Raise DataError for a table whose header names a column of sentences."""
+    rows = [_split_fields(text, separator) for _, text in lines[:_SAMPLE_LINES]]
+    rows = [row for row in rows if len(row) == len(rows[0])]
+    settings = propose_settings(rows[0], rows[1:], "token_classification")
+    if any(setting.startswith("data.sentence=") for setting in settings):
+        error = DataError(
+            "the file is a table with one word per row, and a column names the sentence",
+            where=source,
+            hint="Set data.sentence=<column>",
+        )
+        error.proposed_settings = [
+            setting for setting in settings if columns.label or "data.label=" not in setting
+        ]
+        raise error
 
 
 def _check_one_word_per_line(
