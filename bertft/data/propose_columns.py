@@ -163,6 +163,8 @@ def _propose(
         (list(schema.columns.resolve_alternatives(names).label) or None) if has_label else None,
         has_positions=is_csv,
     )
+    if settings and "data.sentence" in error.missing and "data.sentence=" not in " ".join(settings):
+        settings.append("data.sentence=null")  # each row of this file is a sentence
     if not settings or separator is None:
         return settings
     return [f"data.separator={'tab' if separator == chr(9) else separator}", *settings]

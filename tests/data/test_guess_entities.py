@@ -99,3 +99,15 @@ def test_spans_under_another_name_are_proposed(tmp_path):
     with pytest.raises(DataError) as raised:
         load_splits(DataConfig(name="files", train=str(path)), ("train",))
     assert raised.value.proposed_settings == [TASK, "data.label=gold"]
+
+
+def test_another_file_than_a_table_of_words(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_text(
+        json.dumps({"text": "EU it", "label": [[0, 2, "ORG"]]}) + "\n", encoding="utf-8"
+    )
+    data = {"name": "files", "task": "token_classification", "train": str(path)}
+    with pytest.raises(DataError, match=r"data\.sentence: column 'Sentence #' not found") as raised:
+        load_splits(DataConfig(**data, sentence="Sentence #", text="Word", label="Tag"), ("train",))
+    proposed = ["data.text=text", "data.label=label", "data.sentence=null"]
+    assert raised.value.proposed_settings == proposed

@@ -29,3 +29,16 @@ def test_outputs_without_names_are_named():
     assert result.class_names(["LABEL_0", "LABEL_1"]) == ["pos", "neg"]
     with pytest.raises(UsageError, match="has 3 names, but the model has 2 outputs"):
         HeadSettings(labels=["a", "b", "c"]).class_names(["LABEL_0", "LABEL_1"])
+
+
+@pytest.mark.parametrize("labels", [["PER"], {5: "PER", 7: "O"}, ["O", "B-PER", "I-PER"]])
+def test_types_of_entities_are_names_of_their_tags(labels):
+    """data.labels of a run on spans, which eval reads again."""
+    tags = ["O", "B-PER", "I-PER"]
+    settings = HeadSettings("token_classification", labels, "data.")
+    assert settings.class_names(tags) == tags
+    for other in (["LOC"], ["B"]):
+        with pytest.raises(UsageError, match="the model has no class"):
+            HeadSettings("token_classification", other, "data.").class_names(tags)
+    with pytest.raises(UsageError, match="the model has no class PER"):
+        HeadSettings("classification", ["PER"], "data.").class_names(tags)
