@@ -9,6 +9,7 @@ longest. Ours is ``bertft train``'s loop body and its order of rows.
 from __future__ import annotations
 
 import resource
+import statistics
 import sys
 import tempfile
 from collections.abc import Mapping
@@ -18,7 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.rounds import CPU, Work, now
+from benchmarks.rounds import CPU, Stopwatch, Turn, Work
 from bertft.config.method import MethodConfig
 from bertft.config.model import ModelConfig
 from bertft.config.registry import METHODS
@@ -28,13 +29,13 @@ from bertft.data.features import FeatureTable
 from bertft.methods import build_components, collect_param_groups
 from bertft.models.precision import choose_precision
 from bertft.models.source import find_model_source
-from bertft.pipeline.model import build_task_model
+from bertft.pipeline.task_model import TaskModel, build_task_model
 from bertft.tasks.task import BaseTask
 from bertft.training import optim as adamw
 from bertft.training.evaluate import evaluate
 from bertft.training.step import TrainStep
 
-__all__ = ["Contest", "ours", "peak_bytes", "peer"]
+__all__ = ["Contest", "fixed_cost", "ours", "peak_bytes", "peer"]
 
 _WINDOW = 50  # trainer.shuffle_window's default
 
@@ -76,22 +77,44 @@ def _method(name: str) -> Any:
             return MethodConfig(name=name, rank=8, low_rank=settings["low_rank"]())
 
 
-def ours(
-    contest: Contest, method: str, precision: str, steps: int, layout: str = "auto"
-) -> tuple[Work, Work]:
-    """Training and evaluation."""
-    task, table = contest.task, contest.train
+def _adapted(
+    contest: Contest, method: str, precision: str, layout: str = "auto"
+) -> tuple[TaskModel, TrainStep]:
     adapted = build_task_model(
-        find_model_source(contest.base), contest.model, build_components(_method(method)), task,
-        contest.tokenizer,
+        find_model_source(contest.base), contest.model, build_components(_method(method)),
+        contest.task, contest.tokenizer,
         choose_precision(precision, contest.device), layout=layout,
     )  # fmt: skip
     optimizer = adamw.build_optimizer(
         collect_param_groups(adapted.components, adapted.model), TrainerConfig()
     )
-    stepper = TrainStep(adapted.runner, task, adapted.components, optimizer, adapted.precision, 1.0)
+    return adapted, TrainStep(
+        adapted.runner, contest.task, adapted.components, optimizer, adapted.precision, 1.0
+    )
 
-    def train(number: int) -> tuple[int, int, float]:
+
+def fixed_cost(contest: Contest, precision: str, tokens: int = 6, steps: int = 100) -> float:
+    """Median CPU seconds of a LoRA step with one row of ``tokens``: mostly its fixed cost."""
+    adapted, stepper = _adapted(contest, "lora", precision)
+    adapted.model.train()
+    row = int(np.abs(contest.train.lengths.astype(np.int64) - tokens).argmin())
+    batch = collate(contest.train, np.array([row]), contest.task.label_columns)
+    costs = []
+    for step in range(steps):
+        watch = Stopwatch(contest.device)
+        stepper([batch.pin_memory(contest.device)], step + 1, 10_000)
+        costs.append(watch.turn(1, 1).cpu_seconds)
+    return statistics.median(costs[steps // 10 :])
+
+
+def ours(
+    contest: Contest, method: str, precision: str, steps: int, layout: str = "auto"
+) -> tuple[Work, Work]:
+    """Training and evaluation."""
+    task, table = contest.task, contest.train
+    adapted, stepper = _adapted(contest, method, precision, layout)
+
+    def train(number: int) -> Turn:
         adapted.model.train()
         drawn = contest.drawn(number, steps)
         lengths = table.lengths[drawn]
@@ -101,16 +124,16 @@ def ours(
             rows = drawn[places[np.argsort(lengths[places], kind="stable")]]
             return collate(table, rows, task.label_columns).pin_memory(contest.device)
 
-        start = now(contest.device)
+        watch = Stopwatch(contest.device)
         for at, batch in enumerate(prefetch(made(places) for places in order.epoch_batches(0))):
             stepper([batch], number * steps + at + 1, 10_000)
-        return len(drawn), int(lengths.sum()), now(contest.device) - start
+        return watch.turn(len(drawn), int(lengths.sum()))
 
-    def score(_: int) -> tuple[int, int, float]:
+    def score(_: int) -> Turn:
         rows = contest.validation
-        start = now(contest.device)
+        watch = Stopwatch(contest.device)
         evaluate(adapted.runner, task, rows, adapted.precision)
-        return len(rows), int(rows.lengths.sum()), now(contest.device) - start
+        return watch.turn(len(rows), int(rows.lengths.sum()))
 
     return train, score
 
@@ -163,17 +186,14 @@ def peer(
     from transformers import DataCollatorWithPadding, Trainer, TrainerCallback, TrainingArguments
 
     class Clock(TrainerCallback):
-        """Seconds inside training steps, data loading included."""
-
-        def __init__(self) -> None:
-            self.begun = self.seconds = 0.0
+        """Time inside training steps, data loading included."""
 
         def on_train_begin(self, *_: Any, **__: Any) -> None:
-            self.begun = now(contest.device)
+            self.watch = Stopwatch(contest.device)
 
         def on_step_end(self, args: Any, state: Any, *rest: Any, **more: Any) -> None:
             if state.global_step == steps:
-                self.seconds = now(contest.device) - self.begun
+                self.spent = self.watch.turn(0, 0)
 
     model, clock = _peer_model(contest, method), Clock()
     fixed = {"padding": "max_length", "max_length": contest.longest}
@@ -195,16 +215,17 @@ def peer(
             data_collator=collator, callbacks=[clock],
         )  # fmt: skip
 
-    def train(number: int) -> tuple[int, int, float]:
+    def train(number: int) -> Turn:
         drawn = contest.drawn(number, steps)
         trainer(number, _Rows(contest.train, contest.labels, drawn)).train()
-        return len(drawn), int(contest.train.lengths[drawn].sum()), clock.seconds
+        tokens = int(contest.train.lengths[drawn].sum())
+        return clock.spent._replace(samples=len(drawn), tokens=tokens)
 
-    def score(number: int) -> tuple[int, int, float]:
+    def score(number: int) -> Turn:
         made = trainer(number)
-        start = now(contest.device)
+        watch = Stopwatch(contest.device)
         made.evaluate()
-        return len(validation), int(validation.lengths.sum()), now(contest.device) - start
+        return watch.turn(len(validation), int(validation.lengths.sum()))
 
     return train, score
 

@@ -17,7 +17,6 @@ import json
 import statistics
 import subprocess
 import sys
-import time
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,7 +25,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.rounds import Work, interleave, machine
+from benchmarks.rounds import Stopwatch, Turn, Work, interleave, machine
 from bertft.config.data import DataConfig
 from bertft.config.method import MethodConfig
 from bertft.config.method_components import base, distill
@@ -119,11 +118,10 @@ def _speeds(runs: dict[str, Path], rounds: int = 5) -> dict[str, float]:
             {"dev": rows}, adapted.task, adapted.tokenizer, saved.info.max_length, None
         )
 
-        def work(_: int) -> tuple[int, int, float]:
-            start = time.perf_counter()
+        def work(_: int) -> Turn:
+            watch = Stopwatch()
             predict_logits(adapted.runner, tables["dev"], adapted.precision)
-            tokens = int(tables["dev"].lengths.sum())
-            return len(rows), tokens, time.perf_counter() - start
+            return watch.turn(len(rows), int(tables["dev"].lengths.sum()))
 
         return work
 
@@ -185,16 +183,16 @@ def _stepper(method: Any, task: Any, tokenizer: Any, layers: int, answers: np.nd
 def _steps(stepper: TrainStep, table: FeatureTable, steps: int) -> Work:
     order = LengthGroupedSampler(table.lengths, 32, 0, 50)
 
-    def work(number: int) -> tuple[int, int, float]:
+    def work(number: int) -> Turn:
         batches = order.epoch_batches(0)
         chosen = [batches[(number * steps + n) % len(batches)] for n in range(steps)]
         set_learning_rates(stepper.optimizer, 1e-3)
-        start, rows, tokens = time.perf_counter(), 0, 0
+        watch, rows, tokens = Stopwatch(), 0, 0
         for indices in chosen:
             batch = collate(table, indices, ("labels",))
             stepper([batch], 1, 100)
             rows, tokens = rows + len(batch), tokens + len(batch.input_ids)
-        return rows, tokens, time.perf_counter() - start
+        return watch.turn(rows, tokens)
 
     return work
 

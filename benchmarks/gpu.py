@@ -61,10 +61,7 @@ def _measure(
             for name, result in results.items()
             if name.startswith("bertft")
         },
-        "samples_per_second": {
-            name: {"median": result.median, "min": min(result.samples), "max": max(result.samples)}
-            for name, result in results.items()
-        },
+        "samples_per_second": {name: result.summary() for name, result in results.items()},
         # Forward and the gradients of activations: 4 operations a parameter and real token, as if
         # the top layer went on for all of them.
         "mfu": 4 * layers * (4 * width**2 + 2 * width * inner) * tokens / peak,

@@ -1,7 +1,7 @@
 """Interleaved rounds: every contender works a little in turn, so that a noisy machine hits all.
 
-A contender is a function ``work(round) -> (samples, tokens, seconds)``. Medians over the rounds are
-quoted, with the smallest and largest; a ratio is the median of the round-by-round ratios.
+A contender is a function ``work(round) -> Turn``. Medians over the rounds are quoted, with the
+smallest and largest; a ratio is the median of the round-by-round ratios.
 """
 
 from __future__ import annotations
@@ -15,24 +15,51 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 
-__all__ = ["CPU", "Result", "Work", "arguments", "ceiling", "interleave", "machine", "now", "tell"]
-
-Work = Callable[[int], tuple[int, int, float]]
+__all__ = [
+    "CPU", "Result", "Stopwatch", "Turn", "Work", "arguments", "ceiling", "interleave", "machine",
+    "now", "tell",
+]  # fmt: skip
 
 CPU = torch.device("cpu")
 
 
+class Turn(NamedTuple):
+    """What a contender processed in one round, and the wall and CPU seconds that it took."""
+
+    samples: int
+    tokens: int
+    seconds: float
+    cpu_seconds: float
+
+
+Work = Callable[[int], Turn]
+
+
+class Stopwatch:
+    """Wall time of a device and CPU time of this process since it was made."""
+
+    def __init__(self, device: torch.device = CPU) -> None:
+        self._device = device
+        self._wall, self._cpu = now(device), time.process_time()
+
+    def turn(self, samples: int, tokens: int) -> Turn:
+        return Turn(
+            samples, tokens, now(self._device) - self._wall, time.process_time() - self._cpu
+        )
+
+
 @dataclass(frozen=True)
 class Result:
-    """Samples and tokens a second in each round."""
+    """Samples and tokens per second, and samples per second of CPU time, in each round."""
 
     samples: list[float]
     tokens: list[float]
+    samples_per_cpu_second: list[float]
 
     @property
     def median(self) -> float:
@@ -40,19 +67,36 @@ class Result:
 
     def over(self, other: Result) -> float:
         """How many times as fast as ``other``."""
-        pairs = zip(self.samples, other.samples, strict=True)
-        return statistics.median(sample / other_sample for sample, other_sample in pairs)
+        return _median_ratio(self.samples, other.samples)
+
+    def over_in_cpu_time(self, other: Result) -> float:
+        """How much more ``other`` needs of the CPU per sample; other processes change it less."""
+        return _median_ratio(self.samples_per_cpu_second, other.samples_per_cpu_second)
+
+    def summary(self) -> dict[str, float]:
+        return {
+            "median": self.median,
+            "min": min(self.samples),
+            "max": max(self.samples),
+            "per_cpu_second": statistics.median(self.samples_per_cpu_second),
+        }
+
+
+def _median_ratio(rates: list[float], other_rates: list[float]) -> float:
+    pairs = zip(rates, other_rates, strict=True)
+    return statistics.median(rate / other_rate for rate, other_rate in pairs)
 
 
 def interleave(contenders: Mapping[str, Work], rounds: int) -> dict[str, Result]:
     """Round 0 warms up and is not counted."""
-    results: dict[str, Result] = {name: Result([], []) for name in contenders}
+    results: dict[str, Result] = {name: Result([], [], []) for name in contenders}
     for number in range(rounds + 1):
         for name, work in contenders.items():
-            samples, tokens, seconds = work(number)
+            turn = work(number)
             if number:
-                results[name].samples.append(samples / seconds)
-                results[name].tokens.append(tokens / seconds)
+                results[name].samples.append(turn.samples / turn.seconds)
+                results[name].tokens.append(turn.tokens / turn.seconds)
+                results[name].samples_per_cpu_second.append(turn.samples / turn.cpu_seconds)
     return results
 
 

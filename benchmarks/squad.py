@@ -89,21 +89,23 @@ def _measure(against: Contest, layers: int, steps: int, rounds: int, bf16: bool)
     precision = "bf16" if bf16 else "fp32"
     both = ("dynamic_fp32", f"bertft_{precision}")
     scored = interleave({name: made[name][1] for name in both}, max(1, rounds // 2))
-    ratios = {
-        f"{name}{suffix}": trained[f"bertft{suffix}_{precision}"].over(trained[name])
+    pairs = {
+        f"{name}{suffix}": (trained[f"bertft{suffix}_{precision}"], trained[name])
         for suffix in ("", "_svd_lora_prefix")
         for name in ("padded_fp32", "dynamic_fp32", "dynamic_bf16")
         if name in trained
     }
-    ratios["evaluation_dynamic_fp32"] = scored[f"bertft_{precision}"].over(scored["dynamic_fp32"])
+    pairs["padded_fp32_ours_fp32"] = (trained["bertft_fp32"], trained["padded_fp32"])
+    pairs["dynamic_fp32_ours_fp32"] = (trained["bertft_fp32"], trained["dynamic_fp32"])
+    pairs["evaluation_dynamic_fp32"] = (scored[f"bertft_{precision}"], scored["dynamic_fp32"])
     peak = ceiling(torch.bfloat16 if bf16 else torch.float32)
     tokens = statistics.median(trained[f"bertft_{precision}"].tokens)
     return {
-        "ratios": ratios,
-        "samples_per_second": {
-            name: {"median": result.median, "min": min(result.samples), "max": max(result.samples)}
-            for name, result in trained.items()
+        "ratios": {name: mine.over(theirs) for name, (mine, theirs) in pairs.items()},
+        "ratios_in_cpu_time": {
+            name: mine.over_in_cpu_time(theirs) for name, (mine, theirs) in pairs.items()
         },
+        "samples_per_second": {name: result.summary() for name, result in trained.items()},
         "mfu": 4 * layers * _LAYER * tokens / peak,
         "machine": machine(),
     }

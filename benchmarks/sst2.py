@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.contenders import Contest, ours, peer
+from benchmarks.contenders import Contest, fixed_cost, ours, peer
 from benchmarks.rounds import Result, Work, arguments, ceiling, interleave, machine, tell
 from bertft.config.data import DataConfig
 from bertft.config.model import ModelConfig
@@ -84,23 +84,26 @@ def _contenders(
 def _report(trained: dict[str, Result], scored: dict[str, Result], bf16: bool) -> dict[str, Any]:
     precision = "bf16" if bf16 else "fp32"
     mine = trained[f"bertft_{precision}"]
-    ratios = {
-        name: mine.over(trained[name])
+    pairs = {
+        name: (mine, trained[name])
         for name in ("padded_fp32", "dynamic_fp32", "dynamic_bf16")
         if name in trained
     }
-    ratios["dynamic_fp32_ours_fp32"] = trained["bertft_fp32"].over(trained["dynamic_fp32"])
+    pairs["dynamic_fp32_ours_fp32"] = (trained["bertft_fp32"], trained["dynamic_fp32"])
+    pairs["padded_fp32_ours_fp32"] = (trained["bertft_fp32"], trained["padded_fp32"])
     full = f"full_dynamic_{precision}"
-    ratios[full] = trained[f"bertft_full_{precision}"].over(trained[full])
-    ratios["evaluation_dynamic_fp32"] = scored[f"bertft_{precision}"].over(scored["dynamic_fp32"])
+    pairs[full] = (trained[f"bertft_full_{precision}"], trained[full])
+    pairs["evaluation_dynamic_fp32"] = (scored[f"bertft_{precision}"], scored["dynamic_fp32"])
     peak = ceiling(torch.bfloat16 if bf16 else torch.float32)
     return {
-        "ratios": ratios,
-        "samples_per_second": {
-            name: {"median": result.median, "min": min(result.samples), "max": max(result.samples)}
-            for name, result in trained.items()
+        "ratios": {name: mine.over(theirs) for name, (mine, theirs) in pairs.items()},
+        "ratios_in_cpu_time": {
+            name: mine.over_in_cpu_time(theirs) for name, (mine, theirs) in pairs.items()
         },
-        "evaluation_samples_per_second": {name: result.median for name, result in scored.items()},
+        "samples_per_second": {name: result.summary() for name, result in trained.items()},
+        "evaluation_samples_per_second": {
+            name: result.summary() for name, result in scored.items()
+        },
         "tokens_per_second": {
             name: statistics.median(result.tokens) for name, result in trained.items()
         },
@@ -119,6 +122,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     result = _report(
         interleave(training, rounds), interleave(evaluation, 2 if args.quick else 3), bf16
     )
+    result["fixed_cost_of_a_step_in_cpu_ms"] = {
+        precision: 1000 * fixed_cost(against, precision)
+        for precision in (("fp32", "bf16") if bf16 else ("fp32",))
+    }
     tell(result, args.json)
 
 
