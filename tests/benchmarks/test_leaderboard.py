@@ -1,0 +1,120 @@
+"""The leaderboard: which runs it trains, its comparisons, its page, and peft's layers in a run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from benchmarks.leaderboard.entries import BUDGETS, METHODS, RATE_FACTORS, TASKS, Method, Run, Task
+from benchmarks.leaderboard.page import difference, write_page
+from benchmarks.leaderboard.results import Results, RunFailed, pending_runs, train
+
+SST2, LORA = TASKS["sst2"], METHODS["lora, query and value"]
+SVD, BITFIT = METHODS["svd_lora, all linear"], METHODS["bitfit"]
+SMALL, LARGE = BUDGETS
+
+
+def measured(value: float, **changes: object) -> dict[str, object]:
+    return {"value": value, "rate": 2e-3, "parameters": {"kept": 10_000}, "cpu_seconds": 9.0,
+            "precision": "fp32", "versions": {"torch": "2.13.0"}} | changes  # fmt: skip
+
+
+def test_the_size_of_a_method_is_the_closest_to_the_budget():
+    assert LORA.at(82_944)[-1] == "method.rank=9"
+    assert SVD.at(82_944)[-1] == "method.rank=2" and SVD.at(248_832)[-1] == "method.rank=6"
+    assert BITFIT.at(82_944) == ["method=bitfit"]
+
+
+def test_the_trials_of_a_cell_select_its_rate_and_every_method_gets_its_first_seed_first(tmp_path):
+    results = Results(tmp_path / "results.jsonl")
+    order = []
+    for run in pending_runs(results, [SST2], [LORA, SVD], [SMALL], [0, 1]):
+        order.append(run)
+        # The rate with factor 2 is the best of the trials.
+        results.add(run, measured(run.rate_factor if run.tuning else 0.5))
+    assert [run.tuning for run in order] == [True, True, True, False] * 2 + [False, False]
+    final = [(run.method.name, run.seed, run.rate_factor) for run in order if not run.tuning]
+    assert final == [(LORA.name, 0, 2.0), (SVD.name, 0, 2.0), (LORA.name, 1, 2.0), (SVD.name, 1, 2.0)]
+    again = Results(tmp_path / "results.jsonl")
+    assert not list(pending_runs(again, [SST2], [LORA, SVD], [SMALL], [0, 1]))
+
+
+def test_a_method_without_a_size_is_trained_once_for_all_budgets(tmp_path):
+    results = Results(tmp_path / "results.jsonl")
+    runs = []
+    for run in pending_runs(results, [SST2], [BITFIT], [SMALL, LARGE], [0]):
+        runs.append(run)
+        results.add(run, measured(0.5))
+    assert len(runs) == len(RATE_FACTORS) + 1
+
+
+def test_a_trial_does_not_see_the_dev_rows(tmp_path):
+    trial = Run(SST2, LORA, SMALL, 1.0, 1000, tuning=True).words(tmp_path)
+    assert "data.validation_fraction=0.2" in trial
+    assert not any(word.startswith("data.validation=") for word in trial)
+
+
+def test_the_difference_is_paired_over_the_common_seeds():
+    from scipy import stats
+
+    ours, theirs = {0: 0.80, 1: 0.83, 2: 0.84, 3: 0.1}, {0: 0.79, 1: 0.81, 2: 0.85, 4: 0.9}
+    mean, half = difference(ours, theirs)
+    interval = stats.ttest_rel([0.80, 0.83, 0.84], [0.79, 0.81, 0.85]).confidence_interval(0.95)
+    assert (mean - half, mean + half) == pytest.approx(tuple(interval), abs=1e-12)
+    assert difference({0: 1.0}, {0: 0.5}) is None
+
+
+def test_the_page_has_the_best_method_first_and_no_trials(tmp_path):
+    (tmp_path / "images").mkdir()
+    (tmp_path / "leaderboard.md").write_text("# Title\n\n<!-- tables -->\nold", encoding="utf-8")
+    results = Results(tmp_path / "results.jsonl")
+    for seed in (0, 1, 2):
+        results.add(Run(SST2, LORA, SMALL, 1.0, seed, False), measured(0.80 + seed / 100))
+        results.add(Run(SST2, SVD, SMALL, 1.0, seed, False), measured(0.82 + seed / 100))
+    results.add(Run(SST2, SVD, SMALL, 2.0, 1000, True), measured(0.99))
+    write_page(results.records, tmp_path)
+    page = (tmp_path / "leaderboard.md").read_text(encoding="utf-8")
+    assert page.startswith("# Title\n") and "old" not in page and "0.99" not in page
+    first, second = (line for line in page.splitlines() if "all linear |" in line or "value |" in line[:30])
+    assert first.startswith("| svd_lora, all linear | 10,000 | 0.002 | 0.8300 ± 0.0100 | 3 |")
+    assert "+0.0200 ± 0.0000" in first and second.startswith("| lora, query and value |")
+    assert (tmp_path / "images" / "leaderboard-dark.svg").stat().st_size > 1000
+
+
+@pytest.fixture(scope="module")
+def sample(tmp_path_factory) -> Task:
+    folder = tmp_path_factory.mktemp("rows")
+    rows = "text,label\n" + "".join(f"{'good' if n % 2 else 'bad'} film {n},{n % 2}\n" for n in range(48))
+    (folder / "rows.csv").write_text(rows, encoding="utf-8")
+    file = str(folder / "rows.csv")
+    return Task("sample", "accuracy", ("model=tiny", "trainer.epochs=3"), file, file)
+
+
+@pytest.mark.slow
+def test_adalora_of_peft_prunes_to_its_budget_in_the_loop_of_bertft(sample, tmp_path):
+    method = Method("peft adalora", ("method=peft_adalora", "method.peft_layers.targets=all_linear",
+                    "method.rank=2", "trainer.batch_size=4"), "method.peft_layers.learning_rate", 2e-3)  # fmt: skip
+    found = train(Run(sample, method, SMALL, 1.0, 0, False), Path(), 1, "fp32")
+    assert found["steps"] == 36 and 0 <= found["value"] <= 1
+    parameters = found["parameters"]
+    method_parameters = parameters["trainable"] - parameters["head"]
+    # 3 triplets per layer at the start, 2 on average at the end.
+    assert parameters["kept"] == pytest.approx(method_parameters * 2 / 3, rel=0.2)
+
+
+def test_a_run_that_fails_reports_its_command_and_error(sample, tmp_path):
+    with pytest.raises(RunFailed, match="status 2"):
+        train(Run(sample, Method("x", ("method=lorra",), "method.rank", 1.0), SMALL, 1.0, 0, False),
+              tmp_path, 1, "fp32")  # fmt: skip
+
+
+def test_recorded_results_belong_to_known_entries():
+    file = Path(__file__).parents[2] / "benchmarks" / "leaderboard" / "results.jsonl"
+    if not file.exists():
+        pytest.skip("nothing is recorded")
+    for line in file.read_text(encoding="utf-8").splitlines():
+        record = json.loads(line)
+        assert record["task"] in TASKS and record["method"] in METHODS
+        assert record["rate_factor"] in RATE_FACTORS
