@@ -108,7 +108,7 @@ def _peft(kind: str, everywhere: bool) -> Method:
     return Method(
         f"peft {kind}, {'all linear' if everywhere else 'query and value'}",
         (f"method=peft_{kind}", *targets),
-        "method.peft_layers.learning_rate", 2e-3, "method.rank",
+        "method.peft_layers.learning_rate", 2e-3, "method.peft_layers.rank",
         _ALL if everywhere else _QUERY_VALUE,
     )  # fmt: skip
 

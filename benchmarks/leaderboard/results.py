@@ -23,6 +23,7 @@ from benchmarks.leaderboard.entries import BUDGETS, RATE_FACTORS, Method, Run, R
 __all__ = ["Results", "RunFailed", "pending_runs", "train"]
 
 _ROOT = Path(__file__).parents[2]
+_PEFT_PRESETS = Path(__file__).parent / "peft_plugin" / "conf"
 _TUNING_SEED = 1000  # not a seed of the table
 
 
@@ -97,7 +98,7 @@ def train(run: Run, data: Path, threads: int, precision: str) -> dict[str, Any]:
         command = [
             sys.executable, "-m", "bertft", "train", *run.words(data), "report=false", "quiet=true",
             f"trainer.threads={threads}", f"trainer.precision={precision}",
-            f"hydra.run.dir={folder}/run",
+            f"hydra.run.dir={folder}/run", f"--config-dir={_PEFT_PRESETS}",
         ]  # fmt: skip
         start, cpu = time.perf_counter(), _children_cpu_seconds()
         done = subprocess.run(

@@ -22,6 +22,7 @@ class PeftLayersConfig:
 
     kind: str = setting("lora", "lora, dora or adalora.", choices=("lora", "dora", "adalora"))
     targets: Any = setting(["query", "value"], "Suffixes of module names, or all-linear.")
+    rank: int = setting(8, "r of peft; AdaLoRA: the average rank at the end.", at_least=1)
     alpha: float = setting(16.0, "lora_alpha of peft.", above=0)
     dropout: float = setting(0.05, "lora_dropout of peft.", at_least=0, below=1)
     learning_rate: float = setting(2e-3, "Peak learning rate.", above=0)

@@ -29,7 +29,7 @@ _STEPS_BEFORE_ATTACHING = 1000  # AdaLoraConfig wants the number of steps; the f
 def build(
     settings: PeftLayersConfig, method: MethodConfig, learning_rate: float | None
 ) -> PeftLayers:
-    return PeftLayers(settings, int(method.rank), learning_rate or settings.learning_rate)
+    return PeftLayers(settings, learning_rate or settings.learning_rate)
 
 
 class PeftLayers(MethodComponent):
@@ -42,9 +42,10 @@ class PeftLayers(MethodComponent):
     name = "peft_layers"
     attach_order = 20
     foldable = False
+    ineligible_reason = "ranks are still pruned"
 
-    def __init__(self, settings: PeftLayersConfig, rank: int, learning_rate: float) -> None:
-        self.settings, self.rank, self.learning_rate = settings, rank, learning_rate
+    def __init__(self, settings: PeftLayersConfig, learning_rate: float) -> None:
+        self.settings, self.learning_rate = settings, learning_rate
         self._tuner: LoraModel | AdaLoraModel | None = None
 
     def attach(self, model: nn.Module) -> None:
@@ -63,14 +64,15 @@ class PeftLayers(MethodComponent):
         ]  # fmt: skip
         if settings.kind == "adalora":
             config = AdaLoraConfig(
-                init_r=math.ceil(1.5 * self.rank), target_r=self.rank, beta1=0.85, beta2=0.85,
-                deltaT=10, tinit=1, tfinal=1, total_step=_STEPS_BEFORE_ATTACHING,
+                init_r=math.ceil(1.5 * settings.rank), target_r=settings.rank,
+                beta1=0.85, beta2=0.85, deltaT=10, tinit=1, tfinal=1,
+                total_step=_STEPS_BEFORE_ATTACHING,
                 orth_reg_weight=0.1, lora_alpha=settings.alpha, lora_dropout=settings.dropout,
                 target_modules=targets,
             )  # fmt: skip
             return AdaLoraModel(encoder, config, "default")
         lora = LoraConfig(
-            r=self.rank, lora_alpha=settings.alpha, lora_dropout=settings.dropout,
+            r=settings.rank, lora_alpha=settings.alpha, lora_dropout=settings.dropout,
             target_modules=targets, use_dora=settings.kind == "dora",
         )  # fmt: skip
         return LoraModel(encoder, lora, "default")
@@ -102,6 +104,10 @@ class PeftLayers(MethodComponent):
     def after_step(self, step: int, total_steps: int, optimizer: Optimizer) -> None:
         if isinstance(self._tuner, AdaLoraModel):
             self._tuner.update_and_allocate(step)
+
+    def is_eligible(self, step: int, total_steps: int) -> bool:
+        """AdaLoRA has its budget in the last 40 % of the steps, as ``svd_lora``."""
+        return self.settings.kind != "adalora" or step > total_steps - int(0.4 * total_steps)
 
     def parameter_counts(self, model: nn.Module) -> dict[str, int]:
         """AdaLoRA keeps the triplets whose singular value is not zero."""
