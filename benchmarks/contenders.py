@@ -94,16 +94,18 @@ def _adapted(
 
 
 def fixed_cost(contest: Contest, precision: str, tokens: int = 6, steps: int = 100) -> float:
-    """Median CPU seconds of a LoRA step with one row of ``tokens``: mostly its fixed cost."""
+    """Median CPU seconds of a LoRA step with one row of ``tokens`` on one thread: fixed cost."""
     adapted, stepper = _adapted(contest, "lora", precision)
     adapted.model.train()
     row = int(np.abs(contest.train.lengths.astype(np.int64) - tokens).argmin())
     batch = collate(contest.train, np.array([row]), contest.task.label_columns)
-    costs = []
+    threads, costs = torch.get_num_threads(), []
+    torch.set_num_threads(1)  # waiting threads would count
     for step in range(steps):
         watch = Stopwatch(contest.device)
         stepper([batch.pin_memory(contest.device)], step + 1, 10_000)
         costs.append(watch.turn(1, 1).cpu_seconds)
+    torch.set_num_threads(threads)
     return statistics.median(costs[steps // 10 :])
 
 

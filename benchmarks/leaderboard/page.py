@@ -19,7 +19,7 @@ from benchmarks.picture import THEMES, save
 __all__ = ["difference", "write_page"]
 
 _REFERENCE = "lora, query and value"
-_MARK = "<!-- tables -->"
+_INTRODUCTION = Path(__file__).parent / "introduction.md"
 
 Record = dict[str, Any]
 
@@ -40,13 +40,12 @@ def difference(values: dict[int, float], reference: dict[int, float]) -> tuple[f
 
 
 def write_page(records: Sequence[Record], docs: Path) -> None:
-    """Replace the part of ``docs/leaderboard.md`` after the mark, and draw the plots."""
-    page = docs / "leaderboard.md"
-    head = page.read_text(encoding="utf-8").split(_MARK)[0]
+    """Write ``docs/leaderboard.md``, the introduction and the tables, and draw the plots."""
     final = [record for record in records if not record["tuning"]]
     sections = [_section(task, budget, final) for task in TASKS for budget in BUDGETS]
     text = "\n\n".join(section for section in [*sections, _machine(final)] if section)
-    page.write_text(f"{head}{_MARK}\n\n{text}\n", encoding="utf-8")
+    page = f"{_INTRODUCTION.read_text(encoding='utf-8').rstrip()}\n\n{text}\n"
+    (docs / "leaderboard.md").write_text(page, encoding="utf-8")
     for theme in THEMES:
         _draw(final, theme, docs / "images" / f"leaderboard-{theme}.svg")
 

@@ -69,7 +69,6 @@ def test_the_difference_is_paired_over_the_common_seeds():
 
 def test_the_page_has_the_best_method_first_and_no_trials(tmp_path):
     (tmp_path / "images").mkdir()
-    (tmp_path / "leaderboard.md").write_text("# Title\n\n<!-- tables -->\nold", encoding="utf-8")
     results = Results(tmp_path / "results.jsonl")
     for seed in (0, 1, 2):
         results.add(Run(SST2, LORA, SMALL, 1.0, seed, False), measured(0.80 + seed / 100))
@@ -77,7 +76,7 @@ def test_the_page_has_the_best_method_first_and_no_trials(tmp_path):
     results.add(Run(SST2, SVD, SMALL, 2.0, 1000, True), measured(0.99))
     write_page(results.records, tmp_path)
     page = (tmp_path / "leaderboard.md").read_text(encoding="utf-8")
-    assert page.startswith("# Title\n") and "old" not in page and "0.99" not in page
+    assert page.startswith("# Leaderboard\n") and "0.99" not in page
     first, second = (line for line in page.splitlines() if "| 10,000 |" in line)
     assert first.startswith("| svd_lora, all linear | 10,000 | 0.002 | 0.8300 ± 0.0100 | 3 |")
     assert "+0.0200 ± 0.0000" in first and second.startswith("| lora, query and value |")

@@ -143,6 +143,7 @@ def _forward(
     qkv = weights.qkv(x)
     updates.qkv.add_to(qkv, x, factors, saved)
     attention = attend(qkv, prefix, call.attention, call.state, saved)
+    del qkv  # the largest tensor next to u: without gradients, its memory is free for u
     residual = x
     if call.selected_indices is not None:
         attention = attention.index_select(0, call.selected_indices)
@@ -154,11 +155,13 @@ def _forward(
     )
     u = weights.ffn_in(x1)
     updates.ffn_in.add_to(u, x1, factors, saved)
-    activated = F.gelu(u)
+    if saved is None:
+        activated = torch.ops.aten.gelu_(u)
+    else:
+        saved["u"] = u
+        activated = F.gelu(u)
     y = weights.ffn_out(activated)
     updates.ffn_out.add_to(y, activated, factors, saved)
-    if saved is not None:
-        saved["u"] = u
     return _add_and_normalize(y, x1, call.output_dropout, weights.output_norm, "output_norm", saved)
 
 
