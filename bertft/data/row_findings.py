@@ -138,7 +138,7 @@ def _missing_classes(splits: Splits) -> Iterator[Finding]:
         ):
             continue
         occurring = set(splits.schema.label_statistics(rows.slice(0, len(rows), ["label"])))
-        missing = [label for label in classes if label not in occurring]
+        missing = splits.schema.missing_classes(classes, occurring)
         if not missing:
             continue
         if name == "train":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -125,6 +125,10 @@ class RowSchema(ABC):
     @abstractmethod
     def label_statistics(self, table: pa.Table) -> dict[str, float]:
         """Label statistics shown before training: name → fraction or value."""
+
+    def missing_classes(self, classes: Sequence[str], occurring: Collection[str]) -> list[str]:
+        """The ``classes`` that no row has, given those that occur."""
+        return [name for name in classes if name not in occurring]
 
 
 class LabelReader:

@@ -10,7 +10,7 @@ split into words as a text to predict is.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -51,7 +51,7 @@ from bertft.tasks.token_classification.tag_reader import (
     SCHEME_OF_SPANS,
     TagReader,
 )
-from bertft.tasks.token_classification.tag_schemes import OUTSIDE
+from bertft.tasks.token_classification.tag_schemes import OUTSIDE, parse_class_tags
 from bertft.utils.messages import describe_value
 
 __all__ = ["TokenClassificationRowSchema"]
@@ -187,6 +187,13 @@ class TokenClassificationRowSchema(RowSchema):
     def label_statistics(self, table: pa.Table) -> dict[str, float]:
         """Tag → fraction of the rows that have it."""
         return class_shares(table)
+
+    def missing_classes(self, classes: Sequence[str], occurring: Collection[str]) -> list[str]:
+        """The tags of types that no row has: entities of one word have no tag I-X."""
+        _, tags = parse_class_tags(classes)
+        types = dict(zip(classes, (entity_type for _, entity_type in tags), strict=True))
+        found = {types[name] for name in classes if name in occurring}
+        return [name for name in classes if types[name] not in found]
 
 
 def _is_text(value: Any) -> bool:

@@ -204,6 +204,17 @@ def test_a_type_that_is_not_in_train_is_an_unknown_label(read, tmp_path):
         read("a B-X\nb I-X\n", validation=str(other))
 
 
+def test_tags_without_rows_are_missing_only_if_their_type_is(read):
+    """Entities of one word have no I-X, and O is not needed for a type."""
+    splits = read("a B-X\nb O\n")
+    occurring = set(splits.schema.label_statistics(splits.train.table))
+    assert occurring == {"B-X", "O"} and splits.class_names == ["O", "B-X", "I-X"]
+    assert splits.schema.missing_classes(splits.class_names, occurring) == []
+    classes = [*splits.class_names, "B-Y", "I-Y"]
+    assert splits.schema.missing_classes(classes, occurring) == ["B-Y", "I-Y"]
+    assert splits.schema.missing_classes(["O", "X", "Y"], {"X"}) == ["O", "Y"]
+
+
 def test_a_test_split_without_tags(read, tmp_path):
     other = tmp_path / "test.jsonl"
     other.write_text('{"text": ["a", "b"], "label": null}\n', encoding="utf-8")
