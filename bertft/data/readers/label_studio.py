@@ -77,7 +77,7 @@ def read_label_studio(
                     bad.dropped["further annotation of a text ignored"] += further
             try:
                 row = _task_row(task)
-                regions = list(_label_regions(used or {}))
+                regions = list(_label_regions(used or {}, is_strict=is_labelled))
             except RowError as error:
                 yield number, error
                 continue
@@ -115,14 +115,19 @@ def _select_annotation(task: Mapping[str, Any]) -> tuple[Mapping[str, Any] | Non
     return used, len(valid) - 1, ""
 
 
-def _label_regions(annotation: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """(name of the control, span) of each labelled region. Raises RowError for labels of HTML."""
+def _label_regions(
+    annotation: Mapping[str, Any], is_strict: bool
+) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """(name of the control, span) of each labelled region.
+
+    If ``is_strict``, raises RowError for a region whose offsets are not positions in a text.
+    """
     for item in annotation.get("result") or ():
         value = item.get("value") if isinstance(item, dict) else None
         if not isinstance(value, dict):
             continue
         kind = str(item.get("type"))
-        if kind in _OTHER_LABELS:
+        if is_strict and kind in _OTHER_LABELS:
             raise RowError(
                 f"{kind} are not supported",
                 f"the task has {kind} of Label Studio, whose offsets are not positions in a text",

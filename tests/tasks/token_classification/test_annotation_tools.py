@@ -226,7 +226,7 @@ def test_tasks_of_label_studio_that_are_not_annotated(read, tmp_path):
         read(json.dumps(tasks[1:2]), "train.json")
 
 
-def test_controls_of_label_studio(read):
+def test_controls_of_label_studio(read, tmp_path):
     task = label_studio_task(1, ROWS[1])
     result = task["annotations"][0]["result"]
     result.append({"type": "choices", "from_name": "topic", "value": {"choices": ["news"]}})
@@ -243,6 +243,9 @@ def test_controls_of_label_studio(read):
     result[-1]["type"] = "hypertextlabels"
     with pytest.raises(DataError, match=r"train\.json, task 1: the task has hypertextlabels"):
         read(json.dumps([task]), "train.json")
+    source = open_input_file(str(tmp_path / "train.json"), config("x.json"))
+    [[row]] = iter_row_blocks(source, InputErrors(source.name, source.unit), 9, 9_999)
+    assert row.error is None and row.values[0] == ROWS[1][0], "predict needs no annotation"
 
 
 def test_tasks_of_label_studio_with_another_key_and_without_data(read):
