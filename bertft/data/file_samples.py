@@ -54,6 +54,7 @@ _JSON_SEPARATOR = re.compile(r"[ \t\r\n,]*")
 _SQUAD_START = re.compile(r'\s*\{(?:\s*"[^"]*"\s*:\s*"[^"]*"\s*,)*\s*"data"\s*:\s*\[')
 _ESCAPED = re.compile(r"\\.", re.DOTALL)
 _ARRAY_START = re.compile(r"\s*\[")
+_MIN_CUT_SHARE = 0.5  # of a text is before the last end of a line, unless lines are long
 _MAX_CUT_CHARACTERS = 16  # a literal or an escape at the end of a text may be cut
 
 
@@ -162,7 +163,8 @@ def _sample_text(
     if not is_wide_encoding(config.encoding) and not is_document and not config.escapes:
         is_quoted = _is_quoted(path, config)
         blocks = _LineBlocks(file, head, size, max_bytes, is_quoted).read()
-    if not blocks:  # a document, or a long line
+    if sum(len(content) for _, content in blocks) < _MIN_CUT_SHARE * len(head):
+        # A document, or a long line.
         file.seek(0)
         head = file.read(max_bytes)
         content = _cut_beginning(head, path, config)
@@ -212,7 +214,10 @@ def _cut_beginning(head: bytes, path: Path, config: DataConfig) -> bytes | None:
             text = text[:end] + "]" * start.endswith("[") + "}" * ("{" in start)
         else:
             is_quoted = _is_quoted(path, config)
-            text = text[: max(_line_ends(text, is_quoted, config.escapes), default=0)]
+            end = max(_line_ends(text, is_quoted, config.escapes), default=0)
+            if end < _MIN_CUT_SHARE * len(text):
+                return None  # a line that may be too long follows
+            text = text[:end]
         return text.encode(encoding.removesuffix("-sig"), "surrogateescape") or None
     except (UnicodeError, LookupError):  # the reader reports them
         return None

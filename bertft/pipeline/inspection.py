@@ -314,8 +314,8 @@ def _explain_task(
         return "as configured"
     format_name = file_set.first.format.name if file_set is not None else ""
     match config.task, format_name:
-        case "question_answering", "squad":
-            return "the file has articles with questions, as SQuAD"
+        case "question_answering", "squad" | "cmrc2018":
+            return "the file has texts with questions, as SQuAD and CMRC 2018"
         case "question_answering", _:
             return "the columns are a question, a context and its answers"
         case "token_classification", "conll":

@@ -197,6 +197,10 @@ def write_bad_inputs() -> None:
     with open("line.csv", "wb") as file:  # sparse: 200 MB in one line
         file.write(b"text,label,")
         file.truncate(200_000_000)
+    with open("row.csv", "wb") as file:
+        file.write(b"text,label\n")
+        for _ in range(20):
+            file.write(b"a" * 1_000_000)
     with open("long.jsonl", "wb") as file:
         for _ in range(20):
             file.write(b"a" * 1_000_000)
@@ -217,6 +221,7 @@ def write_bad_inputs() -> None:
         (["bytes.csv"], "not valid in the encoding"),
         (["line.csv"], "NUL"),
         (["long.jsonl"], "more than 16,777,216 characters"),
+        (["row.csv"], "row.csv:2: the line has more than 16,777,216 characters"),
         (["a.csv", "b.csv"], "data.train=[a.csv,b.csv]"),
         (["data=sample"], "is not supported by inspect"),
         (["empty.csv", "output=yaml"], "'yaml' is not a valid value"),

@@ -38,6 +38,11 @@ def lines_of(values) -> str:
 
 REVIEWS = objects(review=lambda t, n: t, stars=lambda t, n: n)
 NESTED = objects(review=lambda t, n: {"text": t}, label=lambda t, n: n)
+SPANS = [{"text": "Ada sleeps", "label": [[0, 3, "PER"]]}] * COUNT
+WORD_ROWS = "Sentence,Word,Tag\n" + "".join(f"{n},Ada,B-PER\n{n},sleeps,O\n" for n in range(COUNT))
+CMRC = [{"context_id": "c", "context_text": f"故事{n}的主角是小明", "title": "t", "qas": [
+    {"query_id": f"q{n}", "query_text": "主角是谁", "answers": ["小明"]}]} for n in range(COUNT)
+]  # fmt: skip
 WORDS = [{"tokens": ["Ada", "sleeps"], "ner_tags": ["B-PER", "O"]}] * COUNT
 QUESTIONS = [
     {"question": f"Who is {n}?", "context": f"It was Ada in {n}.", "answers": {
@@ -90,6 +95,10 @@ CASES = [
      {"task": "token_classification", "text": "tokens", "label": "ner_tags"}, "jsonl"),
     ("a.jsonl", lines_of(QUESTIONS),
      {"task": "question_answering", "text": ["question", "context"], "label": "answers"}, "jsonl"),
+    ("a.jsonl", lines_of(SPANS), {"task": "token_classification"}, "jsonl"),
+    ("a.csv", WORD_ROWS, {"task": "token_classification", "text": "Word", "label": "Tag",
+                          "sentence": "Sentence"}, "csv"),
+    ("a.json", json.dumps(CMRC), {"task": "question_answering"}, "cmrc2018"),
     ("a.json", json.dumps(SQUAD), {"task": "question_answering"}, "squad"),
     ("a.conll", CONLL, {"task": "token_classification"}, "conll"),
     ("a.txt", CONLL, {"task": "token_classification"}, "conll"),

@@ -171,6 +171,15 @@ def test_a_file_without_a_place_to_cut_is_left_to_its_reader(content, tmp_path):
     assert sample.path == path
 
 
+def test_long_lines_are_kept_whole(tmp_path):
+    path = tmp_path / "a.csv"
+    rows = "".join(f"{'word ' * 6_000}{n},{n % 2}\n" for n in range(40))
+    path.write_text("text,label\n" + rows)
+    sampler = sampled(path, tmp_path / "sample")
+    everything, some = records(path), records(path, sampler)
+    assert len(some) > 3 and all(everything[line] == fields for line, fields in some.items())
+
+
 def test_an_error_in_a_document_is_left_to_its_reader(tmp_path):
     path = tmp_path / "a.json"
     path.write_text('[{"text": "a"}, {"text": "b" "c"}, ' + '{"text": "d"}, ' * 10_000)
