@@ -109,6 +109,13 @@ def test_the_printed_command_is_complete(name, words, expected, capsys):
     assert len(load_splits(config.data).train) >= 36
 
 
+def test_the_printed_command_trains(capsys):
+    write_rows("a.csv", [*ROWS, ("", 1)])
+    words = shlex.split(inspected(capsys, "a.csv", "model=tiny")["command"])[1:]
+    assert main([*words, "trainer.max_steps=1", "report=false", "hydra.run.dir=run"]) == 0
+    assert "41 rows read = 36 used + 1 skipped (1 × empty text)" in capsys.readouterr().out
+
+
 def test_separators_and_encodings_are_in_the_command(capsys):
     text = "review;stars\n" + "".join(f"电影{n}真的很好看很喜欢;{n % 2}\n" for n in range(40))
     Path("a.csv").write_bytes(text.encode("gb18030"))

@@ -64,6 +64,8 @@ CASES = [
     ("a.csv", table(";", ("review", "stars")),
      {"separator": ";", "text": "review", "label": "stars"}, "csv"),
     ("a.csv", table(header=None), {"text": 0, "label": 1}, "csv"),
+    ("a.csv", table(header=None, rows=[(t, f"so {t}", n / 2) for t, n in ROWS]),
+     {"task": "regression", "text": [0, 1], "label": 2}, "csv"),
     ("a.csv", table(header=("review", "grade"), rows=[(t, n + 0.5 * (i % 3))
                                                       for i, (t, n) in enumerate(ROWS)]),
      {"task": "regression", "text": "review", "label": "grade"}, "csv"),
