@@ -59,8 +59,9 @@ __all__ = ["TokenClassificationRowSchema"]
 # Names of the column of spans that annotation tools use.
 _SPAN_COLUMNS = ("labels", "entities", "spans")
 # Columns of annotation tools. Prodigy: the words of the text, and the annotator's decision. Label
-# Studio: whether the text is annotated, if there are no spans.
+# Studio: the annotation, also of a text without spans.
 _TOKENS, _ANSWER, _ANNOTATION = "tokens", "answer", "annotation_id"
+_ACCEPTED = "accept"
 _EXCLUDED_ANSWERS = {"reject": "rejected by the annotator", "ignore": "ignored by the annotator"}
 
 
@@ -161,7 +162,10 @@ class TokenClassificationRowSchema(RowSchema):
 
     def _parse_spans(self, value: Any, optional: Mapping[str, Any]) -> list[Span] | None:
         """The spans of a text, with the names of data.labels; None if ``value`` is not spans."""
-        if value in (None, "") and optional.get(_ANNOTATION) not in (None, ""):
+        is_annotated = (
+            optional.get(_ANNOTATION) not in (None, "") or optional.get(_ANSWER) == _ACCEPTED
+        )
+        if value in (None, "") and is_annotated:
             return []
         spans = parse_spans(value)
         if not spans or not self.type_names:

@@ -335,8 +335,9 @@ def test_empty_labels(read):
     assert read(content % "[]").train.column("label")[1] == ["O", "O"]
     with pytest.raises(DataError, match=r"train\.jsonl:2: no label"):
         read(content % "null")
-    annotated = content % 'null, "annotation_id": 4'
-    assert read(annotated).train.column("label")[1] == ["O", "O"]
+    for annotated in ('"annotation_id": 4', '"answer": "accept"'):
+        rows = read(content % f"null, {annotated}").train
+        assert rows.column("label")[1] == ["O", "O"]
     with pytest.raises(DataError, match="all words have the tag O"):
         read('{"text": "a b", "label": []}\n')
 

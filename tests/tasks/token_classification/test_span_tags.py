@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from bertft.data.annotated_spans import Span
 from bertft.data.rows import RowError
 from bertft.tasks.shared.word_splitting import split_words
 from bertft.tasks.token_classification.span_tags import spans_to_tags
+from bertft.tasks.token_classification.tag_schemes import extract_entities, parse_tag
 
 TEXT = "Ann Lee (Oslo) sang 😀 in  New\tYork."
 WORDS = ["Ann", "Lee", "(", "Oslo", ")", "sang", "😀", "in", "New", "York", "."]
@@ -48,6 +50,27 @@ def test_chinese_characters_are_words():
 def test_adjacent_spans_begin_anew():
     assert tags("Oslo Rome", (0, 4, "LOC"), (5, 9, "LOC"))[0] == ["B-LOC", "B-LOC"]
     assert tags("北京", (0, 1, "A"), (1, 2, "A"))[0] == ["B-A", "B-A"]
+
+
+def test_the_entities_of_the_tags_are_the_spans():
+    """Random whole words of random texts, in every scheme."""
+    random = np.random.default_rng(0)
+    pieces = ["Ann", "Lee,", "(Oslo)", "北京", " ", "  ", "\t", "\r\n", "😀", "U.S.", "don't", "-"]
+    for _ in range(300):
+        text = " ".join(random.choice(pieces, random.integers(1, 12)))
+        words = split_words(text)
+        if not words:
+            continue
+        borders = sorted(random.choice(len(words) + 1, min(6, len(words) + 1), replace=False))
+        entities = [
+            (str(random.choice(["A", "B-C"])), int(first), int(stop) - 1)
+            for first, stop in zip(borders[::2], borders[1::2], strict=False)
+        ]
+        spans = [(words[first][0], words[last][1], name) for name, first, last in entities]
+        for scheme in ("bio", "bios", "bioes", "biluo", "bmes"):
+            found, ignored = tags(text, *spans, scheme=scheme)
+            parsed = [parse_tag(tag, scheme) for tag in found]
+            assert extract_entities(parsed) == entities and ignored == []
 
 
 def test_white_space_and_line_ends_around_a_span_are_left_out():
