@@ -46,6 +46,25 @@ def doccano_before_1_5(rows: Sequence[Row]) -> str:
     )
 
 
+def doccano_json(rows: Sequence[Row]) -> str:
+    """The export JSON of versions before 1.0."""
+    return _lines(
+        [
+            {
+                "id": number,
+                "text": text,
+                "annotations": [
+                    {"id": start, "prob": 0.0, "label": label, "start_offset": start,
+                     "end_offset": end, "user": 1, "document": number}
+                    for start, end, label in spans
+                ],
+                "meta": {},
+            }
+            for number, (text, spans) in enumerate(rows, start=1)
+        ]
+    )  # fmt: skip
+
+
 def doccano_with_relations(rows: Sequence[Row]) -> str:
     entities = [
         [
@@ -90,6 +109,10 @@ def label_studio_task(number: int, row: Row, **changes: Any) -> dict[str, Any]:
 
 def label_studio(rows: Sequence[Row]) -> str:
     return json.dumps([label_studio_task(number, row) for number, row in enumerate(rows, start=1)])
+
+
+def label_studio_in_lines(rows: Sequence[Row]) -> str:
+    return _lines([label_studio_task(number, row) for number, row in enumerate(rows, start=1)])
 
 
 def label_studio_min(rows: Sequence[Row]) -> str:
@@ -167,7 +190,9 @@ FILES: dict[str, tuple[str, Callable[[Sequence[Row]], str]]] = {
     "doccano": (".jsonl", doccano),
     "doccano before 1.5": (".jsonl", doccano_before_1_5),
     "doccano with relations": (".jsonl", doccano_with_relations),
+    "doccano, JSON before 1.0": (".json", doccano_json),
     "Label Studio": (".json", label_studio),
+    "Label Studio in lines": (".jsonl", label_studio_in_lines),
     "Label Studio, JSON-MIN": (".json", label_studio_min),
     "Label Studio, CSV": (".csv", label_studio_csv),
     "spaCy": (".json", spacy_pairs),

@@ -121,7 +121,7 @@ _READERS = {
         unit="question",
     ),
     "label_studio": ReaderSpec(
-        extensions=(".json",),
+        extensions=(".json", ".jsonl", ".ndjson"),
         read="bertft.data.readers.label_studio:read_label_studio",
         tasks=("token_classification",),
         matches="bertft.data.readers.label_studio:is_label_studio",

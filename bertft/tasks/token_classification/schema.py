@@ -57,7 +57,7 @@ from bertft.utils.messages import describe_value
 __all__ = ["TokenClassificationRowSchema"]
 
 # Names of the column of spans that annotation tools use.
-_SPAN_COLUMNS = ("labels", "entities", "spans")
+_SPAN_COLUMNS = ("labels", "entities", "spans", "annotations")
 # Columns of annotation tools. Prodigy: the words of the text, and the annotator's decision. Label
 # Studio: the annotation, also of a text without spans.
 _TOKENS, _ANSWER, _ANNOTATION = "tokens", "answer", "annotation_id"

@@ -32,6 +32,7 @@ CLASSES = ["O", *(f"{prefix}-{name}" for name in ("LOC", "MISC", "ORG", "PER") f
 # The third row in messages, if it is not the third line.
 LOCATIONS = {
     "Label Studio": ", task 3",
+    "Label Studio in lines": ", task 3",
     "Label Studio, JSON-MIN": ", object 3",
     "Label Studio, CSV": ":4",
     "spaCy": ", object 3",
