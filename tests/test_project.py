@@ -74,7 +74,7 @@ def test_what_is_imported_is_declared():
     not_packages = sys.stdlib_module_names | {"bertft", "_typeshed"}
     foreign = set().union(*map(imported, SOURCES)) - not_packages
     of = packages_distributions()
-    extras = set(requirements("tracking", "export")) - set(requirements())
+    extras = set(requirements("tracking", "export", "tune")) - set(requirements())
     names = set()
     for name in foreign:  # mlflow comes in two packages that both bring the module
         givers = {canonicalize_name(name) for name in of.get(name, [name])}
@@ -109,8 +109,9 @@ def test_the_wheel_ships_the_package_and_its_configuration(built):
     package = (file for file in (ROOT / "bertft").rglob("*") if "__pycache__" not in file.parts)
     conf = {f"bertft/{file.relative_to(ROOT).as_posix()}" for file in (ROOT / "conf").rglob("*.*")}
     code = {file.relative_to(ROOT).as_posix() for file in package if file.is_file()}
+    plugin = {f"hydra_plugins/bertft_halving/{name}.py" for name in ("__init__", "halving_sweeper")}
     assert "bertft/conf/train.yaml" in conf
-    assert names == conf | code
+    assert names == conf | code | plugin
 
 
 def test_a_wheel_can_be_made_from_the_sdist(built):
@@ -132,6 +133,7 @@ def test_the_installed_package_finds_its_own_configuration(built, tmp_path):
     code = f"""
         import sys; sys.path.insert(0, {str(tmp_path)!r})
         from bertft.config.registry import conf_dir; print(conf_dir())
+        from hydra_plugins.bertft_halving import halving_sweeper; print(halving_sweeper.__file__)
         from bertft.cli.app import main; sys.exit(main(["train", "method=prefix", "--cfg", "job"]))
     """
     done = subprocess.run(
@@ -139,8 +141,9 @@ def test_the_installed_package_finds_its_own_configuration(built, tmp_path):
         cwd=tmp_path, capture_output=True, text=True, timeout=900,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    folder, _, config = done.stdout.partition("\n")
+    folder, sweeper, config = done.stdout.split("\n", 2)
     assert Path(folder) == tmp_path / "bertft" / "conf"
+    assert Path(sweeper).is_relative_to(tmp_path / "hydra_plugins")
     assert "name: prefix" in config
 
 

@@ -131,13 +131,20 @@ def run_command(command: str, words: list[str]) -> int:
     config_dir = Path(flags.config_dir) if flags.config_dir else None
     arguments = expand_positional(command, flags.overrides)
     arguments = expand_config_file(command, arguments, config_dir)
+    prints_config = flags.cfg is not None or flags.info is not None or flags.resolve
+    if command == "tune" and not prints_config:
+        return _run_tune(arguments, config_dir, other_words)
+    if command == "tune":
+        from bertft.config.tune_command import fixed_words
+
+        arguments = fixed_words(arguments)
     overrides = rewrite_overrides(command, arguments, flags.multirun, config_dir)
     if environment.rank > 0:  # rank 0 creates the folder and sends its path
         overrides.append("hydra.run.dir=.")
     request = ComposeRequest(command, tuple(overrides), config_dir)
     if flags.multirun:
         return _run_sweep(request, other_words)
-    if flags.cfg is not None or flags.info is not None or flags.hydra_help or flags.resolve:
+    if prints_config or flags.hydra_help:
         compose_config(request)
         _run_hydra_app(command, other_words, overrides, lambda _: None)
         return 0
@@ -155,9 +162,10 @@ def _check_flags(command: str, flags: argparse.Namespace, world_size: int) -> No
     if not flags.multirun:
         return
     if command != "train":
-        raise UsageError(
-            f"is not supported by {command}", where="-m", hint="Only train supports sweeps"
-        )
+        hint = "Only train supports sweeps"
+        if command == "tune":
+            hint = "Leave it out: tune always trains several runs"
+        raise UsageError(f"is not supported by {command}", where="-m", hint=hint)
     if flags.cfg is not None or flags.info is not None:
         raise UsageError(
             "is not supported together with --cfg or --info", where="-m", hint="Leave out -m"
@@ -209,8 +217,21 @@ def _mute_status_of(config: DictConfig) -> contextlib.AbstractContextManager[Non
     return mute_status(bool(config.get("quiet")) or read_distributed_env().rank > 0)
 
 
+def _run_tune(arguments: Sequence[str], config_dir: Path | None, other_words: list[str]) -> int:
+    """Run a search as a sweep of train."""
+    from bertft.config.compose import ComposeRequest
+    from bertft.config.overrides import rewrite_overrides
+    from bertft.config.tune_command import sweep_words
+
+    words = sweep_words(arguments, config_dir)
+    overrides = rewrite_overrides("train", words, sweep=True, config_dir=config_dir)
+    request = ComposeRequest("train", tuple(overrides), config_dir)
+    return _run_sweep(request, [*other_words, "--multirun"])
+
+
 def _run_sweep(request: ComposeRequest, other_words: list[str]) -> int:
     from bertft.config.overrides import format_value, split_override
+    from bertft.config.search_plan import is_search, plan_search
     from bertft.config.sweep_plan import plan_sweep
 
     if any(split_override(word)[1:] == ("data.train", "'-'") for word in request.overrides):
@@ -218,6 +239,15 @@ def _run_sweep(request: ComposeRequest, other_words: list[str]) -> int:
             "standard input is not supported in a sweep: each job reads the rows",
             where="data.train=-",
             hint="Write the rows to a file and set data.train=<file>",
+        )
+    if is_search(request.overrides):
+        from bertft.cli.commands.tune import run_search
+
+        show_status("checking the space of the search", brief=True)
+        search = plan_search(request)
+        words = [*request.overrides, f"hydra.sweep.dir={format_value(str(search.folder))}"]
+        return run_search(
+            search, lambda job: _run_hydra_app(request.command, other_words, words, job)
         )
     show_status("checking the combinations of the sweep", brief=True)
     plan = plan_sweep(request)

@@ -29,6 +29,7 @@ _METHODS = {
             "LORA": "bertft.methods.low_rank.peft_format:from_peft",
             "VERA": "bertft.methods.low_rank.vera:from_peft",
         },
+        search={"dropout": "choice(0.0,0.05,0.1,0.2)"},
     ),
     "ia3": MethodSpec(
         settings=ia3.IA3Config,
@@ -45,11 +46,13 @@ _METHODS = {
         settings=prefix.PrefixConfig,
         build="bertft.methods.prefix:build",
         rules="bertft.config.rules.method:PREFIX_RULES",
+        search={"length": "choice(8,16,32)"},
     ),
     "distill": MethodSpec(
         settings=distill.DistillConfig,
         build="bertft.distill:build",
         rules="bertft.config.rules.distill:DISTILL_RULES",
+        search={"weight": "choice(0.25,0.5,0.75)"},
     ),
 }
 

@@ -14,9 +14,11 @@ from bertft.config.registry import READERS, TASKS
 from bertft.config.setting import MISSING, group, setting
 from bertft.config.task_facts import join_words, tasks_with
 from bertft.config.trainer import TrainerConfig
+from bertft.config.tune import TuneSettings
 
 __all__ = [
     "COMMAND_CONFIGS",
+    "TRAINING_COMMANDS",
     "CompareConfig",
     "DoctorConfig",
     "EvalConfig",
@@ -29,6 +31,7 @@ __all__ = [
     "PredictConfig",
     "ReportConfig",
     "TrainConfig",
+    "TuneConfig",
     "VerifyConfig",
 ]
 
@@ -100,6 +103,13 @@ class TrainConfig:
         affects_result=False,
         on_resume="change",
     )
+
+
+@dataclass
+class TuneConfig(TrainConfig):
+    """Search for settings by successive halving and compare the best with the default."""
+
+    tune: TuneSettings = group(TuneSettings, "Budget, settings and seeds of the search.")
 
 
 @dataclass
@@ -372,6 +382,7 @@ class DoctorConfig:
 
 COMMAND_CONFIGS: dict[str, type] = {
     "train": TrainConfig,
+    "tune": TuneConfig,
     "eval": EvalConfig,
     "merge": MergeConfig,
     "export": ExportConfig,
@@ -383,3 +394,4 @@ COMMAND_CONFIGS: dict[str, type] = {
     "inspect": InspectConfig,
     "doctor": DoctorConfig,
 }
+TRAINING_COMMANDS = ("train", "tune")  # they have all settings of TrainConfig

@@ -44,12 +44,15 @@ class MethodSpec:
         peft_types: ``peft_type`` of an adapter in peft's format → ``"module:function"``, (settings,
             tensors) → a MethodComponent that attaches the adapter. Export reads the adapter back
             with it.
+        search: settings of the component → distribution, which ``bertft tune`` searches in addition
+            to the setting learning_rate, as in ``{"dropout": "choice(0.0,0.1)"}``.
     """
 
     settings: type
     build: str
     rules: str | None = None
     peft_types: Mapping[str, str] = field(default_factory=dict)
+    search: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

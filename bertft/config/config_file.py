@@ -25,8 +25,9 @@ from typing import Any
 import yaml
 from hydra.core.config_store import ConfigStore
 
+from bertft.config.command_configs import TRAINING_COMMANDS
 from bertft.config.former_names import current_path, rename_settings
-from bertft.config.overrides import OPEN_GROUP, split_override, unquote_value
+from bertft.config.overrides import OPEN_GROUP, format_value, split_override, unquote_value
 from bertft.config.presets import decode_yaml, find_presets, preset_groups
 from bertft.config.schema import Node, settings_tree
 from bertft.config.validation import ConfigFile, YamlLines, validate_file, validate_override
@@ -58,7 +59,8 @@ def expand_config_file(
     The settings become a hidden preset of Hydra, so that any value can be passed.
 
     Args:
-        command: a key of ``COMMAND_CONFIGS``; only train has the setting.
+        command: a key of ``COMMAND_CONFIGS``; only train and tune have the setting. For tune, the
+            group ``tune`` of the file becomes overrides.
         words: the arguments of the command line, after ``expand_positional``.
         config_dir: the folder of ``--config-dir``.
 
@@ -66,7 +68,7 @@ def expand_config_file(
         UsageError: lists every problem of the file with its line and the closest valid name.
     """
     values = [value for _, key, value in map(split_override, words) if key == "config"]
-    if command != "train" or not values:
+    if command not in TRAINING_COMMANDS or not values:
         return list(words)
     words = [word for word in words if split_override(word)[1] != "config"]
     name = unquote_value(values[-1] or "")
@@ -79,7 +81,8 @@ def expand_config_file(
             [Problem("config", "cannot be combined with experiment", "Set experiment in the file")]
         )
     path = _find_file(name)
-    presets, content = _read_file(path, root, explicit, config_dir)
+    presets, content = _read_file(path, explicit, config_dir)
+    tune_words = list(_tune_words(content.pop("tune", None) or {}))
     is_file_data = "data" not in presets and "data" not in explicit and "experiment" not in presets
     if is_file_data and ("data.train" in explicit or (content.get("data") or {}).get("train")):
         presets["data"] = "files"
@@ -91,6 +94,7 @@ def expand_config_file(
     return [
         *(f"{group}={preset}" for group, preset in presets.items()),
         f"+{CONFIG_GROUP}={_store(content)}",
+        *(tune_words if command == "tune" else ()),
         *words,
     ]
 
@@ -110,12 +114,41 @@ def _find_file(name: str) -> Path:
     return path
 
 
+def _tune_words(settings: Mapping[str, Any]) -> Iterator[str]:
+    """The group ``tune`` of a file as overrides; a list in tune.space is a choice."""
+    for name, value in settings.items():
+        if name != "space" or not isinstance(value, Mapping):
+            yield f"tune.{name}={format_value(value)}"
+            continue
+        if not value:
+            yield "tune.space={}"
+        for path, distribution in _iter_values(value, ""):
+            if isinstance(distribution, list):
+                distribution = f"choice({format_value(distribution)[1:-1]})"
+            yield f"tune.space.{path}={distribution}"
+
+
+def _iter_values(content: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
+    for name, value in content.items():
+        path = f"{prefix}.{name}" if prefix else str(name)
+        if isinstance(value, Mapping):
+            yield from _iter_values(value, path)
+        else:
+            yield path, value
+
+
 def _read_file(
-    path: Path, root: Node, explicit: Mapping[str, Any], config_dir: Path | None
+    path: Path, explicit: Mapping[str, Any], config_dir: Path | None
 ) -> tuple[dict[str, str], dict[str, Any]]:
-    """The presets that a file selects, and its settings with present names."""
+    """The presets that a file selects, and its settings with present names.
+
+    Any file can have a group ``tune``, so that it can be used for train and for tune.
+    """
     text = _read_text(path)
     content = _parse(text, path)
+    is_tune = any(str(key).partition(".")[0] == "tune" for key in content)
+    command = "tune" if is_tune else "train"
+    root = settings_tree(command)
     package = next(iter(_PACKAGE.findall(text)), "_global_")
     if package != "_global_":
         content = {package: content}
@@ -124,7 +157,7 @@ def _read_file(
     lines = YamlLines(str(path))
     _drop_unknown_null_methods(root, content)
     presets |= _select_presets(root, content, config_dir)
-    problems += _find_problems(path, lines, content, presets, explicit, config_dir)
+    problems += _find_problems(path, command, lines, content, presets, explicit, config_dir)
     if problems:
         raise usage_error(problems)
     for setting in _IGNORED:
@@ -246,6 +279,7 @@ def _is_complete(root: Node, content: Mapping[str, Any], group: str) -> bool:
 
 def _find_problems(
     path: Path,
+    command: str,
     lines: YamlLines,
     content: dict[str, Any],
     presets: Mapping[str, str],
@@ -262,7 +296,7 @@ def _find_problems(
             Problem(locate(group), problem.what, problem.hint)
             for problem in validate_override("train", f"{group}={preset}", preset, available)
         ]
-    problems += validate_file("train", ConfigFile(str(path), "", content))
+    problems += validate_file(command, ConfigFile(str(path), "", content))
     for setting, reason in _COMMAND_LINE_ONLY.items():
         if _get(content, setting) not in (None, False) and setting not in explicit:
             problems.append(

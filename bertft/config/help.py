@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import bertft
-from bertft.config.command_configs import COMMAND_CONFIGS
+from bertft.config.command_configs import COMMAND_CONFIGS, TRAINING_COMMANDS
 from bertft.config.foreign_names import FOREIGN_SETTINGS, foreign_hint
 from bertft.config.former_names import current_path
 from bertft.config.positional import format_usage
@@ -48,6 +48,10 @@ _EXAMPLES = {
     "train": (
         "bertft train tickets.csv data.text=message data.label=team",
         "bertft train tickets.csv method=svd_lora model=bert_base trainer.epochs=5",
+    ),
+    "tune": (
+        "bertft tune tickets.csv method=lora tune.trials=16",
+        "bertft tune tickets.csv tune.time=30m 'tune.space.method.rank=choice(2,4,8)'",
     ),
     "eval": ("bertft eval RUN", "bertft eval RUN new.csv"),
     "predict": (
@@ -88,6 +92,24 @@ MOST_USED = {
         "config": "YAML file of settings; see bertft init",
         "resume": "run folder to resume",
         "check": "true: memory, time and data, without training",
+    },
+    "tune": {
+        "tune.trials": "configurations to try; null: as many as tune.time allows",
+        "tune.time": "wall-clock budget, such as 45m",
+        "tune.space": "{setting: distribution}; see --help space",
+        "tune.seeds": "seeds to compare the best with the default",
+        "tune.seed": "seed of the proposals",
+        "data.text": "text column, or [first,second] for pairs; null: text",
+        "data.label": "label column; null: label",
+        "data.validation": "validation file; null: a tenth of the rows",
+        "data.metric": "metric to optimize; null: that of the task",
+        "method": "fine-tuning method; see --help method",
+        "model": "encoder; see --help model",
+        "trainer.epochs": "passes over the rows; null: that of the method",
+        "trainer.batch_size": "rows per optimizer step",
+        "trainer.evaluations": "evaluations per run, which place the rungs; null: 8",
+        "seed": "seed of the trials",
+        "config": "YAML file of settings; it can have a group tune",
     },
     "predict": {
         "run": "",
@@ -265,7 +287,7 @@ def _topic_page(command: str, topic: str, config_dir: Path | None) -> list[str]:
             return [f"{group}={topic}", "", *textwrap.indent(text, "  ").splitlines()]
     name = topic.rpartition(".")[2]
     hint = foreign_hint(name)
-    if hint is not None and command == "train":
+    if hint is not None and command in TRAINING_COMMANDS:
         return _foreign_page(root, name, hint)
     known_names = [*topics, *(leaf.path for leaf in iter_leaves(root)), *_last_names(root)]
     raise usage_error(

@@ -1,6 +1,7 @@
 """Positional arguments: words without ``=`` are the usual files and folders of a command.
 
 bertft train tickets.csv             data=files data.train=tickets.csv
+bertft tune tickets.csv              data=files data.train=tickets.csv
 bertft eval RUN new.csv              run=RUN data.validation=new.csv
 bertft predict RUN new.csv           run=RUN input=new.csv
 bertft merge RUN merged              run=RUN out=merged
@@ -19,6 +20,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from bertft.config.command_configs import TRAINING_COMMANDS
 from bertft.config.schema import find_setting, settings_tree
 from bertft.utils.messages import Problem, usage_error
 
@@ -27,6 +29,7 @@ __all__ = ["expand_positional", "format_usage"]
 # The settings that the positional arguments of a command set, in order.
 _SETTINGS = {
     "train": ("data.train",),
+    "tune": ("data.train",),
     "eval": ("run", "data.validation"),
     "predict": ("run", "input"),
     "merge": ("run", "out"),
@@ -57,12 +60,12 @@ def expand_positional(command: str, words: Sequence[str]) -> list[str]:
     if command == "eval" and not any(word.startswith("run=") for word in words):
         words = [re.sub(r"^model\.path=", "run=", word) for word in words]
     positional = [word for word in words if "=" not in word and not word.startswith("~")]
-    if command == "train":  # other commands take folders, which may be called "run"
+    if command in TRAINING_COMMANDS:  # other commands take folders, which may be called "run"
         root = settings_tree(command)
         positional = [word for word in positional if find_setting(root, word)[0] is None]
     settings = [word for word in words if word not in positional]
     explicit = {word.partition("=")[0].lstrip("+") for word in settings}
-    has_training_file = command == "train" and (positional or "data.train" in explicit)
+    has_training_file = command in TRAINING_COMMANDS and (positional or "data.train" in explicit)
     # A training file implies data=files, unless an experiment, a run or a file selects the data.
     # resume=auto may start a new run, and a resumed one has the same data.
     data_selectors = {"data", "experiment", "config"}
@@ -82,12 +85,12 @@ def expand_positional(command: str, words: Sequence[str]) -> list[str]:
         word = positional[len(names)]
         accepted = f"accepts only {' and '.join(names)}" if names else "accepts only settings"
         what = f"unexpected argument: without a name, {command} {accepted}"
-        setting = "data.validation" if command == "train" else "name"
-        value = word if command == "train" else "value"
+        setting = "data.validation" if command in TRAINING_COMMANDS else "name"
+        value = word if command in TRAINING_COMMANDS else "value"
         hint = f"Write other settings as {setting}={value}"
         if command == "inspect":
             hint = f"Inspect several files as data.train=[{positional[0]},{word}]"
-        if command == "train":
+        if command in TRAINING_COMMANDS:
             hint += f", and several training files as data.train=[{positional[0]},{word}]"
         raise usage_error([Problem(word, what, hint)])
     for number, (name, word) in enumerate(zip(names, positional, strict=False)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +10,7 @@ from bertft.config.choices import FORMER_LAYOUTS, LAYOUTS, PRECISIONS
 from bertft.config.registry import OPTIMIZERS
 from bertft.config.setting import MAX_LEARNING_RATE, setting
 
-__all__ = ["TrainerConfig"]
+__all__ = ["TrainerConfig", "step_at"]
 
 
 @dataclass
@@ -172,3 +173,9 @@ class TrainerConfig:
         affects_result=False,
         on_resume="change",
     )
+
+
+def step_at(fraction: float, total_steps: int) -> int:
+    """The first step at which at least ``fraction`` of ``total_steps`` are taken; at least 1."""
+    # The tolerance is for fractions such as 1/3, whose product with the steps is inexact.
+    return max(1, math.ceil(fraction * total_steps - 1e-6))

@@ -32,6 +32,7 @@ from bertft.utils.messages import closest_name, format_list
 from bertft.utils.safe_files import DAMAGED_FILE_HINT, file_sha256, read_json_object
 
 __all__ = [
+    "LOCKED",
     "RunFolder",
     "exclusive_lock",
 ]
@@ -42,6 +43,7 @@ try:
 except ImportError:  # pragma: no cover
     fcntl = None  # type: ignore[assignment]
 
+LOCKED = "another process is writing to this folder"
 _MAX_SHOWN = 4  # runs in a hint
 _MAX_PATH_LENGTH = 300  # characters of a path that is shown, so that it can be copied
 
@@ -60,7 +62,7 @@ def exclusive_lock(folder: Path) -> Iterator[None]:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise UsageError(
-                "another process is writing to this folder",
+                LOCKED,
                 where=str(folder),
                 hint="Wait until it ends, or set another hydra.run.dir",
             ) from None

@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from torch.amp import GradScaler
 from torch.optim import Optimizer
 
+from bertft.config.trainer import step_at
 from bertft.data.batch import (
     Batch,
     BatchSeed,
@@ -248,20 +249,17 @@ class Schedule:
         """The factor on the peak learning rate in ``step`` (from 1)."""
         return lr_lambda(step, self.total_steps, self.warmup_fraction, self.decay)
 
-    def step_at(self, fraction: float) -> int:
-        """The first step at which at least ``fraction`` of the steps are taken; at least 1."""
-        # The tolerance is for fractions such as 1/3, whose product with the steps is inexact.
-        return max(1, math.ceil(fraction * self.total_steps - 1e-6))
-
     def evaluation_steps(self, evaluations: int) -> frozenset[int]:
         """The steps of ``evaluations`` evaluations at equal distances, the last step included."""
-        return frozenset(self.step_at(n / evaluations) for n in range(1, evaluations + 1))
+        return frozenset(
+            step_at(n / evaluations, self.total_steps) for n in range(1, evaluations + 1)
+        )
 
     def stop_step(self, stop_at: float | None) -> int | None:
         """The step of ``trainer.stop_at``; None if training does not stop before its end."""
         if stop_at is None:
             return None
-        step = self.step_at(stop_at) if stop_at < 1 else int(stop_at)
+        step = step_at(stop_at, self.total_steps) if stop_at < 1 else int(stop_at)
         return step if step < self.total_steps else None
 
 

@@ -18,7 +18,7 @@ import pytest
 
 import bertft
 from bertft.cli.app import main
-from bertft.cli.commands.sweep import _Progress
+from bertft.cli.commands.sweep import SweepProgress
 from bertft.errors import NonFiniteError, StoppedBySignal
 
 ROOT = Path(bertft.__file__).parents[1]
@@ -414,17 +414,17 @@ def test_jobs_in_processes_have_their_total_and_name_only_what_differs(in_proces
 
 
 def test_a_table_is_printed_once_by_all_processes_of_a_sweep(tmp_path):
-    jobs = [_Progress(printed_dir=tmp_path) for _ in range(2)]  # as a launcher copies it
+    jobs = [SweepProgress(printed_dir=tmp_path) for _ in range(2)]  # as a launcher copies it
     assert [job.add_printed("data") for job in jobs] == [True, False]
     assert [job.add_printed("other data") for job in reversed(jobs)] == [True, False]
     assert not jobs[0].add_printed("data")
-    elsewhere = _Progress(printed_dir=tmp_path / "missing")  # on another machine
+    elsewhere = SweepProgress(printed_dir=tmp_path / "missing")  # on another machine
     assert [elsewhere.add_printed("data") for _ in range(2)] == [True, False]
 
 
 def test_the_time_left_counts_jobs_that_run_at_the_same_time(tmp_path):
     folders = [tmp_path / str(number) for number in range(6)]
-    progress = _Progress(total=6, unfinished=folders, start=1000.0)
+    progress = SweepProgress(total=6, unfinished=folders, start=1000.0)
     for folder, (begin, end, error) in zip(
         folders,
         [(1000, 1060, None), (1000, 1120, None), (1060, None, "NaN"), (1100, None, None)],

@@ -14,6 +14,7 @@ from bertft.config.registry import conf_dir
 PRESETS = [(group, name) for group in preset_groups() for name in find_presets(group)]
 NEEDED = {
     "train": (),
+    "tune": (),
     "eval": ("run=r",),
     "merge": ("run=r", "out=o"),
     "export": ("run=r", "out=o"),

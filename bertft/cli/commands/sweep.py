@@ -46,6 +46,7 @@ from bertft.utils.status import IMPORT_STATUS, mute_status, show_status
 from bertft.utils.terminal import print_escaped
 
 __all__ = [
+    "SweepProgress",
     "SweepStopped",
     "report_finished_job",
     "run_job",
@@ -64,7 +65,7 @@ class SweepStopped(BaseException):
 
 
 @dataclass
-class _Progress:
+class SweepProgress:
     """What the jobs of a sweep have in common, also those in the processes of a launcher.
 
     A launcher copies the object into its processes, so its state is in files.
@@ -86,7 +87,7 @@ class _Progress:
     printed: set[str] = field(default_factory=set)
 
     @classmethod
-    def plan(cls, folder: Path, jobs: Sequence[SweepJob]) -> _Progress:
+    def plan(cls, folder: Path, jobs: Sequence[SweepJob]) -> SweepProgress:
         settings = [_override_settings(job.overrides) for job in jobs]
         folders = [folder / _folder_name(job) for job in jobs]
         unfinished = tuple(job_dir for job_dir in folders if not _has_result(job_dir))
@@ -139,10 +140,14 @@ class _Progress:
 class _JobRunner:
     """``run_job`` with what it needs to know of the sweep, in a form that a launcher can copy."""
 
-    progress: _Progress
+    progress: SweepProgress
 
     def __call__(self, config: DictConfig) -> float | None:
         return run_job(config, self.progress)
+
+
+def _print_to_stderr(text: str) -> None:
+    print_escaped(text, stderr=True)
 
 
 def _mtime(file: Path) -> float | None:
@@ -159,32 +164,37 @@ def _has_failed(folder: Path) -> bool:
         return True
 
 
-def run_job(config: DictConfig, progress: _Progress) -> float | None:
-    """Run one job. Returns the best value of its metric for sweepers; None if it failed."""
+def run_job(
+    config: DictConfig, progress: SweepProgress, log: Callable[[str], None] = _print_to_stderr
+) -> float | None:
+    """Run one job. Returns the best value of its metric for sweepers.
+
+    None if the job failed, or stopped at trainer.stop_at. ``log`` is called with the name of the
+    job when it starts, and with its error.
+    """
     hydra = HydraConfig.get()
     folder, overrides = Path(hydra.runtime.output_dir), list(hydra.overrides.task)
     settings, content = _override_settings(overrides), content_digest(to_plain_dict(config))
     name = progress.name_job(hydra.job.num, settings)
     if folder.is_symlink():  # the folder of a sweep may come from somebody else
-        print_escaped(
+        log(
             f"{name}: {folder} is a symbolic link. A job writes only to folders of the sweep:"
-            " replace the link by a folder",
-            stderr=True,
+            " replace the link by a folder"
         )
         return None
-    if os.path.lexists(folder / "metrics.json"):
+    if _has_metrics(folder):
         try:
             best = _best_value(folder)
         except BertftError as error:  # a damaged result is not overwritten
             _write_job_file(folder, settings, content, str(error))
-            print_escaped(f"{name}: {error}", stderr=True)
+            log(f"{name}: {error}")
             return None
-        report_finished_job(folder, name, overrides, content)
+        report_finished_job(folder, name, overrides, content, log)
         return best
     is_resumed = (folder / "manifest.json").is_file()
     details = [*(["resumed"] if is_resumed else []), *filter(None, [progress.time_left(folder)])]
     suffix = f" ({', '.join(details)})" if details else ""
-    print_escaped(name + suffix, stderr=True)
+    log(name + suffix)
     if is_resumed:
         OmegaConf.update(config, "resume", "auto")
     _write_job_file(folder, settings, content, None)
@@ -197,24 +207,35 @@ def run_job(config: DictConfig, progress: _Progress) -> float | None:
                 show_status(IMPORT_STATUS)
             run = importlib.import_module("bertft.cli.commands.train").run
             run(build_settings("train", config, folder, overrides), folder)
-        return _best_value(folder)
+        is_stopped = config.trainer.stop_at is not None and not _has_metrics(folder)
+        return None if is_stopped else _best_value(folder)
     except StoppedBySignal as stopped:
         if stopped.signum in SCHEDULER_SIGNALS:  # after saving, let the launcher requeue the job
             signal.raise_signal(stopped.signum)
         raise SweepStopped(stopped) from None
     except BertftError as error:
         _write_job_file(folder, settings, content, str(error))
-        print_escaped(f"{name}: {error}", stderr=True)
+        log(f"{name}: {error}")
     except Exception as error:
         _write_job_file(folder, settings, content, f"{type(error).__name__}: {error}")
         traceback.print_exc()
     return None
 
 
-def report_finished_job(folder: Path, name: str, words: Sequence[str], content: str) -> None:
+def report_finished_job(
+    folder: Path,
+    name: str,
+    words: Sequence[str],
+    content: str,
+    log: Callable[[str], None] = _print_to_stderr,
+) -> None:
     """Record the overrides of this sweep for a finished job, for the table."""
     _write_job_file(folder, _override_settings(words), content, None)
-    print_escaped(f"{name}: already finished", stderr=True)
+    log(f"{name}: already finished")
+
+
+def _has_metrics(folder: Path) -> bool:
+    return os.path.lexists(folder / "metrics.json")
 
 
 def _override_settings(words: Sequence[str]) -> dict[str, str]:
@@ -263,7 +284,7 @@ def run_sweep(plan: SweepPlan, launch: Launcher) -> int:
         if any(OmegaConf.select(job.config, setting) for job in jobs or ()):
             raise usage_error([Problem(setting, "is not supported by a sweep", "Leave out -m")])
     names = _job_names(jobs) if jobs is not None else None
-    progress = _Progress() if jobs is None else _Progress.plan(folder, jobs)
+    progress = SweepProgress() if jobs is None else SweepProgress.plan(folder, jobs)
     stopped: StoppedBySignal | None = None
     launcher_problem = ""
     try:
@@ -337,7 +358,9 @@ def _job_file_times(folder: Path) -> dict[Path, int]:
     return {file: file.stat().st_mtime_ns for file in folder.glob(f"*/{JOB_FILE}")}
 
 
-def _report_if_all_finished(folder: Path, jobs: Sequence[SweepJob], progress: _Progress) -> bool:
+def _report_if_all_finished(
+    folder: Path, jobs: Sequence[SweepJob], progress: SweepProgress
+) -> bool:
     """Whether all jobs are finished, so that the launcher is not needed; they are reported."""
     folders = [folder / _folder_name(job) for job in jobs]
     if not all(_has_result(job_folder) for job_folder in folders):

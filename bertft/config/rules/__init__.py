@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from bertft.config.registry import METHODS
-from bertft.config.rules import classes, data, method, model, runs, trainer
+from bertft.config.rules import classes, data, method, model, runs, trainer, tune
 from bertft.config.schema import GetSetting
 from bertft.utils.messages import Problem
 
@@ -26,20 +26,23 @@ def _iter_method_rules() -> Iterator[Rule]:
             yield from METHODS.implementation(name, "rules")
 
 
+_TRAIN_RULES: tuple[Rule, ...] = (
+    *method.METHOD_RULES,
+    *_iter_method_rules(),
+    *trainer.TRAINER_RULES,
+    *model.MODEL_RULES,
+    *data.DATA_RULES,
+    *classes.CLASS_RULES,
+    data.check_training_file,
+    data.check_metric_direction,
+    data.check_files_exist,
+    runs.check_resume,
+    runs.check_dry_run,
+)
+
 COMMAND_RULES: dict[str, tuple[Rule, ...]] = {
-    "train": (
-        *method.METHOD_RULES,
-        *_iter_method_rules(),
-        *trainer.TRAINER_RULES,
-        *model.MODEL_RULES,
-        *data.DATA_RULES,
-        *classes.CLASS_RULES,
-        data.check_training_file,
-        data.check_metric_direction,
-        data.check_files_exist,
-        runs.check_resume,
-        runs.check_dry_run,
-    ),
+    "train": _TRAIN_RULES,
+    "tune": (*_TRAIN_RULES, *tune.TUNE_RULES),
     "eval": (
         *data.DATA_RULES,
         runs.check_eval_model,

@@ -1,0 +1,1 @@
+"""Search for settings by successive halving, with proposals of Optuna's TPE sampler."""

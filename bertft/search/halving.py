@@ -1,0 +1,110 @@
+"""Successive halving: which trials are trained up to which rung.
+
+    rung        1     2     3     4         of 8 evaluations and 16 trials
+    steps      1/8   1/4   1/2    1         of the schedule of the complete run
+    trials     16     8     4     2
+
+Every trial is trained up to the first rung. At each further rung, the better half of the trials of
+the rung before continues. A trial is ranked by the best value of the metric so far; of equal values
+by the validation loss at that evaluation, then by its number.
+
+Jamieson & Talwalkar 2016 (arXiv 1502.07943).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+
+__all__ = [
+    "REDUCTION",
+    "RungResult",
+    "Trial",
+    "format_fraction",
+    "promoted",
+    "rank",
+    "rung_fractions",
+    "wave_ends",
+]
+
+REDUCTION = 2
+_MAX_STARTUP = 10  # random proposals before the sampler has a model
+
+
+@dataclass(frozen=True)
+class RungResult:
+    """The best ``value`` of the metric up to a rung, and the validation ``loss`` with it."""
+
+    value: float
+    loss: float | None
+
+
+@dataclass
+class Trial:
+    """One configuration.
+
+    Attributes:
+        params: setting → value, as on the command line.
+        results: one per rung that the trial has reached.
+        folder: name of the run folder; None before the first run.
+        error: why the trial failed; it is not trained further.
+    """
+
+    number: int
+    params: dict[str, str]
+    results: list[RungResult] = field(default_factory=list)
+    folder: str | None = None
+    error: str | None = None
+
+
+def rung_fractions(evaluations: int, trials: int | None) -> list[float]:
+    """The rungs as fractions of the steps, ascending, up to 1.
+
+    Every rung is at one of the ``evaluations`` of a run. There are no more rungs than it takes to
+    halve ``trials`` down to one.
+    """
+    counts = [evaluations]
+    while counts[-1] >= REDUCTION:
+        counts.append(counts[-1] // REDUCTION)
+    if trials is not None:
+        counts = counts[: 1 + math.ceil(math.log(trials, REDUCTION))]
+    return [count / evaluations for count in reversed(counts)]
+
+
+def format_fraction(fraction: float) -> str:
+    """``1/8``; ``all`` for 1."""
+    return "all" if fraction == 1 else str(Fraction(fraction).limit_denominator(10_000))
+
+
+def wave_ends(trials: int | None) -> list[int]:
+    """The numbers of trials after each wave of proposals.
+
+    The proposals of a wave are made together, from the results of the earlier waves. The first wave
+    is random. The waves do not depend on the launcher, and so neither do the proposals.
+    """
+    total = 10_000 if trials is None else trials
+    first = min(_MAX_STARTUP, math.ceil(total / 2))
+    size = math.ceil(total / 8) if trials is not None else _MAX_STARTUP // 2
+    return [*range(first, total, size), total]
+
+
+def rank(trials: Sequence[Trial], rung: int, lower_is_better: bool) -> list[Trial]:
+    """The trials with a result at ``rung`` (from 0), best first."""
+    sign = 1 if lower_is_better else -1
+
+    def key(trial: Trial) -> tuple[float, float, int]:
+        result = trial.results[rung]
+        return sign * result.value, math.inf if result.loss is None else result.loss, trial.number
+
+    return sorted((trial for trial in trials if len(trial.results) > rung), key=key)
+
+
+def promoted(trials: Sequence[Trial], rung: int, lower_is_better: bool) -> list[Trial]:
+    """The trials that are trained up to ``rung`` (from 0), best first; all of them for rung 0."""
+    chosen = list(trials)
+    for earlier in range(rung):
+        count = max(1, len(trials) // REDUCTION ** (earlier + 1))
+        chosen = rank(chosen, earlier, lower_is_better)[:count]
+    return chosen

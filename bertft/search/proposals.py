@@ -1,0 +1,140 @@
+"""Proposals of configurations by Optuna's TPE sampler (Bergstra et al. 2011), or of a whole grid.
+
+A proposal is a function of the seed, its number and the results of the trials before it, and of
+nothing else: a search that is killed and repeated proposes the same configurations.
+"""
+
+from __future__ import annotations
+
+import random
+import warnings
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from bertft.config.search_space import Distribution, Space, combinations
+from bertft.errors import UsageError
+from bertft.search.halving import Trial, wave_ends
+
+if TYPE_CHECKING:
+    from optuna.distributions import BaseDistribution
+    from optuna.trial import FrozenTrial, TrialState
+
+__all__ = ["check_optuna", "make_frozen_trial", "propose", "total_trials"]
+
+_MAX_GRID = 4096  # a space with fewer combinations has no proposal twice
+_ATTEMPTS = 20  # proposals of the sampler that were tried before
+
+
+def check_optuna() -> None:
+    """UsageError unless optuna is installed in a supported version."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    hint = 'Run pip install "bertft[tune]"'
+    try:
+        found = version("optuna")
+    except PackageNotFoundError:
+        raise UsageError("the package optuna is not installed", where="tune", hint=hint) from None
+    if int(found.partition(".")[0]) < 4:
+        raise UsageError(f"optuna {found} is not supported", where="tune", hint=hint)
+
+
+def total_trials(space: Space, trials: int | None) -> int | None:
+    """``trials``, but not more than there are combinations; None if there is no limit."""
+    grid = combinations(space, _MAX_GRID)
+    return trials if grid is None else min(len(grid), trials or len(grid))
+
+
+def propose(
+    space: Space, earlier: Sequence[Trial], total: int | None, seed: int, lower_is_better: bool
+) -> dict[str, str]:
+    """The configuration of trial number ``len(earlier)``.
+
+    Args:
+        space: what to search.
+        earlier: the trials before it; those of the same wave have no results yet.
+        total: the number of trials of the search; None if it is not known.
+        seed: the seed of the search.
+        lower_is_better: of the metric.
+    """
+    grid = combinations(space, _MAX_GRID)
+    tried = {tuple(trial.params.values()) for trial in earlier}
+    if grid is None:
+        return _sample(space, earlier, total, seed, lower_is_better, 0)
+    untried = [values for values in grid if values not in tried]
+    if total is None or total < len(grid):
+        for attempt in range(_ATTEMPTS):
+            params = _sample(space, earlier, total, seed, lower_is_better, attempt)
+            if tuple(params.values()) not in tried:
+                return params
+    values = random.Random(f"{seed} {len(earlier)}").choice(untried)
+    return dict(zip(space, values, strict=True))
+
+
+def _sample(
+    space: Space,
+    earlier: Sequence[Trial],
+    total: int | None,
+    seed: int,
+    lower_is_better: bool,
+    attempt: int,
+) -> dict[str, str]:
+    import optuna
+    from optuna.trial import TrialState
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    with warnings.catch_warnings():  # constant_liar is experimental
+        warnings.simplefilter("ignore")
+        sampler = optuna.samplers.TPESampler(
+            seed=random.Random(f"{seed} {len(earlier)} {attempt}").randrange(2**32),
+            n_startup_trials=wave_ends(total)[0],
+            constant_liar=True,  # proposals of one wave differ
+        )
+        direction = "minimize" if lower_is_better else "maximize"
+        study = optuna.create_study(sampler=sampler, direction=direction)
+        for trial in earlier:
+            if trial.error is None:
+                state = TrialState.COMPLETE if trial.results else TrialState.RUNNING
+                study.add_trial(make_frozen_trial(space, trial, state))
+        sampled = study.ask(to_optuna(space)).params
+    return {
+        key: str(sampled[key]) if distribution.choices else distribution.format(sampled[key])
+        for key, distribution in space.items()
+    }
+
+
+def make_frozen_trial(space: Space, trial: Trial, state: TrialState) -> FrozenTrial:
+    """``trial`` as one of Optuna, with its value at the first rung."""
+    from optuna.trial import create_trial
+
+    return create_trial(
+        state=state,
+        value=trial.results[0].value if trial.results and state.is_finished() else None,
+        params={key: _to_value(space[key], text) for key, text in trial.params.items()},
+        distributions=to_optuna(space),
+        user_attrs={"params": trial.params},
+    )
+
+
+def to_optuna(space: Space) -> dict[str, BaseDistribution]:
+    """The distributions of Optuna."""
+    from optuna.distributions import (
+        CategoricalDistribution,
+        FloatDistribution,
+        IntDistribution,
+    )
+
+    def convert(distribution: Distribution) -> BaseDistribution:
+        if distribution.choices:
+            return CategoricalDistribution(distribution.choices)
+        low, high, log = distribution.low, distribution.high, distribution.is_log
+        if distribution.is_integer:
+            return IntDistribution(int(low), int(high), log=log, step=distribution.step)
+        return FloatDistribution(low, high, log=log)
+
+    return {key: convert(distribution) for key, distribution in space.items()}
+
+
+def _to_value(distribution: Distribution, text: str) -> str | int | float:
+    if distribution.choices:
+        return text
+    return int(text) if distribution.is_integer else float(text)

@@ -1,0 +1,75 @@
+"""Which trials are trained up to which rung."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from bertft.search.halving import (
+    RungResult,
+    Trial,
+    format_fraction,
+    promoted,
+    rank,
+    rung_fractions,
+    wave_ends,
+)
+
+
+@pytest.mark.parametrize(
+    ("evaluations", "trials", "expected"),
+    [
+        (8, 16, [1 / 8, 1 / 4, 1 / 2, 1]),
+        (8, None, [1 / 8, 1 / 4, 1 / 2, 1]),
+        (8, 4, [1 / 4, 1 / 2, 1]),
+        (8, 2, [1 / 2, 1]),
+        (10, 16, [1 / 10, 2 / 10, 5 / 10, 1]),
+        (3, 16, [1 / 3, 1]),
+        (1, 16, [1]),
+    ],
+)
+def test_the_rungs_are_evaluations(evaluations, trials, expected):
+    assert rung_fractions(evaluations, trials) == expected
+
+
+@pytest.mark.parametrize("trials", [2, 3, 5, 16, 100])
+def test_the_waves_cover_all_trials_and_the_first_is_at_most_half(trials):
+    ends = wave_ends(trials)
+    assert ends == sorted(set(ends)) and ends[-1] == trials
+    assert ends[0] == min(10, math.ceil(trials / 2))
+
+
+def trials(*values, **losses):
+    return [
+        Trial(number, {}, [RungResult(value, losses.get(f"n{number}")) for value in results])
+        for number, results in enumerate(values)
+    ]
+
+
+def test_the_better_half_is_promoted_at_each_rung():
+    made = trials((0.5,), (0.9, 0.6), (0.7, 0.8, 0.9), (0.8, 0.7), (0.1,))
+    assert [trial.number for trial in promoted(made, 0, False)] == [0, 1, 2, 3, 4]
+    assert [trial.number for trial in promoted(made, 1, False)] == [1, 3]
+    assert [trial.number for trial in promoted(made, 2, False)] == [3]
+    assert [trial.number for trial in promoted(made, 1, True)] == [4, 0]
+
+
+def test_a_trial_that_ran_further_takes_no_place_that_it_did_not_earn():
+    """The default is trained to the end before any other."""
+    made = trials((0.1, 0.9, 0.9), (0.5, 0.4), (0.6, 0.5), (0.4,))
+    assert [trial.number for trial in promoted(made, 2, False)] == [2]
+
+
+def test_equal_values_are_ranked_by_loss_and_number():
+    made = trials((0.5,), (0.5,), (0.5,), (0.6,), n0=0.7, n1=0.3)
+    assert [trial.number for trial in rank(made, 0, False)] == [3, 1, 0, 2]
+
+
+def test_a_failed_trial_is_not_ranked():
+    made = trials((0.5,), (), (0.7,))
+    assert [trial.number for trial in promoted(made, 1, False)] == [2]
+
+
+def test_fractions_are_shown_as_such():
+    assert [format_fraction(f) for f in (1 / 8, 2 / 10, 5 / 9, 1)] == ["1/8", "1/5", "5/9", "all"]
