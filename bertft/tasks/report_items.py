@@ -5,6 +5,9 @@
     LineChart       series over steps                  loss, learning rate
     AgreementPlot   one pair of numbers per row        predicted against true values
     ScatterPlot     named points                       a metric against parameters
+    CurvesPlot      many curves, one of them marked    the trials of a search
+    SlicePlot       one point per trial                a metric against a setting
+    BarChart        one number per name                importance of settings
 
 Each has a ``title`` and a ``note`` that explains it in one sentence. Colours, HTML and plotting are
 in ``bertft.report``, which also escapes all text.
@@ -20,12 +23,15 @@ import numpy as np
 
 __all__ = [
     "AgreementPlot",
+    "BarChart",
     "ByteCount",
+    "CurvesPlot",
     "HeatMap",
     "LineChart",
     "Percent",
     "ReportItem",
     "ScatterPlot",
+    "SlicePlot",
     "TableCell",
     "TableItem",
     "clip_text",
@@ -122,6 +128,39 @@ class ScatterPlot(ReportItem):
     pareto_front: Sequence[int]
     x_title: str
     y_title: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class CurvesPlot(ReportItem):
+    """``curves``: (x, y) of each curve, without names; ``marked``: the index of one of them."""
+
+    curves: Sequence[tuple[Sequence[float], Sequence[float]]]
+    marked: int | None
+    x_title: str
+    y_title: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class SlicePlot(ReportItem):
+    """Points at ``x`` [N] and ``y`` [N]; ``marked``: the index of one of them.
+
+    ``x`` has numbers, on a log scale if ``is_log``, or names.
+    """
+
+    x: Sequence[float] | Sequence[str]
+    y: Sequence[float]
+    marked: int | None
+    is_log: bool = False
+    x_title: str = ""
+    y_title: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BarChart(ReportItem):
+    """One horizontal bar with the fraction ``values`` [N] per name, from the top."""
+
+    names: Sequence[str]
+    values: Sequence[float]
 
 
 def clip_text(text: str, limit: int = 320) -> str:

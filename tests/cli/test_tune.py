@@ -25,7 +25,7 @@ SEARCH = (
     "tune", "method=lora", "tune.trials=4", "tune.seeds=[5]", "hydra.sweep.dir=s",
     f"tune.space.{RATE}=tag(log,interval(1e-4,1e-1))", "tune.space.method.rank=choice(2,4,8)",
 )  # fmt: skip
-FILES = {"search.journal", "summary.csv", "summary.md", "best.yaml"}
+FILES = {"search.journal", "summary.csv", "summary.md", "best.yaml", "tune.html"}
 STEPS = 16
 PARAMETERS = dict.fromkeys(("total", "trainable", "head", "method", "kept", "exported"), 9)
 

@@ -15,6 +15,7 @@ from bertft.errors import BertftError, StoppedBySignal, SweepError
 from bertft.runs.run_folder import exclusive_lock
 from bertft.search.proposals import check_optuna
 from bertft.training.signals import InterruptOnSignal
+from bertft.utils.atomic_io import atomic_write_text
 from bertft.utils.messages import display_path, first_line
 from bertft.utils.status import show_status
 from bertft.utils.terminal import print_escaped, print_warning
@@ -80,6 +81,7 @@ def _continue_hint(plan: SearchPlan) -> str:
 def _report(plan: SearchPlan) -> None:
     from bertft.report.console import wide_console
     from bertft.report.terminal_table import FittedTable
+    from bertft.search.page import PAGE_FILE, render_search
     from bertft.search.result import (
         read_result,
         train_command,
@@ -96,4 +98,7 @@ def _report(plan: SearchPlan) -> None:
     for line in verdict_lines(result):
         console.print(line, highlight=False, soft_wrap=not console.is_terminal)
     print_escaped(f"train with it: {train_command(result)}")
-    print_escaped(f"table: {display_path(plan.folder / 'summary.md')}", stderr=True)
+    show_status("drawing page")
+    page = plan.folder / PAGE_FILE
+    atomic_write_text(page, render_search(result))
+    print_escaped(f"page: {display_path(page)}")

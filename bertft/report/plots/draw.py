@@ -13,8 +13,18 @@ from xml.etree import ElementTree
 
 from bertft.report.plots.charts import draw_agreement_plot, draw_line_chart, draw_scatter_plot
 from bertft.report.plots.heat_map import draw_heat_map
+from bertft.report.plots.search_charts import draw_bar_chart, draw_curves, draw_slice_plot
 from bertft.report.plots.theme import COLOURS, fonts_for, matplotlib_settings, missing_characters
-from bertft.tasks.report_items import AgreementPlot, HeatMap, LineChart, ReportItem, ScatterPlot
+from bertft.tasks.report_items import (
+    AgreementPlot,
+    BarChart,
+    CurvesPlot,
+    HeatMap,
+    LineChart,
+    ReportItem,
+    ScatterPlot,
+    SlicePlot,
+)
 from bertft.utils.atomic_io import atomic_write_bytes
 
 if TYPE_CHECKING:
@@ -125,6 +135,9 @@ _draw_figure.register(LineChart, draw_line_chart)
 _draw_figure.register(AgreementPlot, draw_agreement_plot)
 _draw_figure.register(HeatMap, draw_heat_map)
 _draw_figure.register(ScatterPlot, draw_scatter_plot)
+_draw_figure.register(CurvesPlot, draw_curves)
+_draw_figure.register(SlicePlot, draw_slice_plot)
+_draw_figure.register(BarChart, draw_bar_chart)
 
 
 def _item_texts(item: ReportItem) -> list[str]:
@@ -134,6 +147,8 @@ def _item_texts(item: ReportItem) -> list[str]:
             return [*item.rows, *item.columns]
         case LineChart():
             return [*item.series]
-        case ScatterPlot():
+        case ScatterPlot() | BarChart():
             return [*item.names]
+        case SlicePlot():
+            return [str(x) for x in item.x if isinstance(x, str)]
     return []

@@ -10,7 +10,15 @@ from matplotlib.image import imread
 from bertft.report.plots.charts import draw_line_chart
 from bertft.report.plots.draw import draw_item
 from bertft.report.plots.theme import COLOURS
-from bertft.tasks.report_items import AgreementPlot, HeatMap, LineChart, ScatterPlot
+from bertft.tasks.report_items import (
+    AgreementPlot,
+    BarChart,
+    CurvesPlot,
+    HeatMap,
+    LineChart,
+    ScatterPlot,
+    SlicePlot,
+)
 
 GRID = HeatMap(
     "grid",
@@ -119,3 +127,23 @@ def test_the_axis_ends_at_the_bounds():
     inside = LineChart("f1", "f1", series={"f1": ([1, 2], [0.5, 0.6])}, bounds=(0.0, 1.0))
     low, high = draw_line_chart(inside).axes[0].get_ylim()
     assert 0.4 < low < 0.5 and 0.6 < high < 0.7
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        CurvesPlot("c", "Curves", curves=[([1, 2], [0.5, 0.6]), ([1], [0.4])], marked=1,
+                   x_title="step", y_title="accuracy"),
+        SlicePlot("s", "Slice", x=[1e-4, 1e-2], y=[0.5, 0.6], marked=None, is_log=True,
+                  x_title="rate", y_title="accuracy"),
+        SlicePlot("s", "Slice", x=[0.0, 0.3], y=[0.5, 0.6], marked=0, x_title="rate"),
+        SlicePlot("s", "Slice", x=["<a>", "b", "<a>"], y=[0.5, 0.6, 0.7], marked=2),
+        BarChart("b", "Bars", names=["<a>", "b"], values=[0.75, 0.25]),
+    ],
+)  # fmt: skip
+def test_charts_of_a_search(item):
+    svg = draw_item(item).svg
+    assert ("var(--accent)" in svg) == (getattr(item, "marked", None) is not None)
+    assert "&lt;a&gt;" in svg or item.name != "b"
+    if isinstance(item, BarChart):
+        assert ">75%<" in svg and ">25%<" in svg
