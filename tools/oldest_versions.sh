@@ -31,7 +31,13 @@ for requirement in map(Requirement, project["dependencies"]):
     if requirement.name != "torch":
         oldest.append(f"{requirement.name}=={bound.version}")
 extras = project["optional-dependencies"]
-needed = [*extras["demo"], *extras["excel"], *extras["export"], *extras["test"]]
+needed = [
+    *extras["demo"],
+    *extras["excel"],
+    *extras["export"],
+    *extras["tune"],
+    *extras["test"],
+]
 tests = [text for text in needed if Requirement(text).name not in {"bertft", *LINTERS}]
 folder = Path(sys.argv[1])
 (folder / "oldest.txt").write_text("\n".join(oldest) + "\n", encoding="utf-8")

@@ -66,8 +66,10 @@ class Budget:
     @classmethod
     def read(cls, group: str, settings: Mapping[str, Any]) -> Budget:
         """The budget in the settings of ``group``. UsageError for invalid values."""
-        trials, time, seeds = settings["trials"], settings["time"], settings["seeds"]
-        seeds = OmegaConf.to_object(seeds) if OmegaConf.is_config(seeds) else seeds
+        trials, time = settings["trials"], settings["time"]
+        seeds: Any = settings["seeds"]
+        if OmegaConf.is_config(seeds):
+            seeds = OmegaConf.to_container(seeds)
         problems = list(tune_problems(group, trials, time, seeds))
         if trials is not None and trials < 2:
             problems.append(

@@ -19,12 +19,12 @@ from typing import TYPE_CHECKING, Any
 from bertft.config.search_space import Space
 from bertft.errors import DataError, UsageError
 from bertft.search.halving import RungResult, Trial
-from bertft.search.proposals import make_frozen_trial
+from bertft.search.proposals import make_frozen_trial, study_direction
 from bertft.utils.messages import format_list
 from bertft.utils.safe_files import DAMAGED_FILE_HINT
 
 if TYPE_CHECKING:
-    from optuna.study import Study
+    from optuna.study import Study, StudyDirection
 
 __all__ = ["JOURNAL_FILE", "Journal"]
 
@@ -100,7 +100,7 @@ class Journal:
         default: Trial,
     ) -> Journal:
         """Start a journal with the results of the default configuration."""
-        study = _open_study(folder / JOURNAL_FILE, "minimize" if lower_is_better else "maximize")
+        study = _open_study(folder / JOURNAL_FILE, study_direction(lower_is_better))
         assert study is not None
         study.set_user_attr("identity", dict(identity))
         study.set_user_attr("metric", metric)
@@ -144,7 +144,7 @@ class Journal:
             self._study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
 
 
-def _open_study(path: Path, direction: str | None) -> Study | None:
+def _open_study(path: Path, direction: StudyDirection | None) -> Study | None:
     """The study in ``path``; if there is none, it is created with ``direction``, if given."""
     import optuna
     from optuna.storages import JournalStorage

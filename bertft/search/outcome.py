@@ -77,7 +77,7 @@ def read_results(
         evaluations, total = read_evaluations(run), run.read_manifest()["total_steps"]
         if not is_finished and evaluations[-1:] == []:
             return [], "no evaluation has a finite metric"
-        results = []
+        results: list[RungResult] = []
         for fraction in fractions:
             step = step_at(fraction, total)
             if not is_finished and evaluations[-1].step < step:

@@ -15,7 +15,7 @@ from bertft.report.plots.draw import draw_item
 from bertft.runs.run_folder import RunFolder
 from bertft.search.halving import Trial
 from bertft.search.outcome import read_evaluations
-from bertft.search.proposals import make_frozen_trial
+from bertft.search.proposals import make_frozen_trial, study_direction
 from bertft.search.result import (
     SearchResult,
     run_seconds,
@@ -69,8 +69,7 @@ def importance(result: SearchResult) -> dict[str, float]:
         return {}
     with warnings.catch_warnings():  # the evaluator is experimental
         warnings.simplefilter("ignore")
-        direction = "minimize" if result.journal.lower_is_better else "maximize"
-        study = optuna.create_study(direction=direction)
+        study = optuna.create_study(direction=study_direction(result.journal.lower_is_better))
         for trial in trials:
             study.add_trial(make_frozen_trial(result.plan.space, trial, TrialState.COMPLETE))
         evaluator = optuna.importance.PedAnovaImportanceEvaluator()
@@ -79,7 +78,8 @@ def importance(result: SearchResult) -> dict[str, float]:
 
 
 def _curves_and_importance(result: SearchResult) -> Iterator[ReportItem]:
-    curves, marked = [], None
+    curves: list[tuple[list[float], list[float]]] = []
+    marked = None
     for trial in result.trials:
         points = _read_curve(result, trial)
         if points is None:

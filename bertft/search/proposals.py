@@ -17,9 +17,10 @@ from bertft.search.halving import Trial, wave_ends
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
+    from optuna.study import StudyDirection
     from optuna.trial import FrozenTrial, TrialState
 
-__all__ = ["check_optuna", "make_frozen_trial", "propose", "total_trials"]
+__all__ = ["check_optuna", "make_frozen_trial", "propose", "study_direction", "total_trials"]
 
 _MAX_GRID = 4096  # a space with fewer combinations has no proposal twice
 _ATTEMPTS = 20  # proposals of the sampler that were tried before
@@ -89,8 +90,7 @@ def _sample(
             n_startup_trials=wave_ends(total)[0],
             constant_liar=True,  # proposals of one wave differ
         )
-        direction = "minimize" if lower_is_better else "maximize"
-        study = optuna.create_study(sampler=sampler, direction=direction)
+        study = optuna.create_study(sampler=sampler, direction=study_direction(lower_is_better))
         for trial in earlier:
             if trial.error is None:
                 state = TrialState.COMPLETE if trial.results else TrialState.RUNNING
@@ -100,6 +100,13 @@ def _sample(
         key: str(sampled[key]) if distribution.choices else distribution.format(sampled[key])
         for key, distribution in space.items()
     }
+
+
+def study_direction(lower_is_better: bool) -> StudyDirection:
+    """The direction of a study for a metric."""
+    from optuna.study import StudyDirection
+
+    return StudyDirection.MINIMIZE if lower_is_better else StudyDirection.MAXIMIZE
 
 
 def make_frozen_trial(space: Space, trial: Trial, state: TrialState) -> FrozenTrial:

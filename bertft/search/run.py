@@ -279,6 +279,7 @@ class Search:
         folders = []
         for job in returns:
             _ = job.return_value  # raises the exception of a job that the launcher could not run
+            assert job.hydra_cfg is not None
             folders.append(Path(job.hydra_cfg.hydra.runtime.output_dir))
         return [self.plan.folder / folder.name for folder in folders]
 
