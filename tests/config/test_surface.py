@@ -21,6 +21,8 @@ def surface() -> Iterator[str]:
         yield f"{group}= {' '.join(find_presets(group))}"
     for command in COMMAND_CONFIGS:
         for leaf in iter_leaves(settings_tree(command)):
+            if command == "tune" and not leaf.path.startswith("tune."):
+                continue  # the same as in train, because its class is a subclass
             kind = "any" if leaf.type is Any else leaf.type.__name__
             kind += " or null" if leaf.optional and leaf.type is not Any else ""
             choices = f" in {'|'.join(leaf.choices)}" if leaf.choices else ""
