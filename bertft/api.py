@@ -25,7 +25,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from bertft.errors import DataError, UsageError
 from bertft.utils.messages import expand_home
@@ -34,17 +34,11 @@ from bertft.utils.system_errors import convert_system_errors
 if TYPE_CHECKING:
     import datasets
 
+    from bertft.data.rows_in_memory import DataFrame
     from bertft.pipeline.loaded_model import LoadedModel
     from bertft.report.compare.comparison import Comparison
 
 __all__ = ["Predictor", "Report", "Rows", "Run", "compare", "load", "train"]
-
-
-class DataFrame(Protocol):
-    """A pandas DataFrame; a protocol, so that pandas is not required."""
-
-    @property
-    def iloc(self) -> Any: ...
 
 
 Rows: TypeAlias = (

@@ -89,7 +89,8 @@ class DataConfig:
     )
     separator: str | None = setting(
         None,
-        "Column separator; write tab for a tab character. Null: a comma, or a tab in .tsv files.",
+        "Column separator; write tab for a tab character. Null: detected from the header, else a "
+        "comma, or a tab in .tsv files.",
     )
     quoting: bool | None = setting(
         None,

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pyarrow as pa
 from pyarrow import parquet
@@ -25,11 +25,18 @@ from bertft.errors import DataError, UsageError
 from bertft.runs.run_folder import RunFolder
 from bertft.utils.messages import expand_home, format_list, shorten
 
-__all__ = ["open_rows", "rows_file", "rows_to_files", "to_arrow_table"]
+__all__ = ["DataFrame", "open_rows", "rows_file", "rows_to_files", "to_arrow_table"]
 
 _NAME_SAMPLE_ROWS = 100  # the keys of these rows are the columns
 _ROW_TYPES = "rows must be dicts, texts, a DataFrame, a datasets.Dataset or a path"
 _EXAMPLE_HINT = "Pass, for example, [{'text': 'so good'}]"
+
+
+class DataFrame(Protocol):
+    """A pandas DataFrame; a protocol, so that pandas is not required."""
+
+    @property
+    def iloc(self) -> Any: ...
 
 
 def to_arrow_table(rows: Any, name: str) -> pa.Table:
