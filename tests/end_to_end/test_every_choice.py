@@ -270,6 +270,8 @@ ELSEWHERE = {
     ("merge", "prefix=separate"),  # the cases above
     ("export", "format=onnx"),  # test_onnx.py
     *(("init", f"task={name}") for name in registry.TASKS.names()),  # tests/cli/test_init.py
+    *(("inspect", f"output={name}") for name in ("text", "json")),  # tests/cli/test_inspect.py
+    *(("inspect", f"model.weights={name}") for name in ("pretrained", "random")),
     *(("predict", f"format={name}") for name in registry.READERS.names()),  # tests/data
     *(("export", f"task={task}") for task in READING),  # read as merge reads it
 }  # fmt: skip
