@@ -7,6 +7,7 @@ import csv
 import re
 from collections.abc import Sequence
 
+from bertft.data.guess_columns import LABEL_COLUMN_NAMES, TEXT_COLUMN_NAMES
 from bertft.data.readers.json_documents import is_json_document
 from bertft.data.readers.labelled_lines import is_fasttext
 from bertft.data.readers.text_files import parse_json_object
@@ -154,12 +155,31 @@ def _is_conll(head: str) -> bool:
 
 
 def _has_columns(lines: Sequence[str], separator: str) -> bool:
-    """Whether nearly all lines have the same number of columns, and more than one."""
+    """Whether nearly all lines have the same number of columns, and more than one.
+
+    Texts can have one comma per line by chance: without tabs, the first line must have names of
+    columns, or a column must have values that repeat, as labels do.
+    """
     complete = lines[:-1] if len(lines) > _MIN_LINES else lines  # the last line may be cut
     if separator == "\t":
         widths = [line.count(separator) + 1 for line in complete]
-    else:
-        widths = [len(row) for row in csv.reader(complete, delimiter=separator)]
-    width = max(set(widths), key=widths.count)
-    is_consistent = widths.count(width) >= _CONSISTENT_SHARE * len(widths)
-    return width > 1 and is_consistent and (len(widths) >= _MIN_LINES or separator == "\t")
+        return _is_consistent(widths)
+    rows = list(csv.reader(complete, delimiter=separator))
+    widths = [len(row) for row in rows]
+    if len(rows) < _MIN_LINES or not _is_consistent(widths):
+        return False
+    width = _usual(widths)
+    names = {name.strip().casefold() for name in rows[0]}
+    if names & {*TEXT_COLUMN_NAMES, *LABEL_COLUMN_NAMES}:
+        return True
+    columns = zip(*(row for row in rows[1:] if len(row) == width), strict=True)
+    return any(1 < len(set(column)) <= len(column) / 2 for column in columns)
+
+
+def _is_consistent(widths: Sequence[int]) -> bool:
+    width = _usual(widths)
+    return width > 1 and widths.count(width) >= _CONSISTENT_SHARE * len(widths)
+
+
+def _usual(widths: Sequence[int]) -> int:
+    return max(set(widths), key=widths.count)

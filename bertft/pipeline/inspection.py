@@ -26,6 +26,7 @@ from bertft.data.features import FeatureTable, featurize
 from bertft.data.findings import Finding
 from bertft.data.readers.csv_reader import table_separator
 from bertft.data.readers.separators import resolve_quoting
+from bertft.data.readers.text_files import read_head
 from bertft.data.row_checks import count_labels, find_suspicious_rows
 from bertft.data.row_findings import find_row_findings
 from bertft.data.rows import Rows
@@ -33,6 +34,7 @@ from bertft.data.sampled_files import FileSampler
 from bertft.data.splits import Splits
 from bertft.data.standard_input import standard_input_stream, store_standard_input
 from bertft.data.statistics import SpecialTokenIds, length_quantiles, unknown_token_share
+from bertft.data.text_detection import detect_text_format
 from bertft.errors import UsageError
 from bertft.models.file_tokenizer import FileTokenizer, load_file_tokenizer
 from bertft.tasks.shared.encoding import TEXTS_ENCODING, InputEncoding, resolve_max_length
@@ -169,8 +171,7 @@ def inspect_files(request: InspectRequest, folder: Path) -> Inspection:
     config, source = request.data, None
     value = config.train
     if value == STANDARD_INPUT:
-        value = str(store_standard_input(standard_input_stream(), folder / _STDIN, config))
-        source = _STDIN
+        value, source = str(_store_standard_input(config, folder / _STDIN)), _STDIN
     configured = frozenset(
         path.removeprefix("data.") for path in request.explicit_settings if path.startswith("data.")
     )
@@ -191,6 +192,21 @@ def inspect_files(request: InspectRequest, folder: Path) -> Inspection:
         assert detected.error is not None
         raise detected.error
     return _describe(request, detected, sampler, configured)
+
+
+def _store_standard_input(config: DataConfig, folder: Path) -> Path:
+    """The rows on standard input as a file whose extension states their format.
+
+    ``train`` stores rows as a table, unless data.format or data.task states another format. Here
+    the content of such a file decides.
+    """
+    path = store_standard_input(standard_input_stream(), folder, config)
+    if path.suffix not in (".csv", ".tsv") or config.format is not None:
+        return path
+    settings = detect_text_format(read_head(path, config.encoding))
+    format_name = settings[0].partition("=")[2] if settings else "text"
+    extensions = {"text": ".txt", "conll": ".conll", "fasttext": ""}
+    return path.replace(path.with_suffix(extensions.get(format_name, path.suffix)))
 
 
 def _is_unreadable(detected: DetectedSettings) -> bool:

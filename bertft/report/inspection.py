@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from typing import Any
@@ -32,6 +33,8 @@ __all__ = ["inspection_to_json", "print_inspection", "train_command"]
 _MAX_CLASSES, _MAX_COLUMNS = 8, 20
 _LABEL_WIDTH, _NAME_WIDTH = 24, 24
 _MIN_EXAMPLE_WIDTH = 12
+# Texts that would be read as null, a number, a list or a quoted text.
+_NEEDS_QUOTES = re.compile(r"(?i:null)|[+-]?\d+|[\[{'\"].*|\s.*|.*\s", re.DOTALL)
 _FACTS_WIDTH = 57  # of the table of columns, without names and examples
 _DEFAULT_PRESET = "files"
 
@@ -143,12 +146,10 @@ def _setting_word(leaf: Leaf, value: Any) -> str:
         text = f"[{','.join(map(format_column, value))}]"
     elif not isinstance(value, str):
         text = format_value(value)
-    elif leaf.type is not str:
-        text = format_column(value)
     elif value == "\t":
         text = "tab"
     else:
-        text = value if value.casefold() != "null" else format_value(value)
+        text = format_value(value) if _NEEDS_QUOTES.fullmatch(value) else value
     return f"{leaf.path}={text}"
 
 
@@ -273,7 +274,7 @@ def _rows_table(inspection: Inspection, width: int) -> Table:
     """The first rows as the model reads them, one line each, in ``width`` columns."""
     rows = [
         (
-            row.location.removeprefix(inspection.source).lstrip(":, "),
+            row.location.removeprefix(inspection.source).lstrip(":, /"),
             _truncate(" ".join(row.label.split()), _LABEL_WIDTH),
             " ".join(row.tokens),
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -134,6 +135,24 @@ def test_several_files_and_a_pattern(capsys):
         result = inspected(capsys, word)
         assert result["sample"]["files"] == 2 and result["sample"]["rows"] == 80
         assert len(load_splits(composed(result["command"]).data).train) == 72
+
+
+@pytest.mark.parametrize(
+    ("content", "settings"),
+    [
+        ("review,stars\n" + "a film,1\na bore,0\n" * 20, "data.text=review data.label=stars"),
+        ("Ada B-PER\nsleeps O\n\n" * 30, "data.task=token_classification"),
+        ("a film to see\na bore, so long\nnothing\nthe end\n", "data.task=masked_lm"),
+        ("__label__pos a film\n__label__neg a bore\n" * 20, "data.format=fasttext"),
+        ('{"text": "a film", "label": 1}\n{"text": "a bore", "label": 0}\n', ""),
+    ],
+)
+def test_standard_input(content, settings, capsys, monkeypatch):
+    stream = io.BytesIO(content.encode())
+    monkeypatch.setattr("bertft.pipeline.inspection.standard_input_stream", lambda: stream)
+    result = inspected(capsys, "-")
+    assert result["command"] == f"bertft train - {settings}".strip()
+    assert result["source"] == "stdin" and result["first_rows"][0]["location"].startswith("stdin")
 
 
 def test_words_with_tags_and_questions(capsys):
