@@ -133,10 +133,8 @@ MOST_USED = {
     },
 }
 MOST_USED["inspect"] = {
-    **{
-        name: MOST_USED["train"][name].replace("null:", "null: detected, else")
-        for name in ("data.text", "data.label")
-    },
+    "data.text": "text column, or [first,second]; null: detected",
+    "data.label": "label column; null: detected",
     "data.task": "task type; detected if it is not set",
     "data.format": "format of the files; null: detected",
     "data.separator": "column separator; null: detected",

@@ -32,9 +32,9 @@ from bertft.data.readers.json_documents import is_json_document
 from bertft.data.readers.text_files import MAX_LINE_CHARACTERS, is_wide_encoding
 from bertft.utils.safe_files import unreadable
 
-__all__ = ["MAX_SAMPLED_ROWS", "FileSample", "sample_file"]
+__all__ = ["FileSample", "sample_file"]
 
-MAX_SAMPLED_ROWS = 20_000  # of a Parquet or Arrow file
+_MAX_ROWS = 20_000  # of a file that is not text
 _BLOCKS = 24
 _HEAD_SHARE = 1 / 4  # of the sampled bytes
 _MAX_SCANNED = 1 << 30  # bytes of a text file whose lines are counted
@@ -118,8 +118,8 @@ def sample_file(
         if size <= max(max_bytes, complete_bytes):
             return FileSample(path, size, size)
         if not _is_text(path, config):
-            method = f"the first {MAX_SAMPLED_ROWS:,} rows"
-            return FileSample(path, 0, size, method=method, max_rows=MAX_SAMPLED_ROWS)
+            method = f"the first {_MAX_ROWS:,} rows"
+            return FileSample(path, 0, size, method=method, max_rows=_MAX_ROWS)
         with path.open("rb") as file:
             return _sample_text(file, path, target, size, max_bytes, config)
     except OSError as error:
@@ -356,10 +356,10 @@ def _sample_parquet(path: Path, target: Path, size: int, max_bytes: int) -> File
         groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
         content_bytes = sum(group.total_byte_size for group in groups)
         total = metadata.num_rows
-        if total <= MAX_SAMPLED_ROWS and content_bytes <= max_bytes:
+        if total <= _MAX_ROWS and content_bytes <= max_bytes:
             return FileSample(path, size, size, total_rows=total)
         row_bytes = max(1, content_bytes // max(1, total))
-        rows = max(1, min(MAX_SAMPLED_ROWS, max_bytes // row_bytes))
+        rows = max(1, min(_MAX_ROWS, max_bytes // row_bytes))
         starts = [0]
         for group in groups:
             starts.append(starts[-1] + group.num_rows)
@@ -385,10 +385,10 @@ def _sample_parquet(path: Path, target: Path, size: int, max_bytes: int) -> File
 def _sample_arrow(path: Path, target: Path, size: int, max_bytes: int) -> FileSample:
     with open_batches(path) as (schema, batches):
         total = sum(batch.num_rows for batch in batches)
-    if total <= MAX_SAMPLED_ROWS and size <= max_bytes:
+    if total <= _MAX_ROWS and size <= max_bytes:
         return FileSample(path, size, size, total_rows=total)
     row_bytes = max(1, size // max(1, total))
-    rows = max(1, min(MAX_SAMPLED_ROWS, max_bytes // row_bytes))
+    rows = max(1, min(_MAX_ROWS, max_bytes // row_bytes))
     per_block = max(1, rows // _BLOCKS)
     wanted = iter(sorted({total * number // _BLOCKS for number in range(_BLOCKS)}))
     start, block_starts, number, position = next(wanted), [], 1, 0

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -136,6 +136,8 @@ class Inspection:
         label_statistics: statistics of other labels.
         tokens: None if there is no tokenizer; ``tokens_note`` is the reason.
         notes: notes of the readers and about the labels.
+        rows: the first rows.
+        skipped: invalid rows of the sample.
     """
 
     source: str
@@ -144,7 +146,6 @@ class Inspection:
     columns: Sequence[ColumnFacts]
     task: str
     task_reason: str
-    config: DataConfig
     settings: Mapping[str, Any]
     labels: Counter[str] = field(default_factory=Counter)
     label_statistics: Mapping[str, float] = field(default_factory=dict)
@@ -178,16 +179,13 @@ def inspect_files(request: InspectRequest, folder: Path) -> Inspection:
     if config.name != "files":  # a preset of data, which sets the task
         configured |= {"task"}
     container = detect_container(resolve_files(value, "data.train")[0], config)
-    for name, detected_value in container.items():
-        if name not in configured:
-            setattr(config, name, detected_value)
+    container = {name: item for name, item in container.items() if name not in configured}
+    config = replace(config, **container)
     sampler = FileSampler(
         value, "data.train", config, folder, _SAMPLE_BYTES, source, _COMPLETE_BYTES
     )
     detected = detect_settings(sampler, config, configured)
-    detected.detected = {
-        name: item for name, item in container.items() if name not in configured
-    } | detected.detected
+    detected.detected = container | detected.detected
     if detected.file_set is None or (detected.splits is None and _is_unreadable(detected)):
         assert detected.error is not None
         raise detected.error
@@ -235,7 +233,6 @@ def _describe(
         columns=_columns(detected, 0 if rows is None else rows.bad.read),
         task=config.task,
         task_reason=_explain_task(detected, configured, splits),
-        config=config,
         settings=detected.detected,
         error=detected.error if splits is None else None,
     )
@@ -288,7 +285,7 @@ def _sample_facts(sampler: FileSampler, rows: Rows | None) -> SampleFacts:
         methods.insert(0, f"{len(samples):,} of {len(sampler.paths):,} files")
     known = [sample.total_rows for sample in samples]
     total_rows: int | None = None
-    if not methods:
+    if sampler.is_complete:
         total_rows = read
     elif len(samples) == 1 and known[0] is not None:
         total_rows = known[0]

@@ -110,6 +110,15 @@ def test_the_printed_command_is_complete(name, words, expected, capsys):
     assert len(load_splits(config.data).train) >= 36
 
 
+def test_a_model_that_is_not_on_this_machine(capsys, monkeypatch, folder):
+    monkeypatch.setenv("HF_HUB_CACHE", str(folder / "hub"))
+    write_rows("a.csv")
+    result = inspected(capsys, "a.csv", "model.path=nobody/no-such-model")
+    assert result["tokens"] is None and result["first_rows"] == []
+    assert "nobody/no-such-model is not on this machine" in result["tokens_note"]
+    assert result["command"].endswith(" model.path=nobody/no-such-model")
+
+
 def test_the_printed_command_trains(capsys):
     write_rows("a.csv", [*ROWS, ("", 1)])
     words = shlex.split(inspected(capsys, "a.csv", "model=tiny")["command"])[1:]
