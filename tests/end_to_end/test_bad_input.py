@@ -63,7 +63,7 @@ CASES = {
     "too many layers": ([DATA, "method=last_k", "method.base.last_k=3"], ["has 2 layers"]),
     "too high a rank": (
         [DATA, "method=svd_lora", "method.rank=64", "method.low_rank.start=orthonormal"],
-        ["not 96"],
+        ["initial rank 96"],
     ),
     "no such model": ([DATA, "model.path=./nothing", "model.weights=pretrained"], ["./nothing"]),
     "no model in it": ([DATA, "model=minilm", "model.path=."], ["has no config.json"]),
