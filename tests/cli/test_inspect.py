@@ -220,25 +220,28 @@ def test_what_is_unclear_is_shown_with_the_error(capsys):
     assert "bertft inspect a.csv shows the columns" in capsys.readouterr().err
 
 
-def write_bad_inputs() -> None:
-    Path("empty.csv").touch()
-    Path("binary.csv").write_bytes(bytes(range(256)) * 100)
-    Path("picture.csv").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(100))
-    Path("broken.jsonl").write_text('{"text": "a", "label": 1\n' * 40)
-    Path("broken.gz.csv").write_bytes(b"\x1f\x8b" + bytes(50))
-    Path("broken.csv.gz").write_bytes(b"\x1f\x8b" + bytes(50))
-    Path("broken.parquet").write_bytes(b"PAR1" + bytes(50))
-    Path("bytes.csv").write_bytes(b"text,label\n" + b"\xff\xfe\x81\x9d,1\n" * 30)
-    with open("line.csv", "wb") as file:  # sparse: 200 MB in one line
+@pytest.fixture(scope="module")
+def bad_inputs(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("bad inputs")
+    (folder / "empty.csv").touch()
+    (folder / "binary.csv").write_bytes(bytes(range(256)) * 100)
+    (folder / "picture.csv").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(100))
+    (folder / "broken.jsonl").write_text('{"text": "a", "label": 1\n' * 40)
+    (folder / "broken.gz.csv").write_bytes(b"\x1f\x8b" + bytes(50))
+    (folder / "broken.csv.gz").write_bytes(b"\x1f\x8b" + bytes(50))
+    (folder / "broken.parquet").write_bytes(b"PAR1" + bytes(50))
+    (folder / "bytes.csv").write_bytes(b"text,label\n" + b"\xff\xfe\x81\x9d,1\n" * 30)
+    with open(folder / "line.csv", "wb") as file:  # sparse: 200 MB in one line
         file.write(b"text,label,")
         file.truncate(200_000_000)
-    with open("row.csv", "wb") as file:
+    with open(folder / "row.csv", "wb") as file:
         file.write(b"text,label\n")
         for _ in range(20):
             file.write(b"a" * 1_000_000)
-    with open("long.jsonl", "wb") as file:
+    with open(folder / "long.jsonl", "wb") as file:
         for _ in range(20):
             file.write(b"a" * 1_000_000)
+    return folder
 
 
 @pytest.mark.parametrize(
@@ -262,8 +265,8 @@ def write_bad_inputs() -> None:
         (["empty.csv", "output=yaml"], "'yaml' is not a valid value"),
     ],
 )
-def test_input_that_cannot_be_read(words, message, capsys):
-    write_bad_inputs()
+def test_input_that_cannot_be_read(words, message, bad_inputs, capsys, monkeypatch):
+    monkeypatch.chdir(bad_inputs)
     assert main(["inspect", *words]) == 2
     error = capsys.readouterr().err
     assert message in error and "Traceback" not in error
