@@ -67,6 +67,7 @@ def draw_slice_plot(item: SlicePlot) -> Figure:
         plot.set_xscale("log")
         plot.xaxis.set_major_formatter(lambda value, _: format_rate(value))
         plot.xaxis.set_minor_formatter(lambda value, _: "")
+        plot.tick_params(which="minor", length=0)
     else:
         from matplotlib.ticker import MaxNLocator
 
