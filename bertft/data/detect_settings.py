@@ -92,7 +92,8 @@ def detect_container(path: Path, config: DataConfig) -> dict[str, Any]:
         raise DataError(
             "is binary data, not text",
             where=str(path),
-            hint="Use one of the formats: bertft train --help data.format",
+            hint="If it is text in another encoding, set data.encoding. The formats are listed by"
+            " bertft train --help data.format",
         )
     return {} if encoding is None else {"encoding": encoding}
 
