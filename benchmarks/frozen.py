@@ -9,6 +9,7 @@ time of the command, ``samples/s`` that of training alone, and the accuracy is t
 
 from __future__ import annotations
 
+import itertools
 import json
 import resource
 import statistics
@@ -54,16 +55,13 @@ def measure(data: Path, rows: int, seeds: int) -> dict[str, list[dict[str, float
         ]  # fmt: skip
         # The rows are read and tokenized first.
         _train([*common, "trainer.max_steps=1"], Path(folder) / "warm")
-        for method, words in _METHODS.items():
-            for setting in ("false", "true"):
-                name = f"{method} {setting}"
-                for seed in range(seeds):
-                    run = Path(folder) / f"{method}-{setting}-{seed}"
-                    chosen = [
-                        *words, "trainer.epochs=3", f"trainer.cache_frozen={setting}",
-                        f"seed={seed}",
-                    ]  # fmt: skip
-                    results.setdefault(name, []).append(_train([*common, *chosen], run))
+        for seed, (method, words), setting in itertools.product(
+            range(seeds), _METHODS.items(), ("false", "true")
+        ):
+            chosen = [*words, "trainer.epochs=3", f"trainer.cache_frozen={setting}", f"seed={seed}"]
+            figures = _train([*common, *chosen], Path(folder) / f"{method}-{setting}-{seed}")
+            print(method, setting, seed, figures, file=sys.stderr, flush=True)
+            results.setdefault(f"{method} {setting}", []).append(figures)
     return results
 
 

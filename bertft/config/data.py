@@ -206,7 +206,8 @@ class DataConfig:
     )
     cache: str | None = setting(
         None,
-        "Folder for cached rows and tokens. Null: $BERTFT_CACHE or ~/.cache/bertft.",
+        "Folder for cached rows, tokens and outputs of models. Null: $BERTFT_CACHE or"
+        " ~/.cache/bertft.",
         file="output",
         on_resume="change",
     )

@@ -37,6 +37,9 @@ def runs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("ranks")
     words = [*WORDS, *write_task(folder, "classification"), "quiet=true"]
     long = [*words, "trainer.max_steps=28", "report=false"]
+    stored = [word for word in words if not word.startswith("method")]
+    stored += ["method=last_k", "method.base.last_k=1", "trainer.cache_frozen=true", *CALM[:2]]
+    stored += ["trainer.max_steps=8", "report=false"]
     half = [*words, "trainer.precision=bf16", "trainer.max_steps=12", "report=false"]
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
@@ -51,6 +54,8 @@ def runs(tmp_path_factory):
             "stopped": ([*long, "hydra.run.dir=stopped"], "SIGTERM:60", 2),
             "after a signal": (["train", "resume=stopped"], None, 2),
             "again": ([*words, "hydra.run.dir=whole"], None, 2),
+            "two, stored": ([*stored, "hydra.run.dir=stored2"], None, 2),
+            "one, stored": ([*stored, "hydra.run.dir=stored1"], None),
             "one, bf16": ([*half, *CALM, "hydra.run.dir=one16"], None),
             "two, bf16": ([*half, *CALM, "hydra.run.dir=two16"], None, 2),
             "stopped, bf16": ([*half, *CALM, "hydra.run.dir=cut16"], "forward SIGTERM:12", 2),
@@ -132,6 +137,21 @@ def test_a_signal_to_one_stops_them_all_and_they_go_on_to_the_same_bits(runs):
     assert [rank["status"] for rank in again] == [0, 0], again
     assert again[0]["output"].count("warning") == 0
     assert same(outcome(folder / "stopped"), outcome(folder / "whole"))
+
+
+def test_two_processes_share_the_output_of_frozen_layers(runs):
+    """The first computes and stores it, the second reads it, and so does a later run of one."""
+    folder, content = runs
+    assert [rank["status"] for rank in content["two, stored"]] == [0, 0], content["two, stored"]
+    assert content["one, stored"]["status"] == 0, content["one, stored"]
+    assert len(list((folder / "rows" / "frozen").glob("*.arrow"))) == 3  # train, validation, test
+    results = []
+    for name in ("stored1", "stored2"):
+        assert read(folder / name / "manifest.json")["cache_frozen"] is True
+        results.append(
+            [line["loss"] for line in read_lines(folder / name / "metrics.jsonl") if "loss" in line]
+        )
+    assert len(results[0]) >= 8 and results[1] == pytest.approx(results[0], rel=1e-4)
 
 
 def test_two_processes_in_bf16(runs):

@@ -13,12 +13,15 @@ from transformers import (
     AutoModelForTokenClassification,
 )
 
+from bertft.data.batch import collate
+from bertft.data.features import ConcatFeatureTable
 from bertft.data.stored_states import load_states, store_states
 from bertft.models import runner as runner_module
 from bertft.models.dropout import replace_dropout
 from bertft.models.families import encoder_layers
 from bertft.models.precision import Precision
 from bertft.models.runner import EncoderRunner
+from bertft.pipeline.frozen_states import tokens_digest
 from bertft.training import evaluate, frozen_states
 from bertft.training.evaluate import predict_logits
 from bertft.training.frozen_states import compute_states, skip_frozen_layers, state_order
@@ -100,6 +103,25 @@ def test_states_do_not_change_when_they_are_computed_again(table, tmp_path):
     loaded = load_states(tmp_path / "0", "key", order)
     everything = loaded.gather(order.features)
     assert torch.equal(everything, runs[0])
+
+
+def test_rows_without_labels_have_states_too(table, tmp_path):
+    """data.unlabelled: a table of two, of which the second has no labels."""
+    precision, whole = Precision("fp32", torch.device("cpu")), table(LENGTHS)
+    runner = make_runner("sequence", "unpadded", precision, 2)
+    rows = ConcatFeatureTable(table(LENGTHS), table(LENGTHS[:7]), len(LENGTHS))
+    expected = predict_logits(runner, rows, precision)
+    assert skip_frozen_layers(runner, 2, rows, precision) is not None
+    store(runner, rows, precision, tmp_path)
+    batch = collate(rows, np.array([2, 21, 19]), ("labels",))
+    assert len(batch.frozen_states) == 5 + 9 + 9 and batch.label_mask.tolist() == [
+        True,
+        False,
+        True,
+    ]
+    assert batch.select_labelled().frozen_states is None
+    assert np.array_equal(predict_logits(runner, rows, precision), expected)
+    assert tokens_digest(rows) != tokens_digest(whole) == tokens_digest(table(LENGTHS, "tagging"))
 
 
 def test_random_numbers_are_not_drawn(table, tmp_path):
