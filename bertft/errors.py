@@ -4,6 +4,7 @@
     ├── UsageError                 2   wrong use: an unknown setting, a value out of range
     │   └── DataError              2   bad input: a row, a file, an encoding
     ├── NonFiniteError             3   too many steps with NaN or infinity
+    ├── CollapseError              3   the predictions do not depend on the input any more
     ├── MergeError                 3   a merged or exported model would give other predictions
     ├── SystemResourceError        4   disk full, out of memory, Hub unreachable
     ├── SweepError                 5   some jobs of a sweep failed
@@ -22,6 +23,7 @@ from typing import Any
 
 __all__ = [
     "BertftError",
+    "CollapseError",
     "DataError",
     "MergeError",
     "NonFiniteError",
@@ -96,6 +98,12 @@ class DataError(UsageError):
 
 class NonFiniteError(BertftError):
     """The loss or a gradient was NaN or infinite in too many steps in a row."""
+
+    status = 3
+
+
+class CollapseError(BertftError):
+    """The run collapsed and cannot be retried, or trainer.on_collapse=stop ended it."""
 
     status = 3
 

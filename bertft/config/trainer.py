@@ -164,6 +164,19 @@ class TrainerConfig:
         "Stop after this many consecutive steps with a non-finite loss or gradient.",
         at_least=1,
     )
+    on_collapse: str = setting(
+        "warn",
+        "If the predictions stop to depend on the input: warn, stop with exit status 3, or retry"
+        " from the last good checkpoint with half the learning rate.",
+        choices=("warn", "stop", "retry"),
+        on_resume="change",
+    )
+    max_retries: int = setting(
+        3,
+        "Only with on_collapse=retry: number of retries, after which the run stops.",
+        at_least=1,
+        on_resume="increase",
+    )
     log_every: int = setting(
         10, "Steps between entries in metrics.jsonl.", at_least=1, on_resume="change"
     )

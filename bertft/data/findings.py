@@ -10,7 +10,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-__all__ = ["Finding", "read_findings"]
+__all__ = ["COLLAPSE_KINDS", "Finding", "read_findings"]
+
+# The predictions do not depend on the input.
+COLLAPSE_KINDS = frozenset(
+    {
+        "constant_answer_position",
+        "constant_output",
+        "no_predicted_answer",
+        "no_predicted_entity",
+        "no_predicted_label",
+        "one_predicted_class",
+    }
+)
 
 
 @dataclass(frozen=True)

@@ -63,6 +63,8 @@ class DistillationObjective(Objective[_ForwardOutputs]):
         projections: W for each pair of ``compared.hidden``; empty if the widths are equal.
     """
 
+    label_loss = "hard"
+
     def __init__(
         self,
         task: DistillableTask,

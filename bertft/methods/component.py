@@ -197,9 +197,11 @@ class Objective(ABC, Generic[Outputs]):
     """What a training step minimizes: Σ weight · mean of each loss.
 
     ``weights``: name of each loss → its weight. Several losses are reported by name.
+    ``label_loss``: the name of the loss on the labels; None, or without a weight, if there is none.
     """
 
     weights: Mapping[str, float]
+    label_loss: ClassVar[str | None] = None
 
     @abstractmethod
     def term_counts(self, batch: Batch) -> Mapping[str, int]:
@@ -216,6 +218,8 @@ class Objective(ABC, Generic[Outputs]):
 
 class TaskObjective(Objective[Tensor]):
     """The loss of the task."""
+
+    label_loss = "loss"
 
     def __init__(self, task: TaskLoss) -> None:
         self.task, self.weights = task, {"loss": 1.0}

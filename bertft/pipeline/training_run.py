@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from bertft.config.registry import METHODS
 from bertft.config.serialize import to_yaml
+from bertft.data.findings import Finding
 from bertft.errors import NonFiniteError, StoppedBySignal
 from bertft.methods import trained_tensors
 from bertft.models.check_weights import first_non_finite
@@ -27,6 +27,7 @@ from bertft.pipeline.checkpoint import (
 )
 from bertft.pipeline.frozen_states import use_frozen_states
 from bertft.pipeline.manifest import build_manifest, hardware_changes
+from bertft.pipeline.optimization import group_component
 from bertft.pipeline.run_context import RunContext
 from bertft.pipeline.task_model import TaskModel, load_trained_weights
 from bertft.runs.checkpoints import CheckpointStore
@@ -36,10 +37,11 @@ from bertft.runs.tensor_files import flatten_state
 from bertft.training.callbacks import RunCallbacks
 from bertft.training.checkpoint_state import capture_state, restore_state
 from bertft.training.evaluate import evaluate, evaluation_outputs
-from bertft.training.events import Event, Interrupted, Stopped
+from bertft.training.events import Event, Interrupted, Retried, Stopped
 from bertft.training.memory import PeakMemory
 from bertft.training.signals import StopRequest
-from bertft.training.trainer import Trainer, TrainerState
+from bertft.training.trainer import Trainer
+from bertft.training.trainer_state import TrainerState
 from bertft.utils.atomic_io import (
     atomic_write_json,
     atomic_write_text,
@@ -77,6 +79,7 @@ class TrainingRun:
         self.state = TrainerState()
         self.best_outputs: np.ndarray | None = None
         self.test_outputs: np.ndarray | None = None
+        self._collapse_findings: list[Finding] = []
         self._callback_state: dict[str, Any] | None = None  # of the checkpoint of a resumed run
         self._earlier_manifest: Manifest | None = None  # of a resumed run
 
@@ -124,11 +127,7 @@ class TrainingRun:
         run_folder, distributed = self.run_folder, self.distributed
         total_steps = self.optimization.schedule.total_steps
         if checkpoint is not None:
-            with add_location(checkpoint):
-                load_trained_weights(self.task_model.model, read_trained_weights(checkpoint))
-                self.state, self._callback_state = restore_state(
-                    read_training_state(checkpoint), self.optimization.train_step, distributed
-                )
+            self.state, self._callback_state = self._load_checkpoint(checkpoint)
             self._check_best_checkpoint()
             patience = self.config.trainer.patience
             out_of_patience = patience is not None and self.state.stale >= patience
@@ -139,7 +138,11 @@ class TrainingRun:
         if not distributed.is_main_process:
             return True
         if checkpoint is not None:
-            self.checkpoints.reset_pointers(self.state.step, self.state.best_step)
+            if self.config.trainer.on_collapse == "retry":
+                # Later checkpoints may belong to a part that a retry abandons.
+                self.checkpoints.return_to(self.state.step, self.state.best_step)
+            else:
+                self.checkpoints.reset_pointers(self.state.step, self.state.best_step)
             for change in hardware_changes(
                 read_manifest(run_folder), self.task_model.precision.device, distributed.world_size
             ):
@@ -170,10 +173,14 @@ class TrainingRun:
             trainer = self.build_trainer(stop_request, callbacks)
             for event in trainer.run():
                 callbacks(event)
+                if isinstance(event, Retried):
+                    with convert_write_errors(self.run_folder.manifest_path):
+                        self._update_manifest({"retries": trainer.collapse.retries})
                 self._raise_if_interrupted(event)
         if isinstance(event, Stopped):
             return event
         self.best_outputs = trainer.best_outputs
+        self._collapse_findings = list(trainer.collapse.findings(self.state.step))
         for name in trainer.unchanged_groups:
             setting, learning_rate = _learning_rate_setting(name, self.config.trainer.learning_rate)
             print_warning(
@@ -198,9 +205,10 @@ class TrainingRun:
             write = checkpoint_writer(
                 self.task_model, self.data.base.tokenizer_files, info, training_state
             )
-            return self.checkpoints.save(state.step, write, best=is_best)
+            protected = trainer.collapse.protected_steps
+            return self.checkpoints.save(state.step, write, best=is_best, protected=protected)
 
-        return Trainer(
+        trainer = Trainer(
             train_step,
             self.data.training,
             self.optimization.schedule,
@@ -209,7 +217,29 @@ class TrainingRun:
             stop_request,
             self.state,
             keep_outputs=callbacks is not None,
+            return_to=self._return_to,
+            rates=self.optimization.rates,
         )
+        return trainer
+
+    def _return_to(self, step: int) -> TrainerState:
+        """Load the checkpoint of ``step`` again, remove the later ones, and return its state."""
+        checkpoint = self.distributed.broadcast_object(
+            lambda: self.checkpoints.find_checkpoint(str(step), with_state=True)
+        )
+        state, _ = self._load_checkpoint(checkpoint)
+        self.distributed.barrier()  # no process reads the folder any more
+        if self.distributed.is_main_process:
+            self.checkpoints.return_to(step, state.best_step)
+        return state
+
+    def _load_checkpoint(self, checkpoint: Path) -> tuple[TrainerState, dict[str, Any]]:
+        """Load weights and training state; return the states of the trainer and the callbacks."""
+        with add_location(checkpoint):
+            load_trained_weights(self.task_model.model, read_trained_weights(checkpoint))
+            return restore_state(
+                read_training_state(checkpoint), self.optimization.train_step, self.distributed
+            )
 
     def finish(self, memory: PeakMemory) -> RunMetrics | None:
         """Calibrate and test the best model; write and return metrics.json.
@@ -275,11 +305,13 @@ class TrainingRun:
             task_model.task.metric_function is not None
         ):  # its direction does not follow from its name
             metrics["best"]["higher_is_better"] = task_model.task.higher_is_better
+        findings = list(self._collapse_findings)
         # Without training, "raise the learning rate" and similar advice would make no sense.
         if self.best_outputs is not None and state.step > 0:
-            findings = task_model.task.prediction_findings(
+            findings += task_model.task.prediction_findings(
                 self.best_outputs, features["validation"]
             )
+        if findings or (self.best_outputs is not None and state.step > 0):
             metrics["findings"] = [asdict(finding) for finding in findings]
         if calibration is not None:
             metrics["calibration"] = calibration
@@ -370,15 +402,10 @@ def _learning_rate_setting(group: str, learning_rate: float | None) -> tuple[str
 
     ``learning_rate``: trainer.learning_rate, which replaces those of the components.
     """
-    name = group.partition("/")[0]
-    component = next((known for known in METHODS.names() if _is_group_of(known, name)), None)
+    component = group_component(group)
     place = "task head" if component is None else f"method.{component}"
     setting = "method.head_learning_rate" if component is None else f"{place}.learning_rate"
     return place, setting if learning_rate is None else "trainer.learning_rate"
-
-
-def _is_group_of(component: str, group: str) -> bool:
-    return group == component or group.startswith(f"{component}_")  # low_rank_b
 
 
 def _parameter_counts(task_model: TaskModel) -> ParameterCounts:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -83,6 +84,7 @@ def _new_series() -> dict[str, Series]:
 class History:
     """Curves by name, from metrics.jsonl and timings.jsonl. A null in the file is NaN here.
 
+    The steps that a retry after a collapse replaced are left out.
     ``skipped_steps`` counts steps that were not applied. ``stop_reason`` is None for a run that was
     not recorded as finished.
     """
@@ -113,11 +115,20 @@ def read_history(run: RunFolder) -> History:
                     _append_point(history.evaluations[name], step, value)
             case "skipped":
                 history.skipped_steps += 1
+            case "retried":
+                groups = (history.learning_rates, history.component_metrics, history.evaluations)
+                for series in (
+                    history.loss,
+                    *(curve for group in groups for curve in group.values()),
+                ):
+                    _remove_points_after(series, step)
             case "finished":
                 history.stop_reason = record["reason"]
     for record in _read_records(run.timings_log_path):
         if record["event"] == "step":
             _append_point(history.tokens_per_second, record["step"], record["tokens_per_second"])
+        elif record["event"] == "retried":
+            _remove_points_after(history.tokens_per_second, record["step"])
     return history
 
 
@@ -125,6 +136,12 @@ def _read_records(path: Path) -> Iterator[dict[str, Any]]:
     with TextIOWrapper(open_regular_file(path), encoding="utf-8") as file:
         for line in file:
             yield json.loads(line)
+
+
+def _remove_points_after(series: Series, step: int) -> None:
+    kept = bisect_right(series[0], step)
+    for values in series:
+        del values[kept:]
 
 
 def _append_point(series: Series, step: int, value: float | None) -> None:

@@ -20,7 +20,14 @@ from bertft.utils.atomic_io import atomic_write_json, fsync_folder, remove_path,
 from bertft.utils.failpoints import failpoint
 from bertft.utils.safe_files import read_json_object, read_regular_bytes
 
-__all__ = ["format_step_name", "list_steps", "parse_step_name", "read_pointer", "swap_pointer"]
+__all__ = [
+    "format_step_name",
+    "list_steps",
+    "parse_step_name",
+    "read_pointer",
+    "remove_pointer",
+    "swap_pointer",
+]
 
 _POINTER_HINT = "Restore it from a copy, or set checkpoint=<step>"
 _STEP_PATTERN = re.compile(r"step-(0|[1-9][0-9]{0,17})", re.ASCII)
@@ -94,6 +101,15 @@ def swap_pointer(folder: Path, name: str, step: int) -> None:
     if os.path.lexists(outdated):
         remove_path(outdated)
         fsync_folder(folder)
+
+
+def remove_pointer(folder: Path, name: str) -> None:
+    """Remove the pointer ``name`` in every form that it can have."""
+    for pointer in (folder / name, folder / f"{name}.json"):
+        if os.path.lexists(pointer):
+            failpoint(f"remove {pointer.name}")
+            remove_path(pointer)
+    fsync_folder(folder)
 
 
 def _write_pointer_file(folder: Path, name: str, step: int) -> None:

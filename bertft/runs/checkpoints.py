@@ -14,7 +14,7 @@ swapped first, because the state of ``last`` must not name a best checkpoint tha
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from pathlib import Path
 
@@ -62,9 +62,17 @@ class CheckpointStore:
     def checkpoint_path(self, step: int) -> Path:
         return self.folder / checkpoint_pointers.format_step_name(step)
 
-    def save(self, step: int, write: Callable[[Path], None], *, best: bool) -> Path:
+    def save(
+        self,
+        step: int,
+        write: Callable[[Path], None],
+        *,
+        best: bool,
+        protected: Collection[int] = (),
+    ) -> Path:
         """Save the checkpoint of ``step``: ``write(folder)`` writes its files into an empty folder.
 
+        The checkpoints of the steps ``protected`` are kept with their training state.
         An intact checkpoint of this step is reused. An OSError (disk full, read-only, folder
         removed) becomes SystemResourceError, and the earlier checkpoints stay as they were.
         """
@@ -78,7 +86,7 @@ class CheckpointStore:
             if best:
                 checkpoint_pointers.swap_pointer(self.folder, "best", step)
             checkpoint_pointers.swap_pointer(self.folder, "last", step)
-            self._remove_old(step)
+            self._remove_old(step, protected)
         except BertftError:
             raise
         except Exception as error:
@@ -142,6 +150,22 @@ class CheckpointStore:
         except OSError as error:
             raise self._write_error(step, error) from error
 
+    def return_to(self, step: int, best: int | None) -> None:
+        """Let training continue from ``step``: remove the later checkpoints.
+
+        ``best`` is the step of the best checkpoint until then. The pointers are changed first: if
+        the process is killed in between, training is resumed from ``step``.
+        """
+        self.reset_pointers(step, best)
+        try:
+            if best is None:
+                checkpoint_pointers.remove_pointer(self.folder, "best")
+            for later in reversed(self.steps()):
+                if later > step:
+                    remove_path(_move_aside(self.checkpoint_path(later)))
+        except OSError as error:
+            raise self._write_error(step, error) from error
+
     def _write_checkpoint(self, step: int, write: Callable[[Path], None]) -> None:
         final = self.checkpoint_path(step)
         temporary_folder = temporary_path(final)
@@ -161,8 +185,8 @@ class CheckpointStore:
         path = self.checkpoint_path(step)
         return os.path.lexists(path) and not find_damage(path) and has_optional_files(path)
 
-    def _remove_old(self, last: int) -> None:
-        """Remove all checkpoints but ``last``, best and ``keep`` older ones.
+    def _remove_old(self, last: int, protected: Collection[int]) -> None:
+        """Remove all checkpoints but ``last``, best, ``protected`` and ``keep`` older ones.
 
         Steps after ``last`` remain from before a resume from an earlier checkpoint.
         """
@@ -170,9 +194,9 @@ class CheckpointStore:
         older = [step for step in reversed(self.steps()) if step < last]
         retained = [step for step in older if step != best][: self.keep]
         for step in self.steps():
-            if step not in (last, best, *retained):
+            if step not in (last, best, *retained, *protected):
                 _try_remove(_move_aside(self.checkpoint_path(step)))
-        if best in older and best not in older[: self.keep]:
+        if best in older and best not in (*older[: self.keep], *protected):
             with suppress(DataError):  # damaged: its files are not known
                 remove_optional_files(self.checkpoint_path(best))
 

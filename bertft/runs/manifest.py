@@ -75,6 +75,7 @@ class Manifest(TypedDict):
     check_rows: NotRequired[str | None]
     tokenizer: NotRequired[str | None]
     teacher: NotRequired[TeacherEntry | None]
+    retries: NotRequired[list[list[int]]]  # steps of a collapse and of the checkpoint returned to
     sealed: NotRequired[dict[str, str]]
 
 

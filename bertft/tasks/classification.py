@@ -23,6 +23,7 @@ from bertft.errors import UsageError
 from bertft.tasks.report_items import ReportItem, TableCell
 from bertft.tasks.row_answers import RowAnswers
 from bertft.tasks.shared.calibration import best_index, threshold_curve
+from bertft.tasks.shared.input_free import InputFreeLosses, categorical_losses
 from bertft.tasks.shared.logits import log_softmax, softmax
 from bertft.tasks.shared.losses import balanced_class_weights, cross_entropy_loss
 from bertft.tasks.shared.metrics import confusion_matrix, f1_score, matthews_correlation
@@ -65,6 +66,14 @@ class ClassificationTask(ClassTask):
         return balanced_class_weights(
             np.bincount(targets, minlength=len(self.classes)), self.classes
         )
+
+    def input_free_losses(self, features: FeatureTable) -> InputFreeLosses | None:
+        """Of the share of each class, weighted as the loss; None with a focal loss."""
+        targets = features.read_column("labels")
+        losses = categorical_losses(
+            np.bincount(targets, minlength=len(self.classes)), self.loss_options
+        )
+        return None if losses is None else InputFreeLosses.of_labelled(losses[targets], 1, features)
 
     def find_problems(self, loss: LossConfig, tune_threshold: bool) -> Iterator[Problem]:
         yield from super().find_problems(loss, tune_threshold)

@@ -31,6 +31,7 @@ from bertft.tasks.shared.calibration import (
     micro_f1,
     threshold_curve,
 )
+from bertft.tasks.shared.input_free import InputFreeLosses, bernoulli_losses
 from bertft.tasks.shared.logits import are_finite, log_sigmoid, sigmoid
 from bertft.tasks.shared.losses import (
     balanced_label_weights,
@@ -93,6 +94,16 @@ class MultiLabelTask(ClassTask):
 
     def balanced_weights(self, targets: np.ndarray) -> np.ndarray:
         return balanced_label_weights(targets.sum(0, np.float64), len(targets), self.classes)
+
+    def input_free_losses(self, features: FeatureTable) -> InputFreeLosses | None:
+        """Of the share of rows with each label, weighted as the loss; None with a focal loss."""
+        targets = features.read_column("labels")
+        losses = bernoulli_losses(targets.sum(0, np.float64), len(targets), self.loss_options)
+        if losses is None:
+            return None
+        with_label, without_label = losses
+        sums = targets @ (with_label - without_label) + without_label.sum()
+        return InputFreeLosses.of_labelled(sums, len(self.classes), features)
 
     def set_threshold(self, threshold: Threshold) -> None:
         if isinstance(threshold, dict) and set(threshold) != set(self.classes):

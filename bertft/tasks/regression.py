@@ -20,6 +20,7 @@ from bertft.data.features import FeatureTable
 from bertft.data.findings import Finding
 from bertft.tasks.report_items import AgreementPlot, ReportItem, TableCell
 from bertft.tasks.row_answers import RowAnswers
+from bertft.tasks.shared.input_free import InputFreeLosses
 from bertft.tasks.shared.losses import squared_error_loss, to_loss_precision
 from bertft.tasks.shared.metrics import pearson, spearman, weighted_pearson, weighted_spearman
 from bertft.tasks.shared.report import (
@@ -76,6 +77,11 @@ class RegressionTask(SequenceTask):
     def loss(self, logits: Tensor, batch: Batch) -> Tensor:
         values = to_loss_precision(logits).squeeze(-1)
         return (values - batch.labels["labels"].to(values.dtype)).square().sum()
+
+    def input_free_losses(self, features: FeatureTable) -> InputFreeLosses:
+        """Of the mean of the numbers: their variance on average."""
+        values = features.read_column("labels").astype(np.float64)
+        return InputFreeLosses.of_labelled(np.square(values - values.mean()), 1, features)
 
     def distillation_loss(
         self, logits: Tensor, teacher: Tensor, batch: Batch, temperature: float

@@ -32,6 +32,7 @@ from bertft.errors import UsageError
 from bertft.tasks.report_items import ReportItem
 from bertft.tasks.row_answers import RowAnswers
 from bertft.tasks.shared.encoding import DEFAULT_MAX_LENGTH
+from bertft.tasks.shared.input_free import InputFreeLosses
 from bertft.tasks.shared.losses import categorical_kl_loss
 from bertft.tasks.shared.metric_function import MetricFunction
 from bertft.utils.messages import Problem, closest_name, format_list
@@ -196,6 +197,14 @@ class BaseTask(ABC):
 
         The metric ``loss`` stays the plain loss. Only for tasks with class_probabilities.
         """
+
+    def input_free_losses(self, features: FeatureTable) -> InputFreeLosses | None:
+        """The loss of the best prediction that ignores the input, per training feature.
+
+        A run whose training loss stays at this level has collapsed (``bertft.training.collapse``).
+        None if it is not known: only evaluations can show a collapse then.
+        """
+        return None
 
     def find_problems(self, loss: LossConfig, tune_threshold: bool) -> Iterator[Problem]:
         """Settings that do not fit the classes, which are known only after the data is read."""

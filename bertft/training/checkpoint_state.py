@@ -13,7 +13,7 @@ from bertft.training.distributed import SINGLE_PROCESS, DistributedContext
 from bertft.training.optim import load_optimizer_state, optimizer_state
 from bertft.training.random_state import capture_rng_state, restore_rng_state
 from bertft.training.step import TrainStep
-from bertft.training.trainer import TrainerState
+from bertft.training.trainer_state import TrainerState
 
 __all__ = ["capture_state", "restore_state"]
 

@@ -1,6 +1,7 @@
 """The events that the training loop yields to its callbacks.
 
-    Started → (MicroBatchReduced | StepCompleted | StepSkipped | Evaluated | Checkpointed)*
+    Started → (MicroBatchReduced | StepCompleted | StepSkipped | Evaluated | Collapsed | Retried
+               | Checkpointed)*
             → Finished | Interrupted | Stopped
 
 Steps count from 1; times are wall-clock seconds.
@@ -15,11 +16,13 @@ from pathlib import Path
 __all__ = [
     "Callback",
     "Checkpointed",
+    "Collapsed",
     "Evaluated",
     "Event",
     "Finished",
     "Interrupted",
     "MicroBatchReduced",
+    "Retried",
     "Started",
     "StepCompleted",
     "StepSkipped",
@@ -102,6 +105,33 @@ class Evaluated(Event):
     eligible: bool
     seconds: float
     ineligible_reason: str = ""
+
+
+@dataclass(frozen=True)
+class Collapsed(Event):
+    """The predictions do not depend on the input any more (``bertft.training.collapse``).
+
+    ``reason`` is what was measured, ``advice`` what to change. ``loss`` and ``input_free_loss`` are
+    means over the last steps; None if they are not known.
+    """
+
+    reason: str
+    advice: str
+    loss: float | None
+    input_free_loss: float | None
+
+
+@dataclass(frozen=True)
+class Retried(Event):
+    """Training returned to the checkpoint of ``step`` (0: the start) with lower learning rates.
+
+    The steps after it up to ``collapsed_step`` are taken again. ``rate_factor`` is the factor on
+    the configured rates, ``best`` the value of the best evaluation up to ``step``.
+    """
+
+    collapsed_step: int
+    rate_factor: float
+    best: float | None
 
 
 @dataclass(frozen=True)

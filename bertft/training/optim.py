@@ -68,12 +68,13 @@ def optimizer_state(optimizer: Optimizer) -> dict[str, Any]:
 
 
 def load_optimizer_state(optimizer: Optimizer, saved: Mapping[str, Any]) -> None:
-    """Restore what ``optimizer_state`` returned.
+    """Replace the state by what ``optimizer_state`` returned.
 
     A parameter that never had a gradient has no state. Raises KeyError for an unknown parameter
     or one whose state is incomplete.
     """
     saved_states: dict[str, dict[str, Any]] = {}
+    optimizer.state.clear()
     for path, value in saved.items():
         key, _, name = path.partition("/")
         saved_states.setdefault(name, {})[key] = value

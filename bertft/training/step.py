@@ -174,6 +174,18 @@ class TrainStep:
             dict(zip(device_metrics, other_values[len(named_losses) :], strict=True)),
         )
 
+    @property
+    def has_label_loss(self) -> bool:
+        """Whether the objective has a loss on the labels."""
+        return self.objective.label_loss in self.objective.weights
+
+    def label_loss(self, result: StepResult) -> float:
+        """The mean loss on the labels of a step; NaN if the objective has none."""
+        name, weights = self.objective.label_loss, self.objective.weights
+        if name is None or name not in weights:
+            return math.nan
+        return result.losses[name] if len(weights) > 1 else result.loss / weights[name]
+
     def compute_gradients(
         self, batches: Sequence[Batch], make_smaller: MakeSmallerBatches = lambda: None
     ) -> StepLosses:

@@ -17,29 +17,29 @@ from __future__ import annotations
 
 import math
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from bertft.config.trainer import TrainerConfig
 from bertft.data.batch import Batch, LengthGroupedSampler, prefetch
 from bertft.data.features import FeatureTable
-from bertft.errors import NonFiniteError, UsageError
+from bertft.errors import CollapseError, NonFiniteError, UsageError
+from bertft.training.collapse import CollapseMonitor, constant_prediction
 from bertft.training.evaluate import evaluate
 from bertft.training.events import (
     Checkpointed,
+    Collapsed,
     Evaluated,
     Event,
     Finished,
     Interrupted,
     MicroBatchReduced,
+    Retried,
     Started,
     StepCompleted,
     StepSkipped,
@@ -55,10 +55,12 @@ from bertft.training.step import (
     set_learning_rates,
     step_indices,
 )
+from bertft.training.trainer_state import TrainerState
+from bertft.training.weight_changes import group_sizes, unchanged_groups, updates_are_negligible
 from bertft.utils.messages import format_list
 from bertft.utils.status import show_status
 
-__all__ = ["Trainer", "TrainerState", "TrainingData"]
+__all__ = ["Trainer", "TrainingData"]
 
 
 @dataclass(frozen=True)
@@ -74,53 +76,6 @@ class TrainingData:
     row_location: Callable[[int], str]
 
 
-@dataclass
-class TrainerState:
-    """The progress of a run, which a resumed run needs in addition to the tensors.
-
-    The names of the fields are keys in the checkpoints of earlier versions.
-    """
-
-    step: int = 0  # optimizer steps taken, skipped ones included
-    best: float | None = None  # value of the task's metric
-    best_step: int | None = None
-    best_metrics: dict[str, float] | None = None
-    stale: int = 0  # evaluations since the best one
-    bad_in_a_row: int = 0  # consecutive steps with a non-finite loss or gradient
-    skipped: int = 0  # steps that were not applied because of such a loss or gradient
-    rescaled: int = 0  # steps that were not applied because the fp16 loss scale was too high
-    halved: int = 0  # how often the micro-batch was halved because memory ran out
-    not_finite: int = 0  # evaluations with non-finite outputs
-    start: dict[str, float] | None = None  # parameter group → Σ |weight| before the first step
-    gradient: float | None = None  # the largest gradient norm of an applied step, after clipping
-    rows: int = 0
-    tokens: int = 0
-    loss_sum: float = 0.0  # over applied steps
-    seconds: float = 0.0  # time in steps, without evaluations and checkpoints
-
-    @property
-    def applied_steps(self) -> int:
-        """Steps that changed the weights."""
-        return self.step - self.skipped - self.rescaled
-
-    def state_dict(self) -> dict[str, Any]:
-        return asdict(self)
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore what ``state_dict`` returned. Raises ValueError for any other content."""
-        current = asdict(self)
-        for name, value in state.items():
-            is_plain = value is None or isinstance(value, (bool, int, float, dict))
-            is_count = isinstance(current.get(name), int)  # floats may have any value
-            if name not in current or not is_plain or (is_count and not _is_count(value)):
-                raise ValueError(f"invalid trainer state: {name} = {value!r}")
-            setattr(self, name, value)
-
-
-def _is_count(value: object) -> bool:
-    return type(value) is int and 0 <= value < 1 << 62
-
-
 class Trainer:
     """Runs the optimizer steps of ``schedule`` over ``data``.
 
@@ -133,10 +88,13 @@ class Trainer:
         stop_request: checked after every step; a signal ends the run after a checkpoint.
         state: progress of a resumed run, whose weights are already loaded.
         keep_outputs: keep the outputs of the best evaluation in ``best_outputs``.
+        return_to: ``return_to(step)`` loads the checkpoint of ``step`` again and returns its state.
+        rates: setting → peak learning rate, for advice.
 
     Attributes:
         best_outputs: None without ``keep_outputs``, or if the best evaluation was in an earlier
             process.
+        collapse: whether the run has collapsed, and what follows.
         unchanged_groups: after the run, names of the parameter groups that did not learn: no weight
             changed, or by less than the resolution of the other trained weights.
     """
@@ -151,11 +109,17 @@ class Trainer:
         stop_request: StopRequest,
         state: TrainerState | None = None,
         keep_outputs: bool = False,
+        return_to: Callable[[int], TrainerState] | None = None,
+        rates: Mapping[str, float] | None = None,
     ) -> None:
         self.train_step, self.data, self.schedule = train_step, data, schedule
         self.settings, self.stop_request = settings, stop_request
-        self.save_checkpoint = save_checkpoint
+        self.save_checkpoint, self.return_to = save_checkpoint, return_to
         self.state = state or TrainerState()
+        task = train_step.task if train_step.has_label_loss else None
+        self.collapse = CollapseMonitor(
+            task, data.train, schedule, settings, rates or {}, self.state.collapse
+        )
         self.distributed = train_step.distributed
         self.keep_outputs = keep_outputs
         self.best_outputs: np.ndarray | None = None
@@ -174,6 +138,7 @@ class Trainer:
         Raises:
             NonFiniteError: too many consecutive steps had a non-finite loss or gradient, no step
                 was applied, or no evaluation was finite.
+            CollapseError: the run collapsed and cannot be retried; a checkpoint was saved.
             UsageError: no step changed a weight.
         """
         state, total_steps = self.state, self.schedule.total_steps
@@ -189,8 +154,25 @@ class Trainer:
             yield Stopped(state.step, total_steps)
             return
         if state.step == 0:
-            state.start, state.gradient = self._weight_sums(), 0.0
+            state.start, state.gradient = group_sizes(self.train_step.optimizer), 0.0
+        if self.collapse.allows_retries:
+            if state.step == 0 and not self.collapse.protected_steps:
+                yield self._save_checkpoint(is_best=False)
+            self.collapse.record_checkpoint(state.step, state.best_step)  # of a resumed run
         self.train_step.runner.model.train()
+        if self.collapse.must_respond:
+            yield from self._respond_to_collapse()
+        while (outcome := (yield from self._take_steps())) == "collapsed":
+            yield from self._respond_to_collapse()
+        if outcome == "stopped":
+            return
+        if self._last_saved_step != state.step:
+            yield self._save_checkpoint(is_best=False)
+        yield self._finish()
+
+    def _take_steps(self) -> Generator[Event, None, Literal["done", "stopped", "collapsed"]]:
+        """Take the remaining steps; return early if a response to a collapse is due."""
+        state, total_steps = self.state, self.schedule.total_steps
         with closing(prefetch(self._step_batches(state.step))) as step_batches:
             for step_batch in step_batches:
                 yield from self.run_step(step_batch)
@@ -201,6 +183,11 @@ class Trainer:
                     evaluation = self._evaluate()
                     is_best = evaluation.best
                     yield evaluation
+                if collapse := self.collapse.notice(state.step):
+                    advice, values = self.collapse.advice, (collapse.loss, collapse.input_free_loss)
+                    yield Collapsed(state.step, collapse.describe(), advice, *values)
+                if self.collapse.must_respond:
+                    return "collapsed"
                 # A signal reaches the processes at different times: all stop after the same step.
                 [signum] = self.distributed.all_reduce_max(self.stop_request.signum or 0)
                 is_stopped = self._is_stop_due()
@@ -208,15 +195,33 @@ class Trainer:
                     yield self._save_checkpoint(is_best)
                 if signum:
                     yield Interrupted(state.step, signum)
-                    return
+                    return "stopped"
                 if evaluated and self._is_out_of_patience():
                     break
                 if is_stopped:
                     yield Stopped(state.step, total_steps)
-                    return
-        if self._last_saved_step != state.step:
-            yield self._save_checkpoint(is_best=False)
-        yield self._finish()
+                    return "stopped"
+        return "done"
+
+    def _respond_to_collapse(self) -> Iterator[Event]:
+        """Return to the last good checkpoint with half the learning rates, or end the run.
+
+        The next checkpoint contains the retry. If the run is killed before, it is resumed from the
+        checkpoint that it returned to, collapses again at the same step, and is retried likewise.
+        """
+        state, collapsed_step = self.state, self.state.step
+        try:
+            step = self.collapse.start_retry()
+        except CollapseError:
+            if self._last_saved_step != state.step:
+                yield self._save_checkpoint(state.best_step == state.step)
+            raise
+        assert self.return_to is not None
+        restored = self.return_to(step)
+        restored.halved, restored.collapse = state.halved, self.collapse.state_dict()
+        vars(state).update(vars(restored))
+        self.best_outputs, self._last_saved_step = None, step
+        yield Retried(step, collapsed_step, self.collapse.rate_factor, state.best)
 
     def _evaluate_untrained(self) -> Iterator[Event]:
         """Evaluate the model as it is, and save it (``trainer.max_steps=0``)."""
@@ -232,7 +237,7 @@ class Trainer:
         """Take the next optimizer step, on ``step_batch``, and update the state."""
         state, step, start = self.state, self.state.step + 1, time.perf_counter()
         learning_rates = set_learning_rates(
-            self.train_step.optimizer, self.schedule.lr_lambda(step)
+            self.train_step.optimizer, self.schedule.lr_lambda(step) * self.collapse.rate_factor
         )
         # A batch that was prefetched before memory ran out has micro-batches that are too large.
         if any(len(batch) > self.micro_batch_size for batch in step_batch.micro_batches):
@@ -258,6 +263,7 @@ class Trainer:
             return
         state.bad_in_a_row = 0
         state.loss_sum += result.loss
+        self.collapse.record_step(step, self.train_step.label_loss(result), step_batch.indices)
         if state.gradient is not None:
             clipped_norm = min(result.gradient_norm, self.train_step.max_grad_norm or math.inf)
             state.gradient = max(state.gradient, clipped_norm)
@@ -385,6 +391,11 @@ class Trainer:
         # Some metrics, such as accuracy, are finite even if every output is NaN.
         is_finite = math.isfinite(value) and not bool(np.isnan(outputs[0]).any())
         state.not_finite += not is_finite
+        self.collapse.record_evaluation(
+            self._constant_prediction(outputs[0])
+            if is_finite and self.collapse.needs_evaluation()
+            else ""
+        )
         is_best = eligible and is_finite and task.is_better(value, state.best)
         if is_best:
             state.best, state.best_step, state.best_metrics = value, state.step, metrics
@@ -404,8 +415,18 @@ class Trainer:
             ineligible_reason=", ".join(ineligible_reasons),
         )
 
+    def _constant_prediction(self, outputs: np.ndarray) -> str:
+        """The finding that all predictions are equal, from the main process; empty without one."""
+        task, validation = self.train_step.task, self.data.validation
+        assert validation is not None
+        return self.distributed.broadcast_object(
+            lambda: constant_prediction(task, outputs, validation)
+        )
+
     def _save_checkpoint(self, is_best: bool) -> Checkpointed:
         self._last_saved_step = self.state.step
+        self.collapse.record_checkpoint(self.state.step, self.state.best_step)
+        self.state.collapse = self.collapse.state_dict()
         return Checkpointed(self.state.step, self.save_checkpoint(self.state, is_best))
 
     # Checks at the end
@@ -432,56 +453,13 @@ class Trainer:
             )
         if not state.step or state.start is None:
             return
-        sums, negligible = self._weight_sums(), self._negligible_sums(state.start)
-        self.unchanged_groups = [
-            name
-            for name, size in state.start.items()
-            if name in sums
-            and (sums[name] == size or (not size and sums[name] <= negligible[name]))
-        ]
-        if self._updates_are_negligible() or len(self.unchanged_groups) == len(sums):
+        sizes = group_sizes(self.train_step.optimizer)
+        self.unchanged_groups = unchanged_groups(self.train_step.optimizer, state.start, sizes)
+        is_negligible = updates_are_negligible(state.gradient, self.settings)
+        if is_negligible or len(self.unchanged_groups) == len(sizes):
             raise UsageError(
                 f"nothing was learned: no gradient changed a weight in {state.step} steps",
                 where=f"step {state.step}",
                 hint="The updates are 0 or too small. Raise trainer.learning_rate, or check"
                 " trainer.max_grad_norm, trainer.epsilon, loss.focal_gamma and loss.class_weights",
             )
-
-    def _updates_are_negligible(self) -> bool:
-        """Whether no gradient g moved a weight by more than 1e-6 of the learning rate η.
-
-        A step of AdamW is at most η · g / ε. Weight decay may still change weights.
-        """
-        gradient = self.state.gradient
-        if gradient is None:  # the run was started by a version that did not record it
-            return False
-        is_adamw = self.settings.optimizer == "adamw"
-        return gradient <= (1e-6 * self.settings.epsilon if is_adamw else 0.0)
-
-    def _weight_sums(self) -> dict[str, float]:
-        """Parameter group → Σ |weight| in fp64: equal before and after if no weight changed.
-
-        Any update, however small, changes a weight that is 0: hence a sum over all weights.
-        """
-        norms: dict[str, list[Tensor]] = {}
-        for group in self.train_step.optimizer.param_groups:
-            norms.setdefault(group["name"], []).extend(
-                torch.linalg.vector_norm(parameter.detach(), 1, dtype=torch.float64)
-                for parameter in group["params"]
-            )
-        return {name: float(torch.stack(values).sum()) for name, values in norms.items() if values}
-
-    def _negligible_sums(self, start: Mapping[str, float]) -> dict[str, float]:
-        """Parameter group → the Σ |weight| up to which a group that starts at 0 has not learned.
-
-        The products of such weights, as B and E of a low-rank update, with the other trained
-        weights are then below the resolution of the dtype.
-        """
-        sizes: Counter[str] = Counter()
-        resolution = {}
-        for group in self.train_step.optimizer.param_groups:
-            for parameter in group["params"]:
-                sizes[group["name"]] += parameter.numel()
-                resolution[group["name"]] = torch.finfo(parameter.dtype).eps
-        mean = sum(start.values()) / max(1, sum(sizes.values()))
-        return {name: size * mean * resolution[name] for name, size in sizes.items()}

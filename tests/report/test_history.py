@@ -29,3 +29,33 @@ def test_records_become_series(tmp_path):
     assert history.evaluations["f1"][0] == [15] and math.isnan(history.evaluations["f1"][1][0])
     assert history.tokens_per_second == ([10], [7.0])
     assert (history.skipped_steps, history.stop_reason) == (1, "patience")
+
+
+def test_steps_that_a_retry_replaced_are_left_out(tmp_path):
+    def step(number, loss):
+        rates = {"learning_rates": {"head": loss}, "measures": {"budget": loss}}
+        return {"event": "step", "step": number, "loss": loss, **rates}
+
+    def evaluated(number, value):
+        return {"event": "evaluated", "step": number, "metrics": {"f1": value}}
+
+    retried = {"event": "retried", "step": 20, "collapsed_step": 40, "rate_factor": 0.5}
+    lines = [
+        step(10, 0.1), step(20, 0.2), evaluated(20, 0.3), step(30, 0.9), evaluated(30, 0.9),
+        step(40, 0.9), {"event": "collapsed", "step": 40}, retried, step(30, 0.4), step(40, 0.5),
+        evaluated(40, 0.6),
+    ]  # fmt: skip
+    timings = [
+        {"event": "step", "step": number, "tokens_per_second": float(speed)}
+        for number, speed in ((20, 1), (40, 2))
+    ]
+    run = RunFolder(tmp_path)
+    run.metrics_log_path.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    timings = [*timings, retried, {**timings[-1], "tokens_per_second": 3.0}]
+    run.timings_log_path.write_text("".join(f"{json.dumps(line)}\n" for line in timings))
+    history = read_history(run)
+    expected = ([10, 20, 30, 40], [0.1, 0.2, 0.4, 0.5])
+    assert history.loss == history.learning_rates["head"] == expected
+    assert history.component_metrics["budget"] == expected
+    assert history.evaluations["f1"] == ([20, 40], [0.3, 0.6])
+    assert history.tokens_per_second == ([20, 40], [1.0, 3.0])

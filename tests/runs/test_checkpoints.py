@@ -101,6 +101,28 @@ def test_going_on_from_an_earlier_one_drops_what_was_to_come(checkpoints):
     assert pointed(checkpoints) == (25, 25)
 
 
+def test_protected_ones_are_kept_with_their_state(tmp_path):
+    checkpoints = CheckpointStore(tmp_path / "checkpoints", keep=0)
+    for step in range(10, 70, 10):
+        checkpoints.save(step, writer(step), best=step in (10, 20, 40), protected=[10, 20])
+    assert states(checkpoints) == {10: True, 20: True, 40: False, 60: True}
+    checkpoints.save(70, writer(70), best=False, protected=[10])
+    assert states(checkpoints) == {10: True, 40: False, 70: True}
+
+
+@pytest.mark.parametrize("best", [None, 10])
+def test_returning_to_an_earlier_one_removes_what_came_after(tmp_path, best):
+    checkpoints = CheckpointStore(tmp_path / "checkpoints", keep=5)
+    for step in range(10, 50, 10):
+        checkpoints.save(step, writer(step), best=True)
+    checkpoints.return_to(20, best)
+    assert checkpoints.steps() == [10, 20] and pointed(checkpoints) == (20, best)
+    # The step is taken again: its checkpoint is not that of the abandoned part.
+    checkpoints.save(30, writer(31), best=False)
+    assert (checkpoints.checkpoint_path(30) / "adapter.bin").read_bytes()[0] == 31
+    assert not [name for name in os.listdir(checkpoints.folder) if name.startswith(".")]
+
+
 def test_what_the_writer_raises_leaves_nothing(checkpoints):
     before = tree(checkpoints.folder)
 

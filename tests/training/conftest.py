@@ -29,7 +29,8 @@ from bertft.tasks.multi_label import MultiLabelTask as MultiLabel
 from bertft.training.optim import build_optimizer
 from bertft.training.signals import StopRequest
 from bertft.training.step import Schedule, TrainStep
-from bertft.training.trainer import Trainer, TrainerState, TrainingData
+from bertft.training.trainer import Trainer, TrainingData
+from bertft.training.trainer_state import TrainerState
 
 POISON = 59  # the token whose embedding a test may make NaN
 NAMES = ["a", "b", "c"]

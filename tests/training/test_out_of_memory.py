@@ -9,7 +9,7 @@ import torch
 from bertft.config.trainer import TrainerConfig
 from bertft.training.evaluate import predict_logits
 from bertft.training.events import MicroBatchReduced, StepCompleted
-from bertft.training.trainer import TrainerState
+from bertft.training.trainer_state import TrainerState
 
 # The same gradients, their terms added in another order: a batch of 4 rows of up to 10 tokens has
 # up to 40 terms, of the size of 1 at most, and a sum of n terms is off by up to n roundings.

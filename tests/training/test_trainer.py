@@ -25,7 +25,7 @@ from bertft.training.events import (
 )
 from bertft.training.signals import StopRequest
 from bertft.training.step import lr_lambda
-from bertft.training.trainer import TrainerState
+from bertft.training.trainer_state import TrainerState
 
 
 class Scripted(ClassificationTask):

@@ -62,7 +62,7 @@ __all__ = ["run"]
 def run(config: TrainConfig, folder: Path) -> None:
     """Train in ``folder``, or resume the run there.
 
-    Raises StoppedBySignal after a signal, with a checkpoint saved, and NonFiniteError.
+    Raises StoppedBySignal after a signal, with a checkpoint saved, NonFiniteError, CollapseError.
     """
     check_tracker_packages(config.trainer.trackers)
     distributed, run_folder = DistributedContext.initialize(), RunFolder(folder)

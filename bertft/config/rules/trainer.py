@@ -82,6 +82,17 @@ def _check_stop_at(get: GetSetting) -> Iterator[Problem]:
         yield Problem(path, "is not supported together with check", "Leave out one of them")
 
 
+def _check_retries(get: GetSetting) -> Iterator[Problem]:
+    path, on_collapse = "trainer.max_retries", get("trainer.on_collapse")
+    is_new_run = get("resume") is None  # on_collapse may change when a run is resumed
+    if is_new_run and on_collapse != "retry" and get(path) != default_value(path):
+        yield Problem(
+            path,
+            f"has no effect with trainer.on_collapse={on_collapse}",
+            "Add trainer.on_collapse=retry",
+        )
+
+
 def _check_weight_decay(get: GetSetting) -> Iterator[Problem]:
     rate, decay = get("trainer.learning_rate"), get("trainer.weight_decay")
     if rate is not None and rate * decay > 1:  # a step multiplies w by 1 − rate · decay
@@ -181,6 +192,7 @@ TRAINER_RULES = (
     _check_steps,
     _check_evaluations,
     _check_stop_at,
+    _check_retries,
     _check_weight_decay,
     _check_optimizer,
     _check_trainer_device,

@@ -50,6 +50,7 @@ from bertft.tasks.question_answering.metrics import (
 from bertft.tasks.question_answering.report import QuestionPredictions, question_report_items
 from bertft.tasks.report_items import ReportItem
 from bertft.tasks.row_answers import RowAnswers
+from bertft.tasks.shared.input_free import InputFreeLosses, count_tokens
 from bertft.tasks.shared.logits import are_finite, segment_log_sum_exp
 from bertft.tasks.shared.losses import pad_sequences, span_kl_loss, to_loss_precision
 from bertft.tasks.task import BaseTask
@@ -170,6 +171,17 @@ class QuestionAnsweringTask(BaseTask):
     def loss(self, logits: Tensor, batch: Batch) -> Tensor:
         start, end = (batch.labels[name] for name in _TARGETS)
         return span_loss(to_loss_precision(logits), batch.lengths, start, end)
+
+    def input_free_losses(self, features: FeatureTable) -> InputFreeLosses:
+        """Of "no answer" with its share of the windows, and else any token of the context alike."""
+        is_empty = features.read_column("start_position") == 0
+        empty_share = is_empty.mean()
+        choices = np.maximum(count_tokens(features, "char_start", 0), 1)
+        with np.errstate(divide="ignore"):  # an outcome of share 0 has no window
+            sums = np.where(
+                is_empty, -np.log(empty_share), np.log(choices) - np.log1p(-empty_share)
+            )
+        return InputFreeLosses.of_labelled(sums, 1, features)
 
     def count_distillation_terms(self, batch: Batch) -> int:
         return len(batch)

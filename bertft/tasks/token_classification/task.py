@@ -24,6 +24,7 @@ from bertft.data.findings import Finding
 from bertft.errors import DataError
 from bertft.tasks.report_items import ReportItem
 from bertft.tasks.row_answers import RowAnswers
+from bertft.tasks.shared.input_free import InputFreeLosses, token_class_losses
 from bertft.tasks.shared.logits import are_finite, log_softmax, softmax
 from bertft.tasks.shared.losses import to_loss_precision
 from bertft.tasks.shared.metrics import f1_score
@@ -112,6 +113,10 @@ class TokenClassificationTask(BaseTask):
         return F.cross_entropy(
             to_loss_precision(logits), labels, ignore_index=IGNORE_INDEX, reduction="sum"
         )
+
+    def input_free_losses(self, features: FeatureTable) -> InputFreeLosses:
+        """Of the share of each tag."""
+        return token_class_losses(features, len(self.classes), IGNORE_INDEX)
 
     def prediction_agreement(
         self, logits_a: np.ndarray, logits_b: np.ndarray, features: FeatureTable

@@ -11,11 +11,13 @@ from pathlib import Path
 from bertft.training.callbacks.meter import ProgressMeter
 from bertft.training.events import (
     Checkpointed,
+    Collapsed,
     Evaluated,
     Event,
     Finished,
     Interrupted,
     MicroBatchReduced,
+    Retried,
     Started,
     StepCompleted,
     StepSkipped,
@@ -59,6 +61,14 @@ def describe_event(event: Event) -> str | None:
             return f"step {step} was not applied: {event.reason} (rows: {locations})"
         case Evaluated():
             return "  ".join([f"step {step}", *describe_evaluation(event)])
+        case Collapsed():
+            return f"step {step}: the run may have collapsed: {event.reason}. {event.advice}"
+        case Retried():
+            place = f"the checkpoint of step {step}" if event.step else "the start"
+            return (
+                f"step {format_count(event.collapsed_step)}: training returns to {place} and"
+                f" continues with {event.rate_factor:g} of the learning rate"
+            )
         case Checkpointed():
             return f"step {step}: checkpoint {event.path.name} saved"
         case Finished():

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from bertft.training.events import Evaluated, Event, Finished, Started, StepCompleted
+from bertft.training.events import Evaluated, Event, Finished, Retried, Started, StepCompleted
 from bertft.training.memory import memory_in_use
 from bertft.utils.numbers import (
     format_bytes,
@@ -104,6 +104,8 @@ class ProgressMeter:
                 if event.best:
                     self._best = self._last_value
                 self._estimate_time_left()
+            case Retried():
+                self.step, self._best = event.step, event.best
             case _:
                 self.step = max(self.step, event.step)
                 self._is_finished = isinstance(event, Finished)

@@ -1,16 +1,17 @@
 """The events of a run as JSON lines: metrics in ``metrics.jsonl``, times in ``timings.jsonl``.
 
-metrics.jsonl    started, step, skipped, evaluated, finished. The content depends only on
-                 configuration, seed and rows: the same run writes the same bytes, no matter how
-                 often it was interrupted and resumed. The file has no times and no paths, and that
-                 of an interrupted run is a prefix of the complete one.
+metrics.jsonl    started, step, skipped, evaluated, collapsed, retried, finished. The content
+                 depends only on configuration, seed and rows: the same run writes the same bytes,
+                 no matter how often it was interrupted and resumed. The file has no times and no
+                 paths, and that of an interrupted run is a prefix of the complete one.
 timings.jsonl    one line per line of metrics.jsonl, with the time of day, seconds and throughput;
                  and the events resumed, memory_short, checkpointed, interrupted and stopped.
 
 A "step" line is written every ``log_every`` steps, before a skipped step, and for the last step. It
 covers the ``steps`` since the previous line: ``loss`` and ``penalty`` are means, ``rows`` and
 ``tokens`` are sums. Gradient norm, learning rates and ``measures`` (the metrics of the components)
-are those of the last step. NaN and infinity are written as null.
+are those of the last step. NaN and infinity are written as null. After a "retried" line, the steps
+after its ``step`` are taken again, and the earlier lines of these steps are out of date.
 """
 
 from __future__ import annotations
@@ -28,11 +29,13 @@ from typing import Any, BinaryIO
 from bertft.errors import DataError
 from bertft.training.events import (
     Checkpointed,
+    Collapsed,
     Evaluated,
     Event,
     Finished,
     Interrupted,
     MicroBatchReduced,
+    Retried,
     Started,
     StepCompleted,
     StepSkipped,
@@ -111,6 +114,15 @@ class MetricsFile:
                     "counts": event.eligible,
                 }
                 self._write_both("evaluated", step, line, split=event.split, seconds=event.seconds)
+            case Collapsed(step=step):
+                self._write_pending()
+                line = {"loss": event.loss, "input_free_loss": event.input_free_loss}
+                self._write_both("collapsed", step, {**line, "reason": event.reason})
+            case Retried(step=step):
+                self._write_pending()
+                self._pending = _StepSummary(after=step)
+                names = ("collapsed_step", "rate_factor")
+                self._write_both("retried", step, {name: getattr(event, name) for name in names})
             case Checkpointed(step=step, path=path):
                 self._write_timing("checkpointed", step, checkpoint=path.name)
                 self._sync()
@@ -188,7 +200,7 @@ class MetricsFile:
 
     def _write_started(self, event: Started) -> None:
         self._total = event.total_steps
-        if event.step == 0:
+        if self._metrics.tell() == 0:  # not a run that is resumed, possibly at step 0
             keys = ("total_steps", "steps_per_epoch", "rows")
             self._write_both("started", 0, {name: getattr(event, name) for name in keys})
         else:

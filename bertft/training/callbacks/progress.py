@@ -27,9 +27,11 @@ from bertft.training.callbacks.log_file import describe_evaluation, describe_eve
 from bertft.training.callbacks.meter import ProgressMeter, StatusItem
 from bertft.training.events import (
     Checkpointed,
+    Collapsed,
     Evaluated,
     Event,
     Finished,
+    Retried,
     StepCompleted,
     StepSkipped,
 )
@@ -105,6 +107,9 @@ class ProgressView:
             self._print_line(text)
         elif isinstance(event, Evaluated):
             self._print_above_block(_evaluation_texts(event))
+        elif isinstance(event, (Collapsed, Retried)):  # a rare text, which is not cut
+            width = max(1, self._console.width - _RIGHT_MARGIN)
+            self._console.print(Text(text, "yellow"), width=width)
         elif not (isinstance(event, Finished) and event.reason == "done"):  # the full bar shows it
             self._print_above_block(
                 [Text(text, "yellow" if isinstance(event, StepSkipped) else "")]

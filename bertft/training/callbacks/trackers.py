@@ -25,7 +25,7 @@ from urllib.parse import urlparse
 from bertft.config.command_configs import TrainConfig
 from bertft.config.serialize import flatten_settings
 from bertft.errors import DataError, UsageError
-from bertft.training.events import Evaluated, Event, Finished, Started, StepCompleted
+from bertft.training.events import Evaluated, Event, Finished, Retried, Started, StepCompleted
 from bertft.utils.atomic_io import atomic_write_text
 from bertft.utils.safe_files import read_regular_text
 
@@ -93,6 +93,8 @@ class Tracker(ABC):
         elif isinstance(event, Evaluated):
             values = {f"{event.split}/{name}": value for name, value in event.metrics.items()}
             self._log_finite(values, event.step)
+        elif isinstance(event, Retried):
+            self.return_to(event.step)
         elif isinstance(event, Finished):
             self._finished = True
 
@@ -105,6 +107,9 @@ class Tracker(ABC):
     @abstractmethod
     def start(self, step: int) -> None:
         """Create the tracked run, or continue the existing one after ``step`` steps."""
+
+    def return_to(self, step: int) -> None:
+        """Training continues from ``step``: later metrics are recorded again."""
 
     @abstractmethod
     def log_metrics(self, values: Mapping[str, float], step: int) -> None:
@@ -183,6 +188,13 @@ class TensorBoardTracker(Tracker):
         if step == 0:
             lines = [f"    {name}: {value}" for name, value in self.settings.items()]
             self._writer.add_text("config", "\n".join(lines))
+
+    def return_to(self, step: int) -> None:
+        """Hide what was recorded after ``step``."""
+        from torch.utils.tensorboard import SummaryWriter
+
+        self._writer.close()
+        self._writer = SummaryWriter(str(self.folder), purge_step=step + 1)
 
     def log_metrics(self, values: Mapping[str, float], step: int) -> None:
         for name, value in values.items():

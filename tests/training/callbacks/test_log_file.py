@@ -3,8 +3,8 @@ from __future__ import annotations
 import re
 import signal
 
-from bertft.training.callbacks.log_file import LogFile, describe_evaluation
-from bertft.training.events import Evaluated, Interrupted
+from bertft.training.callbacks.log_file import LogFile, describe_evaluation, describe_event
+from bertft.training.events import Collapsed, Evaluated, Interrupted, Retried
 
 STAMP = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d  "
 
@@ -63,3 +63,15 @@ def test_an_evaluation_has_no_metric_that_equals_another_one():
     assert describe_evaluation(event) == [
         "epoch 1.00", "accuracy 0.9000 best", "loss 0.3000", "matthews 0.8000", "in 0.5 s",
     ]  # fmt: skip
+
+
+def test_a_collapse_and_what_follows_in_words():
+    collapse = Collapsed(1214, "the loss is 0.7", "Set trainer.learning_rate=1e-3", 0.7, 0.7)
+    assert describe_event(collapse) == (
+        "step 1,214: the run may have collapsed: the loss is 0.7. Set trainer.learning_rate=1e-3"
+    )
+    texts = [describe_event(Retried(step, 1214, 0.25, None)) for step in (1000, 0)]
+    assert texts == [
+        f"step 1,214: training returns to {place} and continues with 0.25 of the learning rate"
+        for place in ("the checkpoint of step 1,000", "the start")
+    ]

@@ -5,7 +5,7 @@ import mmap
 import pytest
 
 from bertft.training.callbacks.meter import ProgressMeter
-from bertft.training.events import Finished, Started
+from bertft.training.events import Finished, Retried, Started
 from bertft.training.memory import memory_in_use
 
 
@@ -80,3 +80,15 @@ def test_the_time_of_a_run_that_stops_early(meter, a_step):
     assert meter.time_text.endswith("left")
     meter(Finished(1, "patience"))
     assert meter.time_text.endswith("total")
+
+
+def test_after_a_retry_the_step_and_the_best_are_those_of_the_checkpoint(
+    meter, a_step, an_evaluation
+):
+    for number in range(1, 21):
+        meter(a_step(number))
+    meter(an_evaluation(20, 0.9))
+    meter(Retried(8, 20, 0.5, 0.6))
+    assert meter.step == 8 and "best 0.6000" in shown_items(meter)
+    meter(Retried(0, 20, 0.5, None))
+    assert meter.step == 0 and not any(item.startswith("best") for item in shown_items(meter))

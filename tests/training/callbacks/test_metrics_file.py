@@ -10,7 +10,14 @@ import pytest
 
 from bertft.errors import DataError
 from bertft.training.callbacks.metrics_file import MetricsFile
-from bertft.training.events import Checkpointed, Finished, Interrupted, Started
+from bertft.training.events import (
+    Checkpointed,
+    Collapsed,
+    Finished,
+    Interrupted,
+    Retried,
+    Started,
+)
 
 
 def write(folder, events, log_every=10, state=None):
@@ -218,3 +225,37 @@ def test_a_state_of_another_form_is_refused(tmp_path, name, value):
         with pytest.raises(DataError, match=f"invalid value for '{name}'"):
             file.load_state_dict({**state, name: value})
         file.load_state_dict({**state, "loss": None})
+
+
+def test_a_retry_starts_the_lines_of_its_steps_anew(tmp_path, a_step):
+    events = [
+        Started(0, 40, 10, 320), *map(a_step, range(1, 26)),
+        Collapsed(25, "the loss is high", "Lower it", 0.7, 0.6),
+        Retried(12, 25, 0.5, None), Checkpointed(12, tmp_path / "step-12"),
+        *map(a_step, range(13, 31)),
+    ]  # fmt: skip
+    saved = write(tmp_path, events)
+    lines = read(tmp_path)
+    assert [(line["event"], line["step"]) for line in lines] == [
+        ("started", 0), ("step", 10), ("step", 20), ("step", 25), ("collapsed", 25),
+        ("retried", 12), ("step", 20), ("step", 30),
+    ]  # fmt: skip
+    assert lines[4] == {
+        "event": "collapsed", "step": 25, "loss": 0.7, "input_free_loss": 0.6,
+        "reason": "the loss is high",
+    }  # fmt: skip
+    assert lines[5] == {
+        "event": "retried", "step": 12, "collapsed_step": 25, "rate_factor": 0.5
+    }  # fmt: skip
+    assert [line["steps"] for line in lines if line["event"] == "step"] == [10, 10, 5, 8, 10]
+    assert json.loads(saved[12][1])["after"] == 12
+
+
+def test_a_run_that_is_resumed_before_its_first_step_has_one_start(tmp_path, events):
+    started = Started(0, 25, 10, 320)
+    saved = write(tmp_path, [started, Checkpointed(0, tmp_path / "step-0")])
+    (metrics, _), state = saved[0]
+    assert metrics > 0
+    write(tmp_path, [started, *events()[1:]], state=state)
+    assert [line["event"] for line in read(tmp_path)].count("started") == 1
+    assert [line["event"] for line in read(tmp_path, "timings")].count("resumed") == 1

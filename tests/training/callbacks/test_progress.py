@@ -24,7 +24,7 @@ from rich.console import Console
 
 from bertft.training.callbacks.meter import ProgressMeter
 from bertft.training.callbacks.progress import ProgressView
-from bertft.training.events import Finished, Interrupted, Started, StepSkipped
+from bertft.training.events import Collapsed, Finished, Interrupted, Started, StepSkipped
 
 GIGABYTE = 1_000_000_000
 
@@ -68,6 +68,19 @@ def test_eighty_columns_show_everything_in_three_lines(events, clock):
     for figure in ("64 rows/s", "1.8k tokens/s", "1.0 GB memory", "budget 288", "mean rank 8.2"):
         assert figure in second
     assert end == ""
+
+
+@pytest.mark.parametrize("width", [40, 100])
+def test_the_advice_after_a_collapse_is_never_cut(width, events, clock):
+    reason = "the training loss of the last 50 steps is at the level of predictions without input"
+    advice = "Set method.low_rank.learning_rate=0.001 method.head_learning_rate=0.001"
+    collapse = Collapsed(16, reason, advice, 0.7, 0.7)
+    lines = shown(screen(width), [*events()[:20], collapse], clock)
+    assert max(map(cell_len, lines)) <= width - 3
+    text = "".join(" ".join(line.rstrip() for line in lines).split())
+    assert "".join(f"step 16: the run may have collapsed: {reason}. {advice}".split()) in text
+    plain = shown(pipe(), [*events()[:20], collapse], clock)
+    assert f"step 16: the run may have collapsed: {reason}. {advice}" in plain
 
 
 def test_wide_terminals_take_two_lines(events, clock):

@@ -19,7 +19,7 @@ from bertft.training.callbacks.trackers import (
     build_trackers,
     check_tracker_packages,
 )
-from bertft.training.events import Finished, Interrupted, Started, StepCompleted
+from bertft.training.events import Finished, Interrupted, Retried, Started, StepCompleted
 
 SETTINGS = {"method.name": "lora", "data.train": "数据/训练.csv", "model.path": "x" * 900}
 
@@ -160,6 +160,22 @@ def test_tensorboard_goes_on_in_the_same_folder(events, tmp_path):
     assert [step for step, _ in loss] == [n for n in range(1, 26) if n != 17]
     assert dict(loss)[20] == pytest.approx(0.05)
     assert dict(scalars(folder)["validation/accuracy"])[25] == pytest.approx(0.75)
+
+
+def test_tensorboard_hides_the_steps_that_a_retry_replaced(a_step, tmp_path):
+    pytest.importorskip("tensorboard")
+    from bertft.training.callbacks.trackers import TensorBoardTracker
+
+    folder = tmp_path / "tracking" / "tensorboard"
+    tracker = TensorBoardTracker(tmp_path, folder, SETTINGS, 1)
+    losses = [*((n, 0.5) for n in range(1, 8)), *((n, 0.25) for n in range(4, 6))]
+    for event in [Started(0, 9, 3, 9), *(a_step(n, loss=loss) for n, loss in losses[:7])]:
+        tracker(event)
+    tracker(Retried(3, 7, 0.5, None))
+    for number, loss in losses[7:]:
+        tracker(a_step(number, loss=loss))
+    tracker.close()
+    assert scalars(folder)["train/loss"] == [(1, 0.5), (2, 0.5), (3, 0.5), (4, 0.25), (5, 0.25)]
 
 
 @pytest.mark.trackers
