@@ -107,12 +107,14 @@ _READERS = {
     "csv": ReaderSpec(
         extensions=(".csv",),
         read="bertft.data.readers.csv_reader:read_csv_file",
+        read_blocks="bertft.data.readers.csv_blocks:read_csv_blocks",
         has_separator=True,
         rejects_json_lines=True,
     ),
     "tsv": ReaderSpec(
         extensions=(".tsv", ".tab"),
         read="bertft.data.readers.csv_reader:read_tsv_file",
+        read_blocks="bertft.data.readers.csv_blocks:read_tsv_blocks",
         has_separator=True,
         rejects_json_lines=True,
     ),
@@ -146,16 +148,19 @@ _READERS = {
     "jsonl": ReaderSpec(
         extensions=(".jsonl", ".ndjson", ".json"),
         read="bertft.data.readers.json_lines:read_json_lines_file",
+        read_blocks="bertft.data.readers.json_blocks:read_json_blocks",
     ),
     "parquet": ReaderSpec(
         extensions=(".parquet", ".pq"),
         read="bertft.data.readers.parquet:read_parquet",
+        read_blocks="bertft.data.readers.parquet:read_parquet_blocks",
         schema="bertft.data.readers.parquet:read_parquet_schema",
         text=False,
     ),
     "arrow": ReaderSpec(
         extensions=(".arrow", ".feather"),
         read="bertft.data.readers.arrow_files:read_arrow",
+        read_blocks="bertft.data.readers.arrow_files:read_arrow_blocks",
         schema="bertft.data.readers.arrow_files:read_arrow_schema",
         text=False,
     ),

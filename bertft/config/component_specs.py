@@ -104,6 +104,9 @@ class ReaderSpec:
         read: ``"module:function"``, (path, columns, config, bad) → (line, requested values) per
             row. Rows that cannot be parsed are added to ``bad``, and every row is counted with
             ``bad.count_row()``.
+        read_blocks: ``"module:function"``, as ``read``, for large files: it may yield a
+            ``bertft.data.column_blocks.ColumnBlock`` in place of the records of many rows. None:
+            large files are read with ``read``.
         tasks: the tasks whose rows have this format; empty: all. For these tasks the format has
             precedence over one for all tasks with the same extension.
         matches: ``"module:function"``, (the first 65,536 characters of a file) → whether the file
@@ -122,6 +125,7 @@ class ReaderSpec:
 
     extensions: tuple[str, ...]
     read: str
+    read_blocks: str | None = None
     tasks: tuple[str, ...] = ()
     matches: str | None = None
     unit: str = ""

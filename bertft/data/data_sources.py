@@ -10,12 +10,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from bertft.config.data import DataConfig
 from bertft.config.data_files import file_extension
 from bertft.config.registry import TASKS
 from bertft.data.cache import cache_folder, load_cached, store_cached
+from bertft.data.column_blocks import ColumnBlock
 from bertft.data.file_sets import FileSet, open_files
 from bertft.data.formats import detect_format
 from bertft.data.labels import class_name_as_number, configured_class_names, to_class_name
@@ -81,7 +83,7 @@ class DataSource:
 
     Attributes:
         source: a path, a Hub id or the name of a sample.
-        read: yields the records, and adds invalid rows to its argument.
+        read: yields the records, or blocks of them, and adds invalid rows to its argument.
         class_names: the classes that the source declares.
         files: absolute paths of the files that are read.
         unit: what record numbers count, if not lines.
@@ -89,7 +91,7 @@ class DataSource:
     """
 
     source: str
-    read: Callable[[BadRows], Iterator[Record]]
+    read: Callable[[BadRows], Iterator[Record | ColumnBlock]]
     class_names: list[str] | None = None
     files: tuple[str, ...] = ()
     unit: str = ""
@@ -122,7 +124,9 @@ def open_file(
         declared_names = _class_names_of_files(file_set, columns)
     class_names = select_class_names(declared_names, config.labels)
 
-    def read(bad: BadRows) -> Iterator[Record]:
+    def read(bad: BadRows) -> Iterator[Record | ColumnBlock]:
+        if declared_names is None and file_set.is_cacheable:
+            return file_set.read_blocks(columns, config, bad)
         records = file_set.read(columns, config, bad)
         if declared_names is None:
             return records
@@ -287,7 +291,7 @@ def _load_table(path: Path, data_source: DataSource, schema: RowSchema) -> tuple
 
 
 def records_to_table(
-    records: Iterable[Record], schema: RowSchema, split: str, bad: BadRows
+    records: Iterable[Record | ColumnBlock], schema: RowSchema, split: str, bad: BadRows
 ) -> pa.Table:
     """The valid records, as the table of ``Rows``; the others are added to ``bad``.
 
@@ -299,12 +303,19 @@ def records_to_table(
 
 
 def records_to_batches(
-    records: Iterable[Record], schema: RowSchema, split: str, bad: BadRows
+    records: Iterable[Record | ColumnBlock], schema: RowSchema, split: str, bad: BadRows
 ) -> Iterator[pa.RecordBatch]:
     """The record batches of ``records_to_table``, which bound the memory for Python values."""
     rows: list[list[Any]] = []
     ignored: list[str] = []
-    for line, fields in records:
+    for item in records:
+        if isinstance(item, ColumnBlock):
+            if rows:
+                yield _record_batch(rows, schema.arrow_schema)
+                rows = []
+            yield from _parse_block(item, schema, split, bad)
+            continue
+        line, fields = item
         try:
             rows.append([*schema.parse(fields, split, ignored), line])
         except RowError as error:
@@ -323,6 +334,26 @@ def records_to_batches(
             rows = []
     if rows:
         yield _record_batch(rows, schema.arrow_schema)
+
+
+def _parse_block(
+    block: ColumnBlock, schema: RowSchema, split: str, bad: BadRows
+) -> Iterator[pa.RecordBatch]:
+    """The valid rows of a block; rows that may be invalid are parsed one by one."""
+    parsed = schema.parse_block(block)
+    if parsed is None:
+        yield from records_to_batches(block.records(), schema, split, bad)
+        return
+    arrays, is_valid = parsed
+    batch = pa.record_batch([*arrays, block.lines], schema=schema.arrow_schema)
+    if is_valid.all():
+        yield batch
+        return
+    unclear = block.records(pa.array(np.flatnonzero(~is_valid)))
+    table = pa.Table.from_batches(
+        [batch.filter(pa.array(is_valid)), *records_to_batches(unclear, schema, split, bad)]
+    )
+    yield from table.sort_by("line").combine_chunks().to_batches()
 
 
 def _record_batch(rows: list[list[Any]], schema: pa.Schema) -> pa.RecordBatch:

@@ -10,7 +10,7 @@ a row can be derived from the name of its file:
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -22,6 +22,7 @@ from bertft.config.data_files import (
     strip_compression,
 )
 from bertft.config.registry import READERS
+from bertft.data.column_blocks import ColumnBlock
 from bertft.data.formats import FileFormat, detect_format
 from bertft.data.rows import BadRows, RowError, encode_line
 from bertft.data.schema import ColumnNotFound, ColumnSpec, Record, RowSchema
@@ -105,6 +106,39 @@ class FileSet:
                 used += 1
                 yield encode_line(line, index), fields
             file_bad.finish(used)
+
+    def read_blocks(
+        self, columns: ColumnSpec, config: DataConfig, bad: BadRows
+    ) -> Iterator[Record | ColumnBlock]:
+        """As ``read``, with blocks of rows where the format has them."""
+        if len(self.files) == 1:
+            yield from _read_file_blocks(self.first, columns, config, bad)
+            return
+        for index, file in enumerate(self.files):
+            file_bad = FileBadRows(file.name, file.format.spec.unit, parent=bad, file_index=index)
+            used = 0
+            for item in _read_file_blocks(file, columns, config, file_bad):
+                if isinstance(item, ColumnBlock):
+                    used += item.size
+                    yield replace(item, first_line=encode_line(item.first_line, index))
+                else:
+                    used += 1
+                    yield encode_line(item[0], index), item[1]
+            file_bad.finish(used)
+
+
+def _read_file_blocks(
+    file: SourceFile, columns: ColumnSpec, config: DataConfig, bad: BadRows
+) -> Iterator[Record | ColumnBlock]:
+    """As ``read_file``, with blocks where the format has them."""
+    if file.format.read_blocks is None or columns.without_derived() != columns:
+        yield from read_file(file, columns, config, bad)
+        return
+    try:
+        yield from file.format.read_blocks(file.path, columns, config, bad)
+    except ColumnNotFound as error:
+        error.path = file.path
+        raise
 
 
 def open_files(value: Any, setting: str, schema: RowSchema, config: DataConfig) -> FileSet:

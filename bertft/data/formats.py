@@ -21,7 +21,7 @@ from bertft.config.registry import READERS, ReaderSpec
 from bertft.config.task_facts import join_words
 from bertft.data.readers.separators import SEPARATORS, separator_of_header
 from bertft.data.readers.text_files import checked_head, parse_json_object
-from bertft.data.schema import ReadFunction, RowSchema
+from bertft.data.schema import ReadBlocksFunction, ReadFunction, RowSchema
 from bertft.errors import DataError, UsageError
 from bertft.utils.messages import closest_name, format_list
 
@@ -39,12 +39,14 @@ class FileFormat:
     Attributes:
         name: a value of data.format.
         read: yields the records of a file.
+        read_blocks: yields records or blocks of them; None if the format has no blocks.
         package: the package that registers the format, with its version; "" for bertft.
     """
 
     name: str
     spec: ReaderSpec
     read: ReadFunction
+    read_blocks: ReadBlocksFunction | None = None
     package: str = ""
 
     def schema(self, path: Path) -> pa.Schema | None:
@@ -93,10 +95,13 @@ def detect_format(path: Path, schema: RowSchema, config: DataConfig, source: str
     if name is None:
         raise _unknown_format_error(extension, schema, config, source)
     package = READERS.package(name)
+    read = schema.readers.get(name)
+    has_blocks = read is None and specs[name].read_blocks is not None
     return FileFormat(
         name,
         specs[name],
-        schema.readers.get(name) or READERS.implementation(name, "read"),
+        read or READERS.implementation(name, "read"),
+        READERS.implementation(name, "read_blocks") if has_blocks else None,
         "" if package is None else str(package),
     )
 

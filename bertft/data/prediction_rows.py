@@ -25,7 +25,7 @@ from bertft.config.choices import DERIVED_COLUMNS
 from bertft.config.data import DataConfig
 from bertft.data.file_sets import FileSet, column_names, open_files
 from bertft.data.propose_columns import propose_text_column
-from bertft.data.readers.csv_reader import check_unmarked_header
+from bertft.data.readers.unmarked_header import check_unmarked_header
 from bertft.data.rows import BadRows, RowError, raise_or_skip
 from bertft.data.schema import (
     ColumnNotFound,

@@ -9,11 +9,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 import pyarrow as pa
 
 from bertft.config.choices import DERIVED_COLUMNS
 from bertft.config.data import DataConfig
 from bertft.config.registry import TASKS
+from bertft.data.column_blocks import ColumnBlock
 from bertft.data.rows import UNDECODABLE, BadRows, RowError
 from bertft.errors import DataError, UsageError
 from bertft.utils.messages import (
@@ -30,6 +32,7 @@ __all__ = [
     "ColumnSpec",
     "LabelReader",
     "ObjectKeys",
+    "ReadBlocksFunction",
     "ReadFunction",
     "Record",
     "RowSchema",
@@ -113,6 +116,14 @@ class RowSchema(ABC):
 
         For a value that is ignored although the row is used, the reason is added to ``ignored``.
         """
+
+    def parse_block(self, block: ColumnBlock) -> tuple[list[pa.Array], np.ndarray] | None:
+        """(an array per field, whether each row is certainly valid) of the rows of a block.
+
+        The values of valid rows are those of ``parse``. None: the rows have to be parsed one by
+        one.
+        """
+        return None
 
     def label_reader(self, model_classes: list[str] | None = None) -> LabelReader:
         """The reader of the labels of one data set; arguments as for ``LabelReader``."""
@@ -262,6 +273,9 @@ class ObjectKeys(list[str]):
 
 
 ReadFunction = Callable[[Path, ColumnSpec, DataConfig, BadRows], Iterator[Record]]
+ReadBlocksFunction = Callable[
+    [Path, ColumnSpec, DataConfig, BadRows], Iterator[Record | ColumnBlock]
+]
 
 
 class ColumnNotFound(DataError):

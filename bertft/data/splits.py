@@ -33,7 +33,7 @@ from bertft.data.formats import names_local_files
 from bertft.data.hold_out import hold_out_validation, sample_rows
 from bertft.data.labels import is_unlabelled, map_labels_to_classes, missing_label_mask
 from bertft.data.propose_columns import propose_columns, propose_task
-from bertft.data.readers.csv_reader import check_unmarked_header
+from bertft.data.readers.unmarked_header import check_unmarked_header
 from bertft.data.rows import (
     BadRows,
     RowError,

@@ -9,12 +9,13 @@ from pathlib import Path
 import pyarrow as pa
 
 from bertft.config.data import DataConfig
+from bertft.data.column_blocks import ColumnBlock
 from bertft.data.readers.parquet import read_batches, unique_names
 from bertft.data.rows import BadRows
 from bertft.data.schema import ColumnSpec, Record, find_columns
 from bertft.errors import DataError
 
-__all__ = ["open_batches", "read_arrow", "read_arrow_schema"]
+__all__ = ["open_batches", "read_arrow", "read_arrow_blocks", "read_arrow_schema"]
 
 _FILE_MAGIC = b"ARROW1"
 _FEATHER_1_MAGIC = b"FEA1"
@@ -23,7 +24,15 @@ _FEATHER_1_MAGIC = b"FEA1"
 def read_arrow(
     path: Path, columns: ColumnSpec, config: DataConfig, bad: BadRows
 ) -> Iterator[Record]:
-    """The requested values of each row, counted from 1. ``config`` is not used.
+    """The requested values of each row, counted from 1; errors of ``read_arrow_blocks``."""
+    for block in read_arrow_blocks(path, columns, config, bad):
+        yield from block.records()
+
+
+def read_arrow_blocks(
+    path: Path, columns: ColumnSpec, config: DataConfig, bad: BadRows
+) -> Iterator[ColumnBlock]:
+    """The requested columns of the rows, which are counted from 1. ``config`` is not used.
 
     Raises:
         DataError: the file is not an Arrow file that can be read.

@@ -16,12 +16,7 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.compute as pc
-
 from bertft.config.data import DataConfig
-from bertft.data.guess_columns import LABEL_COLUMN_NAMES, TEXT_COLUMN_NAMES
-from bertft.data.labels import NOT_BINARY, NOT_NUMERIC, class_name_as_number
 from bertft.data.readers.separators import (
     SEPARATOR_NAMES,
     detect_separator,
@@ -30,81 +25,21 @@ from bertft.data.readers.separators import (
     resolve_separator,
 )
 from bertft.data.readers.text_files import iter_lines, open_text, read_first_line
-from bertft.data.rows import BadRows, RowError, encode_line
-from bertft.data.schema import ColumnSpec, Record, RowSchema, find_columns
+from bertft.data.rows import BadRows, RowError
+from bertft.data.schema import ColumnSpec, Record, find_columns
 from bertft.errors import DataError
-from bertft.utils.messages import quote_value
 
 __all__ = [
-    "check_unmarked_header",
+    "QuoteCounter",
+    "TableStart",
+    "new_quote_counter",
     "read_csv",
     "read_csv_file",
+    "read_rest_of_csv",
+    "read_table_start",
     "read_tsv_file",
     "table_separator",
 ]
-
-
-_COLUMN_NAME_PATTERN = re.compile(r"[^\W\d][\w.-]{0,23}")
-_MIN_ROWS = 10  # fewer rows are not compared with the first line
-_MIN_LENGTH_RATIO = 4  # texts are at least so many times longer than a column name
-
-
-def check_unmarked_header(
-    table: pa.Table, bad: BadRows, schema: RowSchema, config: DataConfig
-) -> None:
-    """Raise DataError if the first line of a CSV or TSV file may be a header.
-
-    ``table`` and ``bad`` are the rows of the file, or of several files: the first one is checked.
-    Nothing is checked if data.header is set or a column is requested by name, because then it is
-    known whether there is a header.
-    """
-    if config.header is not None or schema.columns.has_names:
-        return
-    if bad.files:
-        table = table.filter(pc.less(table.column("line"), encode_line(0, 1)))
-    line = table.column("line")[0].as_py() if table.num_rows else None
-    if bad.first_errors and (line is None or bad.first_errors[0][0] < line):
-        line, detail = bad.first_errors[0]
-        label_error = detail if bad.counts[NOT_NUMERIC] + bad.counts[NOT_BINARY] == 1 else ""
-        candidates = label_error if "the label" in label_error else ""
-    else:
-        candidates = "" if line is None else _header_candidates(table, schema)
-    if candidates:
-        raise DataError(
-            f"the first line may be a header ({candidates})",
-            where=bad.location(line or 1),
-            hint="Set data.header=true if it is, data.header=false if it is a row",
-        )
-
-
-def _header_candidates(table: pa.Table, schema: RowSchema) -> str:
-    """The fields of the first row if they look like column names; else empty."""
-    texts = [name for name in schema.text_fields if name in table.column_names]
-    row_texts = [table.column(name)[0].as_py() for name in texts]
-    are_known_names = all(value.strip().casefold() in TEXT_COLUMN_NAMES for value in row_texts)
-    if "label" not in table.column_names:
-        return ", ".join(map(quote_value, row_texts)) if are_known_names else ""
-    values = table.column("label")
-    if pa.types.is_list(values.type):
-        values = pc.list_flatten(values)
-    if not pa.types.is_string(values.type) or not len(values):
-        return ""
-    label = values[0].as_py()
-    counts = {entry["values"]: entry["counts"] for entry in pc.value_counts(values).to_pylist()}
-    if label is None or counts.pop(label) > 1 or not counts:
-        return ""
-    counts.pop(None, None)
-    is_only_text = class_name_as_number(label) is None and all(
-        class_name_as_number(name) is not None for name in counts
-    )
-    is_header = are_known_names or label.casefold() in LABEL_COLUMN_NAMES or is_only_text
-    if not is_header and table.num_rows >= _MIN_ROWS and min(counts.values(), default=0) > 1:
-        lengths = pc.utf8_length(table.column(texts[0]))
-        median = pc.quantile(lengths, 0.5)[0].as_py()
-        fields = [*row_texts, label]
-        are_words = all(_COLUMN_NAME_PATTERN.fullmatch(value.strip()) for value in fields)
-        is_header = are_words and median >= _MIN_LENGTH_RATIO * len(row_texts[0])
-    return ", ".join(map(quote_value, [*row_texts, label])) if is_header else ""
 
 
 # Without quoting, as in dumps of databases.
@@ -180,7 +115,6 @@ def read_csv(
     with text after a closing quote and repeated headers are added to ``bad``. Raises DataError for
     a column that does not exist, an empty file, or a quote that is never closed.
     """
-    quoting = resolve_quoting(config.quoting, separator)
     lines = iter_lines(file, bad, config.encoding)
     skipped = 0
     if skip_first:
@@ -190,38 +124,110 @@ def read_csv(
                 bad.other_lines["sep= line"] += 1
                 break
             bad.count_blank()
-    quotes = _QuoteCounter() if config.quoting is None and not quoting else None
-    records = (
-        _read_quoted(_RewindableLines(lines, skipped), separator, bad, config.escapes)
-        if quoting
-        else _read_unquoted(lines, skipped, separator, bad, quotes, config.escapes)
-    )
+    quotes = new_quote_counter(config, separator)
+    records = _iter_rows(lines, skipped, separator, config, bad, quotes)
     first_record = next(records, None)
     if first_record is None:
         raise DataError("the file is empty", where=bad.source)
-    first_fields, names, header_fields = first_record[1], None, None
-    width = len(first_fields)
+    start = read_table_start(first_record[1], columns, config, bad, quotes)
+    if not start.has_header:
+        records = chain([first_record], records)
+    yield from _select_columns(records, start, config, bad)
+
+
+def read_rest_of_csv(
+    file: Iterable[str],
+    skipped: int,
+    start: TableStart,
+    config: DataConfig,
+    separator: str,
+    bad: BadRows,
+) -> Iterator[Record]:
+    """The rows of a table after its first ``skipped`` lines; see ``read_csv``."""
+    lines = iter_lines(file, bad, config.encoding, skipped)
+    records = _iter_rows(lines, skipped, separator, config, bad, start.quotes)
+    return _select_columns(records, start, config, bad)
+
+
+@dataclass(frozen=True)
+class TableStart:
+    """What the first row of a table determines.
+
+    Attributes:
+        width: the number of columns.
+        has_header: whether the first row has their names.
+        header: the names as they are in the file, if a row can repeat them.
+        positions: those of the requested columns.
+        quotes: counts fields that look quoted; None in a file with quoting.
+    """
+
+    width: int
+    has_header: bool
+    header: list[str] | None
+    positions: list[int | None]
+    quotes: QuoteCounter | None
+
+
+def read_table_start(
+    fields: list[str],
+    columns: ColumnSpec,
+    config: DataConfig,
+    bad: BadRows,
+    quotes: QuoteCounter | None,
+) -> TableStart:
+    """The start of a table whose first row, which is counted as a row, has ``fields``.
+
+    Raises DataError for a column that does not exist.
+    """
+    names, header = None, None
     if columns.has_names if config.header is None else config.header:
-        names = [name.strip() for name in first_fields]
+        names = [name.strip() for name in fields]
         bad.count_row(-1)
         bad.other_lines["header"] += 1
-        if width > 1:  # a row of a single column may contain the text "text"
-            header_fields = first_fields
-    else:
-        records = chain([first_record], records)
+        if len(fields) > 1:  # a row of a single column may contain the text "text"
+            header = fields
     try:
-        positions = find_columns(columns, names, width, bad.source)
+        positions = find_columns(columns, names, len(fields), bad.source)
     except DataError as error:
         if quotes and quotes.quoted_fields:  # the names have quotes around them
             raise DataError(error.what, where=error.where, hint=_QUOTING_ON_HINT) from error
         raise
-    select = _field_selector(positions)
+    return TableStart(len(fields), names is not None, header, positions, quotes)
+
+
+def new_quote_counter(config: DataConfig, separator: str) -> QuoteCounter | None:
+    """A counter for a file that is read without quoting, though data.quoting is not set."""
+    if config.quoting is None and not resolve_quoting(None, separator):
+        return QuoteCounter()
+    return None
+
+
+def _iter_rows(
+    lines: Iterator[str],
+    skipped: int,
+    separator: str,
+    config: DataConfig,
+    bad: BadRows,
+    quotes: QuoteCounter | None,
+) -> Iterator[Record]:
+    """The fields of each row on ``lines``, which follow ``skipped`` lines of the file."""
+    if resolve_quoting(config.quoting, separator):
+        return _read_quoted(_RewindableLines(lines, skipped), separator, bad, config.escapes)
+    return _read_unquoted(lines, skipped, separator, bad, quotes, config.escapes)
+
+
+def _select_columns(
+    records: Iterator[Record], start: TableStart, config: DataConfig, bad: BadRows
+) -> Iterator[Record]:
+    """The requested fields of each row that has the width of the table."""
+    width, header, quotes = start.width, start.header, start.quotes
+    select = _field_selector(start.positions)
     for line, fields in records:
         if len(fields) == width:
             if (
-                header_fields is not None
-                and fields[-1] == header_fields[-1]  # differs in most rows
-                and _is_repeated_header(fields, header_fields)
+                header is not None
+                and fields[-1] == header[-1]  # differs in most rows
+                and _is_repeated_header(fields, header)
             ):
                 detail = "the header is repeated: were files concatenated?"
                 bad.add(line, RowError("repeated header", detail))
@@ -301,7 +307,7 @@ class _RewindableLines:
         del self.row_lines[1:]
 
 
-class _QuoteCounter:
+class QuoteCounter:
     """Counts fields that look quoted in a file that is read without quoting."""
 
     def __init__(self) -> None:
@@ -344,7 +350,7 @@ def _read_unquoted(
     skipped: int,
     separator: str,
     bad: BadRows,
-    quotes: _QuoteCounter | None,
+    quotes: QuoteCounter | None,
     escapes: bool,
 ) -> Iterator[Record]:
     unescaped_separator = re.compile(rf"(?<!\\)((?:\\\\)*){re.escape(separator)}")

@@ -31,6 +31,7 @@ __all__ = [
     "as_object",
     "is_array_row",
     "object_keys",
+    "parse_lines",
     "read_json_lines",
     "read_json_lines_file",
     "read_objects",
@@ -62,7 +63,7 @@ def read_json_lines(
 
     Lines that are not objects are added to ``bad``. Raises DataError as ``read_objects``.
     """
-    objects = _parse_lines(iter_lines(file, bad, encoding), bad)
+    objects = parse_lines(iter_lines(file, bad, encoding), bad)
     return read_objects(objects, columns, bad, is_stream=is_stream)
 
 
@@ -212,10 +213,16 @@ def _check_columns_of_values(
         )
 
 
-def _parse_lines(lines: Iterator[str], bad: BadRows) -> Iterator[NumberedObject]:
+def parse_lines(
+    lines: Iterator[str], bad: BadRows, first_line: int = 1
+) -> Iterator[NumberedObject]:
+    """The object on each line, or the error of a line that has none. Blank lines are not rows.
+
+    Raises DataError if the lines are one JSON document.
+    """
     # Without arguments that are the same for each line, json.loads would create a decoder per line.
     decode = json.JSONDecoder(object_pairs_hook=reject_repeated_keys).decode
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(lines, start=first_line):
         if line.isspace():
             bad.count_blank()
             continue

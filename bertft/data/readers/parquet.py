@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
 from bertft.config.data import DataConfig
+from bertft.data.column_blocks import ColumnBlock
 from bertft.data.rows import BadRows
 from bertft.data.schema import ColumnSpec, Record, find_columns
 from bertft.errors import DataError
@@ -16,22 +17,30 @@ from bertft.errors import DataError
 if TYPE_CHECKING:
     from pyarrow.parquet import FileMetaData
 
-__all__ = ["read_batches", "read_parquet", "read_parquet_schema", "unique_names"]
+__all__ = [
+    "read_batches",
+    "read_parquet",
+    "read_parquet_blocks",
+    "read_parquet_schema",
+    "unique_names",
+]
 
 
 _MAX_INDEX_BYTES = 1 << 26  # bytes between columns and footer that are checked
-_BINARY_TYPE_CHECKS = (
-    pa.types.is_binary,
-    pa.types.is_large_binary,
-    pa.types.is_binary_view,
-    pa.types.is_fixed_size_binary,
-)
 
 
 def read_parquet(
     path: Path, columns: ColumnSpec, config: DataConfig, bad: BadRows
 ) -> Iterator[Record]:
-    """The requested values of each row, counted from 1. ``config`` is not used.
+    """The requested values of each row, counted from 1; errors of ``read_parquet_blocks``."""
+    for block in read_parquet_blocks(path, columns, config, bad):
+        yield from block.records()
+
+
+def read_parquet_blocks(
+    path: Path, columns: ColumnSpec, config: DataConfig, bad: BadRows
+) -> Iterator[ColumnBlock]:
+    """The requested columns of the rows, which are counted from 1. ``config`` is not used.
 
     Raises:
         DataError: the file is not a Parquet file that can be read.
@@ -97,25 +106,10 @@ def _check_single_file(path: Path, metadata: FileMetaData, source: str) -> None:
 
 def read_batches(
     batches: Iterable[pa.RecordBatch], names: Sequence[str | None]
-) -> Iterator[Record]:
-    """Records, counted from 1, with the values of the columns ``names`` (None: no column)."""
+) -> Iterator[ColumnBlock]:
+    """The columns ``names`` (None: no column) of the rows, which are counted from 1."""
     line = 1
     for batch in batches:
-        values = [
-            [None] * batch.num_rows if name is None else _column_values(batch.column(name))
-            for name in names
-        ]
-        for fields in zip(*values, strict=True):
-            yield line, list(fields)
-            line += 1
-
-
-def _column_values(column: pa.Array) -> list[Any]:
-    arrow_type = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
-    values = column.to_pylist()
-    if any(is_bytes(arrow_type) for is_bytes in _BINARY_TYPE_CHECKS):
-        # Older writers stored text as bytes; undecodable bytes are reported with the row.
-        return [
-            None if value is None else value.decode("utf-8", "surrogateescape") for value in values
-        ]
-    return values
+        columns = [None if name is None else batch.column(name) for name in names]
+        yield ColumnBlock(line, columns, batch.num_rows)
+        line += batch.num_rows

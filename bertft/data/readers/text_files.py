@@ -342,17 +342,19 @@ def _is_text_encoding(encoding: str) -> bool:
     return info.name not in _CODECS_OF_NAMES
 
 
-def iter_lines(file: Iterable[str], bad: BadRows, encoding: str) -> Iterator[str]:
+def iter_lines(file: Iterable[str], bad: BadRows, encoding: str, skipped: int = 0) -> Iterator[str]:
     """The lines of ``file``; in files without line feeds, carriage returns end the lines.
 
     In other files, carriage returns inside lines are text, and a note is added to ``bad``. Raises
     DataError for a line that is too long, and if decoding cannot continue after an error.
+    ``skipped``: lines before those of ``file``, which have line feeds.
     """
-    number = inner_returns = 0
+    number, inner_returns = skipped, 0
     try:
         lines = bounded_lines(file)
         first = next(lines, "")
-        if _has_inner_carriage_return(first) and len(first) <= MAX_LINE_CHARACTERS:
+        is_mac = not skipped and _has_inner_carriage_return(first)
+        if is_mac and len(first) <= MAX_LINE_CHARACTERS:
             second = next(lines, None)
             if second is None:  # line ends of classic Mac OS: this is the whole file
                 yield from io.StringIO(first, newline="")

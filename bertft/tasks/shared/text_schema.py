@@ -8,12 +8,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from bertft.config.choices import MAX_TEXT_COLUMNS
 from bertft.config.data import DataConfig
 from bertft.config.registry import TASKS
+from bertft.data.column_blocks import ColumnBlock
 from bertft.data.guess_columns import LABEL_COLUMN_NAMES
 from bertft.data.labels import (
     NOT_BINARY,
@@ -48,6 +50,7 @@ from bertft.tasks.shared.label_lists import (
     parse_multiple_labels,
     reject_several_labels,
 )
+from bertft.tasks.shared.text_blocks import parse_text_block
 from bertft.tasks.shared.word_splitting import words_to_text
 from bertft.utils.messages import format_list, quote_value, shorten
 
@@ -119,6 +122,22 @@ class TextRowSchema(RowSchema):
             row.append(self.label_parser.parse(values, self.config.label_separator))
             row += [self._parse_group(field, split) for field in fields[end:]]
         return row
+
+    def parse_block(self, block: ColumnBlock) -> tuple[list[pa.Array], np.ndarray] | None:
+        count, parser = len(self.columns.text), self.label_parser
+        is_supported = (
+            type(self).parse is TextRowSchema.parse
+            and not (count > 1 and self.config.empty_second)
+            and self.group_field is None
+        )
+        if not is_supported:
+            return None
+        if parser is None:
+            return parse_text_block(block, count)
+        separator, parse = self.config.label_separator, parser.parse
+        return parse_text_block(
+            block, count, lambda value: parse([_clean_label(value)], separator), parser.arrow_type
+        )
 
     def _parse_group(self, value: Any, split: str) -> str | None:
         """The value of data.group as text. Raises RowError for a training row without one."""

@@ -1,0 +1,148 @@
+"""Large JSON Lines files, read in blocks of columns where their lines are well-formed.
+
+The first chunk of a file is read line by line, which checks the keys. A later chunk is parsed by
+Arrow if each line begins with an object and the texts and labels have one type; any other chunk is
+read line by line.
+"""
+
+from __future__ import annotations
+
+import codecs
+import io
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyarrow import json as arrow_json
+
+from bertft.config.data import DataConfig
+from bertft.config.registry import TASKS
+from bertft.data.column_blocks import ColumnBlock
+from bertft.data.readers.chunks import has_simple_lines, open_rest, read_chunks
+from bertft.data.readers.compressed_files import open_binary
+from bertft.data.readers.json_lines import parse_lines, read_json_lines, read_json_lines_file
+from bertft.data.readers.text_files import iter_lines
+from bertft.data.rows import BadRows, RowError
+from bertft.data.schema import ColumnSpec, Record
+
+__all__ = ["read_json_blocks"]
+
+_OTHER_ENCODINGS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, b"\0")
+_LABEL_TYPES = (pa.string(), pa.int64(), pa.float64())
+_MAX_EXACT = 1 << 53  # whole numbers up to this are exact as float64
+
+
+def read_json_blocks(
+    path: Path, columns: ColumnSpec, config: DataConfig, bad: BadRows
+) -> Iterator[Record | ColumnBlock]:
+    """As ``read_json_lines_file``, with blocks in place of records."""
+    names = columns.all_columns
+    is_supported = (
+        config.encoding.lower() in ("utf-8", "utf8")
+        and TASKS[config.task].label is not None
+        and len(columns.label) <= 1
+        and not (columns.optional or columns.text_alternatives or columns.label_alternatives)
+        and all(isinstance(name, str) and "." not in name for name in names)
+    )
+    with open_binary(path) as file:
+        chunks = read_chunks(file)
+        first = next(chunks, b"") if is_supported else b""
+        if not first.strip() or first.startswith(_OTHER_ENCODINGS):
+            yield from read_json_lines_file(path, columns, config, bad)
+            return
+        text = first.decode("utf-8", "surrogateescape").removeprefix("\ufeff")
+        yield from read_json_lines(io.StringIO(text, newline="\n"), columns, config.encoding, bad)
+        requested = [str(name) for name in names]
+        parser = _ChunkParser(requested, len(columns.text))
+        offset, line = len(first), 1 + first.count(b"\n")
+        for chunk in chunks:
+            if not chunk:
+                with open_rest(path, offset, "\n") as rest:
+                    yield from _read_lines(rest, line, requested, config, bad)
+                return
+            block = parser.parse(chunk, line)
+            if block is not None:
+                bad.count_row(block.size)
+                yield block
+            else:
+                text = chunk.decode("utf-8", "surrogateescape")
+                lines = io.StringIO(text, newline="\n")
+                yield from _read_lines(lines, line, requested, config, bad)
+            offset += len(chunk)
+            line += chunk.count(b"\n")
+
+
+def _read_lines(
+    lines: Iterable[str], first_line: int, requested: list[str], config: DataConfig, bad: BadRows
+) -> Iterator[Record]:
+    """The records of lines after the first chunk."""
+    checked_lines = iter_lines(lines, bad, config.encoding, first_line - 1)
+    for number, content in parse_lines(checked_lines, bad, first_line):
+        if isinstance(content, RowError):
+            bad.add(number, content)
+        else:
+            yield number, [content.get(name) for name in requested]
+
+
+def _is_utf_8(content: bytes) -> bool:
+    """Whether bytes are UTF-8, which Arrow does not check in JSON."""
+    try:
+        content.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+class _ChunkParser:
+    """Parses chunks of lines with the same keys.
+
+    Args:
+        names: the keys of the texts, then that of the label.
+        text_count: the number of texts.
+    """
+
+    def __init__(self, names: list[str], text_count: int) -> None:
+        self._names, self._texts = names, names[:text_count]
+        self._label_types = list(_LABEL_TYPES if len(names) > text_count else _LABEL_TYPES[:1])
+
+    def parse(self, chunk: bytes, line: int) -> ColumnBlock | None:
+        """The rows in ``chunk``, the first of which is on ``line``; None if they are not simple."""
+        if not chunk.endswith(b"\n"):
+            chunk += b"\n"
+        count = chunk.count(b"\n")
+        is_simple = has_simple_lines(chunk) and chunk.startswith(b"{")
+        if not is_simple or chunk.count(b"\n{") != count - 1 or not _is_utf_8(chunk):
+            return None
+        for label_type in list(self._label_types):
+            table = self._parse_as(chunk, label_type)
+            if table is not None and table.num_rows == count:
+                # The type of the labels rarely changes within a file.
+                self._label_types.remove(label_type)
+                self._label_types.insert(0, label_type)
+                columns = [
+                    table.column(name).combine_chunks() if name in table.column_names else None
+                    for name in self._names
+                ]
+                return ColumnBlock(line, columns, count)
+        return None
+
+    def _parse_as(self, chunk: bytes, label_type: pa.DataType) -> pa.Table | None:
+        """The values of ``chunk`` with labels of this type; None if it has other values."""
+        fields = [
+            (name, pa.string() if name in self._texts else label_type) for name in self._names
+        ]
+        try:
+            table = arrow_json.read_json(
+                pa.BufferReader(chunk),
+                arrow_json.ReadOptions(use_threads=False, block_size=len(chunk) + 1),
+                # The other keys are parsed too, because a key that is repeated is an error.
+                arrow_json.ParseOptions(explicit_schema=pa.schema(dict(fields).items())),
+            )
+        except pa.ArrowInvalid:
+            return None
+        if pa.types.is_floating(label_type):
+            largest = pc.max(pc.abs(table.column(self._names[-1]))).as_py()
+            if largest is not None and not largest <= _MAX_EXACT:
+                return None
+        return table
