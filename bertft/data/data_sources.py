@@ -306,6 +306,12 @@ def records_to_batches(
     records: Iterable[Record | ColumnBlock], schema: RowSchema, split: str, bad: BadRows
 ) -> Iterator[pa.RecordBatch]:
     """The record batches of ``records_to_table``, which bound the memory for Python values."""
+    return _parse_items(records, schema, split, bad)
+
+
+def _parse_items(
+    records: Iterable[Record | ColumnBlock], schema: RowSchema, split: str, bad: BadRows
+) -> Iterator[pa.RecordBatch]:
     rows: list[list[Any]] = []
     ignored: list[str] = []
     for item in records:
@@ -342,7 +348,7 @@ def _parse_block(
     """The valid rows of a block; rows that may be invalid are parsed one by one."""
     parsed = schema.parse_block(block)
     if parsed is None:
-        yield from records_to_batches(block.records(), schema, split, bad)
+        yield from _parse_items(block.records(), schema, split, bad)
         return
     arrays, is_valid = parsed
     batch = pa.record_batch([*arrays, block.lines], schema=schema.arrow_schema)
@@ -351,7 +357,7 @@ def _parse_block(
         return
     unclear = block.records(pa.array(np.flatnonzero(~is_valid)))
     table = pa.Table.from_batches(
-        [batch.filter(pa.array(is_valid)), *records_to_batches(unclear, schema, split, bad)]
+        [batch.filter(pa.array(is_valid)), *_parse_items(unclear, schema, split, bad)]
     )
     yield from table.sort_by("line").combine_chunks().to_batches()
 

@@ -264,12 +264,12 @@ def test_more_than_a_share_of_bad_rows_is_an_error(tmp_path, split):
 
 def test_a_row_lost_on_its_way_is_a_bug(tmp_path, monkeypatch):
     path, task, _ = written(tmp_path, "jsonl", numbered(120))
-    whole = json_lines._parse_lines
+    whole = json_lines.parse_lines
 
     def lossy(*args):
         yield from (record for number, record in enumerate(whole(*args)) if number != 100)
 
-    monkeypatch.setattr(json_lines, "_parse_lines", lossy)
+    monkeypatch.setattr(json_lines, "parse_lines", lossy)
     with pytest.raises(RuntimeError, match="120 rows read, but 119 used, 0 skipped"):
         to_learn(path, task)
 

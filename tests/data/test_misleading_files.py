@@ -13,7 +13,7 @@ import pytest
 
 from bertft.config.data import DataConfig
 from bertft.data import prediction_rows
-from bertft.data.readers import compressed_files, json_documents, squad_json, text_files
+from bertft.data.readers import chunks, compressed_files, json_documents, squad_json, text_files
 from bertft.data.rows import BadRows
 from bertft.data.splits import load_splits, load_unlabelled
 from bertft.errors import DataError
@@ -188,6 +188,7 @@ def test_a_small_file_that_expands_to_a_huge_one_is_refused(
     for module, limit, value in (
         (compressed_files, "_MIN_LIMIT", 1 << 21),
         (compressed_files, "MAX_EXPANSION", 20),
+        (chunks, "CHUNK_BYTES", 1 << 14),
         (text_files, "MAX_LINE_CHARACTERS", 1 << 16),
         (json_documents, "_MAX_VALUE_CHARACTERS", 1 << 16),
         (json_documents, "_CHUNK_CHARACTERS", 1 << 12),

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from bertft.config.data import DataConfig
-from bertft.data.readers.csv_reader import read_csv
+from bertft.data.readers.csv_reader import read_table_start
 from bertft.data.splits import load_splits
 from bertft.data.statistics import count_overlap
 
@@ -30,9 +30,9 @@ def test_sst2(monkeypatch, tmp_path):
 
     def observed(*arguments, **settings):
         parsed_files.append(arguments)
-        return read_csv(*arguments, **settings)
+        return read_table_start(*arguments, **settings)
 
-    monkeypatch.setattr("bertft.data.readers.csv_reader.read_csv", observed)
+    monkeypatch.setattr("bertft.data.readers.csv_blocks.read_table_start", observed)
     for parses in (2, 3):  # the large file is parsed once for all runs, the small one per run
         splits = load_splits(files("sst2", "tsv", text="sentence", cache=str(tmp_path)))
         assert len(parsed_files) == parses

@@ -189,7 +189,7 @@ def test_small_files_are_not_cached(path, cache):
 
 def test_cached_rows_are_memory_mapped(path, monkeypatch):
     path.write_text("text,label,other\n" + f"{'word ' * 200},a,c\nshort,b,c\n" * 2000)
-    monkeypatch.setattr("bertft.data.data_sources._CHUNK_ROWS", 100)
+    monkeypatch.setattr("bertft.data.readers.chunks.CHUNK_BYTES", 100_000)
     before, peak = pa.total_allocated_bytes(), 0
     real = data_sources.records_to_batches
 

@@ -168,7 +168,7 @@ def test_the_fingerprint_does_not_depend_on_arrow_chunks(train):
     rows = load_splits(config(train)).train
     pieces = [rows.slice(0, 7), rows.slice(7, 500), rows.slice(507, len(rows))]
     cut = Rows(pa.concat_tables(pieces), BadRows("elsewhere"))
-    assert cut.table.column("text").num_chunks == 3
+    assert cut.table.column("text").num_chunks >= 3
     assert cut.fingerprint == rows.fingerprint
     assert rows.select(np.arange(len(rows)) > 0).fingerprint != rows.fingerprint
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from bertft.config.data import DataConfig
 from bertft.data.column_blocks import ColumnBlock
-from bertft.data.readers.parquet import read_batches, unique_names
+from bertft.data.readers.parquet import blocks_of_batches, unique_names
 from bertft.data.rows import BadRows
 from bertft.data.schema import ColumnSpec, Record, find_columns
 from bertft.errors import DataError
@@ -45,7 +45,9 @@ def read_arrow_blocks(
             selected_names = [
                 None if position is None else column_names[position] for position in positions
             ]
-            yield from read_batches(_checked_batches(batches, column_names, bad), selected_names)
+            yield from blocks_of_batches(
+                _checked_batches(batches, column_names, bad), selected_names
+            )
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"not a valid Arrow file ({error})", where=bad.source) from error
 

@@ -193,6 +193,9 @@ def _has_header(table: pa.Table, start: TableStart) -> bool:
         return False
     is_repeated = None
     for name in table.column_names:
-        is_equal = pc.equal(table.column(name), start.header[int(name)])
+        names = [start.header[int(name)]]
+        if name == "0":  # after the byte order mark of a concatenated file
+            names.append(f"\ufeff{names[0]}")
+        is_equal = pc.is_in(table.column(name), pa.array(names))
         is_repeated = is_equal if is_repeated is None else pc.and_(is_repeated, is_equal)
     return is_repeated is not None and bool(pc.any(is_repeated).as_py())

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pyarrow.parquet import FileMetaData
 
 __all__ = [
+    "blocks_of_batches",
     "read_batches",
     "read_parquet",
     "read_parquet_blocks",
@@ -63,7 +64,7 @@ def read_parquet_blocks(
             selected_names = [
                 None if position is None else names[position] for position in positions
             ]
-            yield from read_batches(batches, selected_names)
+            yield from blocks_of_batches(batches, selected_names)
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"not a valid Parquet file ({error})", where=source) from error
 
@@ -105,6 +106,14 @@ def _check_single_file(path: Path, metadata: FileMetaData, source: str) -> None:
 
 
 def read_batches(
+    batches: Iterable[pa.RecordBatch], names: Sequence[str | None]
+) -> Iterator[Record]:
+    """Records, counted from 1, with the values of the columns ``names`` (None: no column)."""
+    for block in blocks_of_batches(batches, names):
+        yield from block.records()
+
+
+def blocks_of_batches(
     batches: Iterable[pa.RecordBatch], names: Sequence[str | None]
 ) -> Iterator[ColumnBlock]:
     """The columns ``names`` (None: no column) of the rows, which are counted from 1."""
