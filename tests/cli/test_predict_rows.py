@@ -20,6 +20,7 @@ from transformers import PreTrainedTokenizerFast
 from bertft.cli.commands import predict
 from bertft.config.command_configs import PredictConfig
 from bertft.config.data import DataConfig
+from bertft.errors import DataError
 from bertft.models.precision import Precision
 from bertft.tasks.task import build_task
 from bertft.training import evaluate
@@ -113,6 +114,15 @@ def test_a_bad_row_has_an_error_at_its_place(ask):
 def test_all_rows_may_be_bad(ask):
     actual, _ = ask("regression", [{"text": ""}] * 101, on_bad_row="skip")
     assert [answer["error"] for answer in actual] == ["empty text"] * 101
+
+
+def test_a_column_with_the_name_of_a_setting_keeps_its_name(ask):
+    with pytest.raises(DataError) as raised:
+        ask("regression", [{"id": 7, "data": {"text": "a long text"}}] * 9)
+    message = str(raised.value)
+    assert "columns: column 'text' not found (columns: 'id', 'data', 'data.text')" in message
+    assert "data.text=" not in message
+    assert raised.value.proposed_settings in ([], ["columns=data.text"])
 
 
 def test_questions_of_many_windows(ask):

@@ -43,8 +43,10 @@ from bertft.utils.terminal import print_escaped, print_warning
 
 __all__ = ["run"]
 
+# A setting, but not a column of this name: those are in quotes or are the value of a setting.
 _DATA_SETTING = re.compile(
-    r"data\.(text|sentence|format|separator|quoting|encoding|on_bad_row|header)\b"
+    r"(?<![\w.=,\[])data\.(text|sentence|format|separator|quoting|encoding|on_bad_row|header)\b"
+    r"(?![\w.]*['\"])"
 )
 _TERMINAL_HINT = (
     "Reading rows from the terminal: type one text or JSON object per line, and end with Ctrl-D."
