@@ -53,6 +53,7 @@ _MIN_BLANK_LINES = 1 / 4096  # per byte: sentences that are separated by blank l
 _JSON_SEPARATOR = re.compile(r"[ \t\r\n,]*")
 _SQUAD_START = re.compile(r'\s*\{(?:\s*"[^"]*"\s*:\s*"[^"]*"\s*,)*\s*"data"\s*:\s*\[')
 _ESCAPED = re.compile(r"\\.", re.DOTALL)
+_LINE_END = re.compile(r"\r\n?|\n")
 _ARRAY_START = re.compile(r"\s*\[")
 _MIN_CUT_SHARE = 0.5  # of a text is before the last end of a line, unless lines are long
 _MAX_CUT_CHARACTERS = 16  # a literal or an escape at the end of a text may be cut
@@ -253,12 +254,15 @@ def _is_quoted(path: Path, config: DataConfig) -> bool:
 
 def _line_ends(text: str, is_quoted: bool, escapes: bool) -> Iterator[int]:
     """Where the lines of ``text`` end, outside of quoted fields."""
-    quotes = end = 0
-    for line in text.splitlines(keepends=True):
-        end += len(line)
-        if is_quoted:
-            quotes += (_ESCAPED.sub("", line) if escapes else line).count('"')
-        if line.endswith(("\n", "\r")) and quotes % 2 == 0:
+    quotes = start = 0
+    for match in _LINE_END.finditer(text):  # without a list of the lines, of which there are many
+        end = match.end()
+        if is_quoted and escapes:
+            quotes += _ESCAPED.sub("", text[start:end]).count('"')
+        elif is_quoted:
+            quotes += text.count('"', start, end)
+        start = end
+        if quotes % 2 == 0:
             yield end
 
 

@@ -12,7 +12,13 @@ from bertft.data.readers.json_documents import is_json_document
 from bertft.data.readers.labelled_lines import is_fasttext
 from bertft.data.readers.text_files import parse_json_object
 
-__all__ = ["detect_encoding", "detect_text_format", "guess_wide_encoding", "is_binary"]
+__all__ = [
+    "MARKED_ENCODINGS",
+    "detect_encoding",
+    "detect_text_format",
+    "guess_wide_encoding",
+    "is_binary",
+]
 
 _BYTE_ORDER_MARKS = (
     (codecs.BOM_UTF32_LE, "utf-32"),
@@ -20,6 +26,7 @@ _BYTE_ORDER_MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
+MARKED_ENCODINGS = ("utf-16", "utf-32")  # detected by a byte order mark only
 # Characters that are frequent in texts in an encoding. Wrong encodings give other characters.
 _HAN, _PUNCTUATION = "\u4e00-\u9fff", "\u2010-\u2026\u3000-\u303f\uff01-\uff5e"
 _FREQUENT = {
@@ -164,7 +171,10 @@ def _has_columns(lines: Sequence[str], separator: str) -> bool:
     if separator == "\t":
         widths = [line.count(separator) + 1 for line in complete]
         return _is_consistent(widths)
-    rows = list(csv.reader(complete, delimiter=separator))
+    try:
+        rows = list(csv.reader(complete, delimiter=separator))
+    except csv.Error:  # a field that is longer than csv's limit
+        return False
     widths = [len(row) for row in rows]
     if len(rows) < _MIN_LINES or not _is_consistent(widths):
         return False

@@ -34,7 +34,7 @@ from bertft.data.sampled_files import FileSampler
 from bertft.data.splits import Splits
 from bertft.data.standard_input import standard_input_stream, store_standard_input
 from bertft.data.statistics import SpecialTokenIds, length_quantiles, unknown_token_share
-from bertft.data.text_detection import detect_text_format
+from bertft.data.text_detection import MARKED_ENCODINGS, detect_text_format
 from bertft.errors import UsageError
 from bertft.models.file_tokenizer import FileTokenizer, load_file_tokenizer
 from bertft.tasks.shared.encoding import TEXTS_ENCODING, InputEncoding, resolve_max_length
@@ -185,7 +185,9 @@ def inspect_files(request: InspectRequest, folder: Path) -> Inspection:
         value, "data.train", config, folder, _SAMPLE_BYTES, source, _COMPLETE_BYTES
     )
     detected = detect_settings(sampler, config, configured)
-    detected.detected = container | detected.detected
+    # Without data.encoding, a byte order mark is detected in each file, also by ``predict``.
+    stated = {name: item for name, item in container.items() if item not in MARKED_ENCODINGS}
+    detected.detected = stated | detected.detected
     if detected.file_set is None or (detected.splits is None and _is_unreadable(detected)):
         assert detected.error is not None
         raise detected.error
@@ -344,7 +346,7 @@ def _explain_task(
         case "multi_label", _ if isinstance(config.label, list):
             return f"{len(config.label)} columns have the values 0 and 1"
         case "multi_label", _:
-            return "rows have several labels"
+            return "the labels of a row are a list"
         case "regression", _:
             return "the labels are numbers with decimals"
     if splits is None or splits.train is None or not splits.train.has_labels:

@@ -137,6 +137,14 @@ def test_separators_and_encodings_are_in_the_command(capsys):
     assert "unknown_tokens" in [finding["kind"] for finding in result["findings"]]
 
 
+def test_a_byte_order_mark_needs_no_setting(capsys):
+    write_rows("a.csv")
+    Path("a.csv").write_text(Path("a.csv").read_text(), encoding="utf-16")
+    result = inspected(capsys, "a.csv")
+    assert result["format"]["encoding"] == "utf-16" and "data.encoding" not in result["command"]
+    assert len(load_splits(composed(result["command"]).data).train) >= 36
+
+
 def test_several_files_and_a_pattern(capsys):
     for name in ("a.csv", "b.csv"):
         write_rows(name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import tracemalloc
 from pathlib import Path
 
 import pyarrow as pa
@@ -11,6 +12,7 @@ import pyarrow.parquet
 import pytest
 
 from bertft.config.data import DataConfig
+from bertft.data import file_samples
 from bertft.data.file_samples import sample_file
 from bertft.data.file_sets import open_files
 from bertft.data.rows import BadRows
@@ -203,3 +205,17 @@ def test_many_files_are_sampled_evenly(tmp_path, monkeypatch):
     ))  # fmt: skip
     assert [fields[1] for _, fields in rows] == ["neg"] * 5 + ["pos"] * 5
     assert len(sampler.paths) == 40 and not sampler.is_complete
+
+
+def test_a_quote_that_is_never_closed_takes_little_memory(tmp_path, monkeypatch):
+    monkeypatch.setattr(file_samples, "_MAX_HEAD", 1 << 20)  # allocated as a whole
+    path = tmp_path / "a.csv"
+    path.write_text('text,label\n"' + "b\n" * 300_000)
+    tracemalloc.start()
+    try:
+        sample = sample_file(path, tmp_path / "sample", 100_000, DataConfig(name="files"))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert sample.path == path, "its reader reports the quote"
+    assert peak < 8 << 20, "no list of its lines"

@@ -73,6 +73,7 @@ def test_other_bytes_are_not_wide(head):
         ("A note, which was long.\nA film, so dull.\nA book, a joy.\nA play, so so.\n", []),
         ("".join(f"note {n}, which was long.\n" for n in range(20)), []),
         ("".join(f"a note on {n},{n % 2}\n" for n in range(20)), ["data.format=csv"]),
+        ("a, b, c" * 40_000, []),  # one field for ; and |, longer than csv reads
         ("one text\n", []),
         ("\n\n", []),
     ],
