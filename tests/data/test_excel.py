@@ -218,6 +218,14 @@ def test_damaged_workbooks_are_refused(tmp_path):
             assert str(tmp_path / "a.xlsx") in str(error)  # noqa: PT017
     with pytest.raises(DataError, match="the sheet is empty"):
         read(write(tmp_path / "a.xlsx", []))
+    with pytest.raises(DataError, match=r"empty .only the first sheet, 'Sheet1', is read, not 'Sh"):
+        read(write(tmp_path / "a.xlsx", [], ROWS))
+
+
+def test_a_title_above_the_names_of_the_columns(tmp_path):
+    path = write(tmp_path / "a.xlsx", [["Survey"], ["text", "label"], ["a", "x"]])
+    with pytest.raises(DataError, match=r"row 1 has one cell: it is a title.* Delete the rows"):
+        read(path)
 
 
 def test_a_workbook_that_expands_too_much_is_refused(tmp_path, monkeypatch):

@@ -270,3 +270,12 @@ def test_a_line_without_end_is_not_read_to_the_end(tmp_path, monkeypatch, name):
     task = "token_classification" if name == "a.conll" else "classification"
     with pytest.raises(DataError, match=rf"{name}:2: the line has more than 1,000 characters"):
         load_unlabelled(str(path), DataConfig(name="x", task=task))
+
+
+def test_pairs_of_spacy_in_a_key_of_one_object(tmp_path):
+    pairs = [["EU rejects it", {"entities": [[0, 2, "ORG"]]}]] * 3
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps({"classes": ["ORG"], "annotations": pairs}), encoding="utf-8")
+    config = DataConfig(name="files", task="token_classification", train=str(path))
+    with pytest.raises(DataError, match=r"jq -c '...annotations..... rows.json > rows.jsonl"):
+        load_splits(config, ("train",))

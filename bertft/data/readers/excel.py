@@ -29,7 +29,7 @@ from typing import Any
 from bertft.config.data import DataConfig
 from bertft.data.readers.compressed_files import expansion_limit
 from bertft.data.rows import BadRows, RowError
-from bertft.data.schema import ColumnSpec, Record, find_columns
+from bertft.data.schema import ColumnNotFound, ColumnSpec, Record, find_columns
 from bertft.errors import DataError
 from bertft.utils.messages import format_list, quote_value
 from bertft.utils.safe_files import open_regular_file, unreadable
@@ -71,13 +71,24 @@ def read_excel(
     rows = _iter_rows(path, bad)
     first = next(rows, None)
     if first is None:
-        raise DataError("the sheet is empty", where=bad.source)
+        others = f" ({'; '.join(bad.notes)})" if bad.notes else ""
+        raise DataError(
+            f"the sheet is empty{others}",
+            where=bad.source,
+            hint="Make the sheet with the rows the first one, or save it as CSV",
+        )
     width, names, header = len(first[1]), None, None
     if config.header is not False:
         header = [cell_text(cell.value) for cell in first[1]]
         names = ["" if name is None else name.strip() for name in header]
         bad.other_lines["header"] += 1
-    positions = find_columns(columns, names, width, bad.source)
+    try:
+        positions = find_columns(columns, names, width, bad.source)
+    except ColumnNotFound as error:
+        second = next(rows, None)
+        if second is not None and len(second[1]) > width == 1:
+            raise _title_error(first[0], bad.source) from error
+        raise
     if header is None:
         rows = chain([first], rows)
     for number, cells in rows:
@@ -228,6 +239,15 @@ def _choose_sheet(sheets: Sequence[Any], bad: BadRows) -> Any:
             f"only the first sheet, {quote_value(visible[0].title)}, is read, not {others}"
         )
     return visible[0]
+
+
+def _title_error(row: int, source: str) -> DataError:
+    return DataError(
+        f"row {row} has one cell: it is a title, not the names of the columns",
+        where=source,
+        hint="Delete the rows above the names of the columns, or save the sheet as CSV without"
+        " them",
+    )
 
 
 def _invalid_error(error: Exception, source: str) -> DataError:

@@ -189,7 +189,7 @@ def _check_rows_in_key(objects: Sequence[dict[str, Any]], source: str) -> None:
     if len(objects) > 1:
         return
     for key, value in objects[0].items():
-        are_objects = isinstance(value, list) and all(isinstance(row, dict) for row in value)
+        are_objects = isinstance(value, list) and all(as_object(row) is not None for row in value)
         if value and are_objects and not is_spans(value):
             raise DataError(
                 f"there is one object, whose key {quote_value(key)} has a list of objects",
