@@ -59,17 +59,14 @@ class Trial:
     error: str | None = None
 
 
-def rung_fractions(evaluations: int, trials: int | None) -> list[float]:
-    """The rungs as fractions of the steps, ascending, up to 1.
+def rung_fractions(evaluations: int) -> list[float]:
+    """The rungs as fractions of the steps, ascending, up to 1; each at one of the evaluations.
 
-    Every rung is at one of the ``evaluations`` of a run. There are no more rungs than it takes to
-    halve ``trials`` down to one.
+    They do not depend on the number of trials, so that a search can be continued with more.
     """
     counts = [evaluations]
     while counts[-1] >= REDUCTION:
         counts.append(counts[-1] // REDUCTION)
-    if trials is not None:
-        counts = counts[: 1 + math.ceil(math.log(trials, REDUCTION))]
     return [count / evaluations for count in reversed(counts)]
 
 

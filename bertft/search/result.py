@@ -27,7 +27,6 @@ from bertft.report.result_rows import format_mean
 from bertft.runs.metrics_json import read_metrics_json
 from bertft.search.halving import Trial, format_fraction, rung_fractions
 from bertft.search.journal import Journal
-from bertft.search.proposals import total_trials
 from bertft.search.run import best_trial
 from bertft.tasks.report_items import TableItem
 from bertft.utils.atomic_io import atomic_write_bytes, atomic_write_text
@@ -103,7 +102,7 @@ def read_result(plan: SearchPlan, warn: Callable[[str], None]) -> SearchResult:
     """
     journal = Journal.open(plan.folder, plan.space, plan.identity)
     assert journal is not None
-    rungs = rung_fractions(plan.evaluations, total_trials(plan.space, plan.budget.trials))
+    rungs = rung_fractions(plan.evaluations)
     lower = journal.lower_is_better
     trials = list(journal.trials)
     if plan.default is None:

@@ -106,7 +106,7 @@ class Search:
     def __init__(self, plan: SearchPlan, launcher: Launcher) -> None:
         self.plan, self.launcher = plan, launcher
         self.total = total_trials(plan.space, plan.budget.trials)
-        self.rungs = rung_fractions(plan.evaluations, self.total)
+        self.rungs = rung_fractions(plan.evaluations)
         self.journal: Journal
         self._launched = 0
 

@@ -97,14 +97,14 @@ def test_a_search(fake, capsys):
     assert sorted(row["trial"] for row in rows) == ["0", "1", "2", "3"]
     default = next(row for row in rows if "default" in row["note"])
     assert (default["trial"], default[RATE], default["method.rank"]) == ("0", "0.002", "8")
-    assert all(default[f"accuracy {rung}"] for rung in ("1/4", "1/2", "all"))
+    assert all(default[f"accuracy {rung}"] for rung in ("1/8", "1/4", "1/2", "all"))
     best = next(row for row in rows if "best" in row["note"])
     assert float(best["accuracy all"]) == max(float(row["accuracy all"] or 0) for row in rows)
     out, err = capsys.readouterr()
     assert f"best: {RATE}={best[RATE]}" in out
     assert "train with it: bertft train config=s/best.yaml" in out
     assert "better than the default? unknown" in out, "the fake runs have no statistics of rows"
-    assert "trial 1, 1/4 of the steps: " in err and "Traceback" not in err
+    assert "trial 1, 1/8 of the steps: " in err and "Traceback" not in err
     names = {path.name for path in Path("s").iterdir() if path.is_file()}
     assert names == FILES
 

@@ -18,19 +18,16 @@ from bertft.search.halving import (
 
 
 @pytest.mark.parametrize(
-    ("evaluations", "trials", "expected"),
+    ("evaluations", "expected"),
     [
-        (8, 16, [1 / 8, 1 / 4, 1 / 2, 1]),
-        (8, None, [1 / 8, 1 / 4, 1 / 2, 1]),
-        (8, 4, [1 / 4, 1 / 2, 1]),
-        (8, 2, [1 / 2, 1]),
-        (10, 16, [1 / 10, 2 / 10, 5 / 10, 1]),
-        (3, 16, [1 / 3, 1]),
-        (1, 16, [1]),
+        (8, [1 / 8, 1 / 4, 1 / 2, 1]),
+        (10, [1 / 10, 2 / 10, 5 / 10, 1]),
+        (3, [1 / 3, 1]),
+        (1, [1]),
     ],
 )
-def test_the_rungs_are_evaluations(evaluations, trials, expected):
-    assert rung_fractions(evaluations, trials) == expected
+def test_the_rungs_are_evaluations(evaluations, expected):
+    assert rung_fractions(evaluations) == expected
 
 
 @pytest.mark.parametrize("trials", [2, 3, 5, 16, 100])

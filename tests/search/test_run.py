@@ -160,8 +160,10 @@ def test_the_seed_of_the_trials_is_not_trained_twice(make_search):
 
 
 def test_more_trials_continue_a_search(make_search):
-    make_search().run()
+    make_search(trials=2).run()
+    make_search(trials=8).run()
     first = trials_of(make_search())[0]
+    assert len(first[0].results) == 4
     more = make_search(trials=12)
     more.run()
     params = [trial.params for trial in trials_of(more)[0]]
