@@ -45,6 +45,7 @@ from bertft.config.hydra_internals import (
     use_former_names,
 )
 from bertft.config.job_name import register_job_folder_resolver
+from bertft.config.method_components.low_rank import default_rate
 from bertft.config.overrides import OPEN_GROUP, open_node_override, split_override
 from bertft.config.presets import preset_groups
 from bertft.config.registry import METHODS, conf_dir, plugin_preset_folders
@@ -91,6 +92,7 @@ class ComposeRequest:
 def register_schema() -> None:
     """Register the dataclasses of the commands as ``schema/<command>`` for the YAML files."""
     register_job_folder_resolver()
+    OmegaConf.register_new_resolver("bertft_lora_rate", default_rate, replace=True)
     use_former_names()
     _store_schema(METHODS.names())
 

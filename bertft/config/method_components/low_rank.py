@@ -7,7 +7,10 @@ from typing import Any
 
 from bertft.config.setting import MAX_LEARNING_RATE, setting
 
-__all__ = ["KINDS", "Kind", "LowRankConfig"]
+__all__ = ["KINDS", "Kind", "LowRankConfig", "default_rate"]
+
+_RATE = 2e-3  # for updates of query and value
+_TARGETS_OF_ALL_LINEAR = 6  # per encoder layer of BERT
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,3 +160,17 @@ class LowRankConfig:
     projection_seed: int = setting(
         0, "vera: seed of the random matrices A and B that all layers share.", at_least=0
     )
+
+
+def default_rate(targets: Any) -> float:
+    """The learning rate of LoRA: 2e-3 · min(1, 2 / n) for n names in ``targets``.
+
+    all_linear counts as the six layers that an encoder layer of BERT has.
+
+    The output of an encoder layer changes more per step with more updates in it: with all_linear
+    and 2e-3, some runs collapse.
+    """
+    is_list = hasattr(targets, "__len__") and not isinstance(targets, str)
+    names = list(targets) if is_list else [targets]
+    count = _TARGETS_OF_ALL_LINEAR if "all_linear" in names else len(names)
+    return _RATE * min(1.0, 2 / max(1, count))
