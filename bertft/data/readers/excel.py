@@ -97,9 +97,9 @@ def read_excel(
             cells[position] if position is not None and position < len(cells) else None
             for position in positions
         ]
-        error = _row_error(cells, values, width, header, config.ragged, bad)
-        if error is not None:
-            bad.add(number, error)
+        row_error = _row_error(cells, values, width, header, config.ragged, bad)
+        if row_error is not None:
+            bad.add(number, row_error)
             continue
         yield number, [None if cell is None else cell_text(cell.value) for cell in values]
 

@@ -56,6 +56,7 @@ def parse_text_block(
     is_valid = np.ones(block.size, dtype=bool)
     arrays: list[pa.Array] = []
     for text in texts:
+        assert text is not None
         is_valid &= _is_plain(text)
         if arrays:  # join_texts replaces the joint in the second text
             is_valid &= ~_contains(text, TEXT_JOINT)
@@ -89,7 +90,7 @@ def _is_plain(text: pa.Array) -> np.ndarray:
     offsets = np.frombuffer(offset_buffer, offset_type)[text.offset : text.offset + len(text) + 1]
     values = np.frombuffer(value_buffer or b"", np.uint8)[: offsets[-1]]
     is_plain = np.zeros(len(text), dtype=bool)
-    has_bytes = offsets[1:] > offsets[:-1]
+    has_bytes = np.diff(offsets) > 0
     is_plain[has_bytes] = _BEGINS_TEXT[values[offsets[:-1][has_bytes]]]
     unclear = np.flatnonzero(~is_plain)
     if len(unclear):
