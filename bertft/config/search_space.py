@@ -133,6 +133,15 @@ def read_distribution(override: Override) -> Distribution:
     """The distribution of a parsed sweep. UsageError if it has no or only one value."""
     key, value = override.get_key_element().lstrip("+"), override.value()
     text = (override.input_line or "").partition("=")[2]
+    tags: set[str] = getattr(value, "tags", set())
+    if isinstance(value, IntervalSweep):
+        tags = tags - {"log"}
+    if tags or getattr(value, "shuffle", False):
+        name = f"tag({', '.join(sorted(tags))}, ...)" if tags else "shuffle"
+        hint = "The only tag is log, of an interval: tag(log,interval(1e-4,1e-2))"
+        if not tags:
+            hint = "Leave it out: the first proposals are random"
+        raise usage_error([Problem(key, f"{name} is not supported in {text}", hint)])
     if isinstance(value, IntervalSweep):
         return _read_interval(key, value, text)
     if isinstance(value, RangeSweep) and all(
@@ -283,6 +292,8 @@ def fixed_and_searched(
         leaf, _ = find_setting(settings_tree("train"), key)
         if isinstance(leaf, Leaf) and leaf.type is int and not distribution.choices:
             low, high = math.ceil(distribution.low), math.floor(distribution.high)
+            if low >= high:
+                raise _one_value_error(key, distribution.text)
             distribution = replace(distribution, low=low, high=high, is_integer=True)
         space[key] = distribution
     return fixed, space

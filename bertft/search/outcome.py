@@ -23,7 +23,10 @@ _JOB_FILE = "job.json"  # see bertft.report.sweep
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The selection metric after ``step`` steps, and the validation loss if the task has it."""
+    """The selection metric after ``step`` steps, and the validation loss if the task has it.
+
+    The ``value`` is NaN if the metric is not finite.
+    """
 
     step: int
     value: float
@@ -32,7 +35,7 @@ class Evaluation:
 
 def read_evaluations(run: RunFolder) -> list[Evaluation]:
     """The evaluations with a finite metric, in the order of their steps."""
-    return list(_iter_evaluations(run))
+    return [evaluation for evaluation in _iter_evaluations(run) if math.isfinite(evaluation.value)]
 
 
 def _iter_evaluations(run: RunFolder) -> Iterator[Evaluation]:
@@ -42,8 +45,8 @@ def _iter_evaluations(run: RunFolder) -> Iterator[Evaluation]:
             if record["event"] != "evaluated":
                 continue
             value = record["metrics"][record["metric"]]
-            if value is not None:
-                yield Evaluation(record["step"], value, record["metrics"].get("loss"))
+            value = math.nan if value is None else value
+            yield Evaluation(record["step"], value, record["metrics"].get("loss"))
 
 
 def is_lower_better(metrics: RunMetrics) -> bool:
@@ -74,13 +77,11 @@ def read_results(
         is_finished = run.is_finished
         if not is_finished and fractions[-1] == 1:
             raise _unfinished_error(folder)
-        evaluations, total = read_evaluations(run), run.read_manifest()["total_steps"]
-        if not is_finished and evaluations[-1:] == []:
-            return [], "no evaluation has a finite metric"
+        evaluations, total = list(_iter_evaluations(run)), run.read_manifest()["total_steps"]
         results: list[RungResult] = []
         for fraction in fractions:
             step = step_at(fraction, total)
-            if not is_finished and evaluations[-1].step < step:
+            if not is_finished and (not evaluations or evaluations[-1].step < step):
                 raise _unfinished_error(folder)
             result = (
                 _final_result(run, evaluations)
@@ -88,7 +89,9 @@ def read_results(
                 else _best_until(evaluations, step, lower_is_better)
             )
             if result is None:
-                return results, "there is no validation metric to rank it by"
+                if not evaluations:
+                    return results, "there is no validation metric to rank it by"
+                return results, f"no evaluation up to step {step} has a finite metric"
             results.append(result)
     except SweepError:
         raise
@@ -100,7 +103,7 @@ def read_results(
 def _best_until(
     evaluations: Sequence[Evaluation], step: int, lower_is_better: bool
 ) -> RungResult | None:
-    candidates = [evaluation for evaluation in evaluations if evaluation.step <= step]
+    candidates = [one for one in evaluations if one.step <= step and math.isfinite(one.value)]
     if not candidates:
         return None
     sign = 1 if lower_is_better else -1

@@ -57,16 +57,24 @@ def propose(
         seed: the seed of the search.
         lower_is_better: of the metric.
     """
+    # A command that is repeated may list the settings in another order.
+    params = _propose(dict(sorted(space.items())), earlier, total, seed, lower_is_better)
+    return {key: params[key] for key in space}
+
+
+def _propose(
+    space: Space, earlier: Sequence[Trial], total: int | None, seed: int, lower_is_better: bool
+) -> dict[str, str]:
     grid = combinations(space, _MAX_GRID)
-    tried = {tuple(trial.params.values()) for trial in earlier}
-    if grid is None:
-        return _sample(space, earlier, total, seed, lower_is_better, 0)
-    untried = [values for values in grid if values not in tried]
-    if total is None or total < len(grid):
+    tried = {tuple(trial.params[key] for key in space) for trial in earlier}
+    if grid is None or total is None or total < len(grid):
         for attempt in range(_ATTEMPTS):
             params = _sample(space, earlier, total, seed, lower_is_better, attempt)
             if tuple(params.values()) not in tried:
                 return params
+    if grid is None:
+        return params
+    untried = [values for values in grid if values not in tried]
     values = random.Random(f"{seed} {len(earlier)}").choice(untried)
     return dict(zip(space, values, strict=True))
 

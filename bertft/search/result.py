@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -56,12 +57,14 @@ class Verdict:
         best, default: their rows in the comparison; None if the default is the best.
         answer: yes, no, "not shown" or "unknown", with the reason.
         comparison: None if nothing could be compared.
+        chosen_seed: the seed of the trials if it is one of the compared seeds.
     """
 
     answer: str
     best: ComparedRow | None = None
     default: ComparedRow | None = None
     comparison: Comparison | None = None
+    chosen_seed: int | None = None
 
 
 @dataclass(frozen=True)
@@ -117,14 +120,15 @@ def read_result(plan: SearchPlan, warn: Callable[[str], None]) -> SearchResult:
 
     trials.sort(key=order)
     best = best_trial(journal, len(rungs))
-    return SearchResult(plan, journal, rungs, trials, best, _judge(journal, best, warn))
+    verdict = _judge(journal, best, plan.base_seed, warn)
+    return SearchResult(plan, journal, rungs, trials, best, verdict)
 
 
-def _judge(journal: Journal, best: Trial, warn: Callable[[str], None]) -> Verdict:
+def _judge(journal: Journal, best: Trial, base_seed: int, warn: Callable[[str], None]) -> Verdict:
     default = journal.default
     if best.folder == default.folder:
         return Verdict("no: no trial was better than the default")
-    folders = {trial.folder: _final_folders(journal, trial) for trial in (best, default)}
+    folders = _compared_folders(journal, best)
     paths = [str(journal.folder / name) for names in folders.values() for name in names]
     try:
         runs = read_runs(paths, warn)
@@ -137,24 +141,32 @@ def _judge(journal: Journal, best: Trial, warn: Callable[[str], None]) -> Verdic
         return Verdict(f"unknown: {error}")
     rows = {job.folder.name: row for row in comparison.rows for job in row.result.jobs}
     best_row, default_row = rows[folders[best.folder][0]], rows[folders[default.folder][0]]
-    return Verdict(_answer(best_row, comparison), best_row, default_row, comparison)
+    chosen_seed = base_seed if best.folder in folders[best.folder] else None
+    return Verdict(_answer(best_row, comparison), best_row, default_row, comparison, chosen_seed)
 
 
-def _final_folders(journal: Journal, trial: Trial) -> list[str]:
-    """The finished runs of a configuration with ``tune.seeds``; that of the search if none is."""
-    folders = [
-        run.folder
-        for (folder, _), run in sorted(journal.finals.items())
-        if folder == trial.folder and run.folder is not None and run.error is None
-    ]
-    assert trial.folder is not None
-    return folders or [trial.folder]
+def _compared_folders(journal: Journal, best: Trial) -> dict[str | None, list[str]]:
+    """The runs of the best configuration and of the default with the same seeds.
+
+    These are the seeds with which both are finished; that of the trials if there are none.
+    """
+    names = [best.folder, journal.default.folder]
+    folders: dict[tuple[str, int], str] = {
+        key: run.folder
+        for key, run in journal.finals.items()
+        if run.folder is not None and run.error is None
+    }
+    seeds = [{seed for folder, seed in folders if folder == name} for name in names]
+    common = sorted(seeds[0] & seeds[1])
+    return {name: [folders[name, seed] for seed in common] or [name] for name in names if name}
 
 
 def _answer(row: ComparedRow, comparison: Comparison) -> str:
     difference = row.difference
     if difference is None:
         return f"unknown: {row.reason}"
+    if not (math.isfinite(difference.low) and math.isfinite(difference.high)):
+        return "unknown: the metric is not finite in the resamples of the validation rows"
     interval = (
         f"{difference.value:+.4f} [{difference.low:+.4f}, {difference.high:+.4f}], 95 % interval"
         f" of a paired bootstrap of the validation rows"
@@ -180,7 +192,21 @@ def verdict_lines(result: SearchResult) -> list[str]:
         value = format_score(result.journal.default.results[-1].value)
         lines.append(f"default: {metric} {value}")
     lines.append(f"better than the default? {verdict.answer}")
+    if verdict.best is not None:
+        lines.append(_selection_note(verdict, metric))
     return lines
+
+
+def _selection_note(verdict: Verdict, metric: str) -> str:
+    """What the comparison shares with the choice of the best configuration."""
+    assert verdict.best is not None
+    shared = "on the same validation rows"
+    if verdict.chosen_seed is not None:
+        shared += f" and with seed {verdict.chosen_seed}"
+    note = f"The best configuration was chosen {shared}, which favours it"
+    if _mean_test_metric(verdict.best, metric) is not None:
+        note += "; the test rows were not used to choose"
+    return f"{note}."
 
 
 def _mean_test_metric(row: ComparedRow, metric: str) -> float | None:

@@ -72,11 +72,10 @@ def run_search(
 
 def best_trial(journal: Journal, rungs: int) -> Trial:
     """The best of the trials that were trained to the end, and of the default."""
-    last, lower = rungs - 1, journal.lower_is_better
-    trials = promoted(journal.trials, last, lower)
+    trials = list(journal.trials)
     if not any(trial.folder == journal.default.folder for trial in trials):
         trials.append(journal.default)
-    return rank(trials, last, lower)[0]
+    return rank(trials, rungs - 1, journal.lower_is_better)[0]
 
 
 @dataclass(frozen=True)
@@ -120,6 +119,9 @@ class Search:
         plan = self.plan
         plan.folder.mkdir(parents=True, exist_ok=True)
         journal = Journal.open(plan.folder, plan.space, plan.identity)
+        if journal is not None and self.total is not None:
+            # Fewer than the search has: no more are proposed, and none is lost.
+            self.total = max(self.total, len(journal.trials))
         self.journal = self._train_default() if journal is None else journal
         for trial in self.journal.trials:  # as in a sweep that is repeated, failed runs run again
             trial.error = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
 import math
 import sys
@@ -170,6 +171,16 @@ def test_a_signal_says_how_to_continue(fake, capsys):
     fake.fails = lambda config: StoppedBySignal(15)
     assert main(SEARCH) == 143
     assert "Repeat the command with hydra.sweep.dir=s to continue" in capsys.readouterr().err
+
+
+def test_a_full_disk_is_not_the_launcher_s_fault(fake, monkeypatch, capsys):
+    def add_trial(*_):
+        raise OSError(errno.ENOSPC, "No space left on device", "s/search.journal")
+
+    monkeypatch.setattr("bertft.search.journal.Journal.add_trial", add_trial)
+    assert main(SEARCH) != 0
+    err = capsys.readouterr().err
+    assert "error: hydra.sweep.dir=s: no space left on device. Free space on the disk" in err
 
 
 def test_two_searches_do_not_share_a_folder(fake, capsys):

@@ -56,6 +56,12 @@ def test_every_distribution():
         ("method.rank=range(2,3)", "fewer than two values"),
         ("trainer.learning_rate=interval(1e-2,1e-2)", "is not an interval"),
         ("trainer.learning_rate=tag(log,interval(0,1))", "has no logarithm at 0"),
+        ("trainer.batch_size=interval(8.2,8.8)", "fewer than two values"),
+        ("trainer.batch_size=interval(8.2,9.5)", "fewer than two values"),
+        ("method.rank=tag(log,choice(2,4))", r"tag\(log, ...\) is not supported"),
+        ("method.rank=tag(log,range(2,9))", r"tag\(log, ...\) is not supported"),
+        ("trainer.warmup=tag(log,fine,interval(0.1,0.2))", r"tag\(fine, ...\) is not supported"),
+        ("method.rank=shuffle(2,4)", "shuffle is not supported"),
     ],
 )
 def test_a_distribution_without_values(word, text):

@@ -60,7 +60,10 @@ def test_a_failed_run_and_one_without_a_metric(tmp_path):
     make_run(tmp_path, (1, 0.9, 0.5), error="the loss was NaN")
     assert read_results(tmp_path, [1 / 8], False) == ([], "the loss was NaN")
     make_run(tmp_path, (1, None, None))
-    assert read_results(tmp_path, [1 / 8], False) == ([], "no evaluation has a finite metric")
+    assert read_results(tmp_path, [1 / 8], False) == (
+        [],
+        "no evaluation up to step 1 has a finite metric",
+    )
     make_run(tmp_path, best=(None, None))
     assert read_results(tmp_path, [1], False)[1] == "there is no validation metric to rank it by"
     (tmp_path / "metrics.json").unlink()
@@ -73,3 +76,9 @@ def test_a_run_that_did_not_get_there_is_no_failed_trial(tmp_path, fraction, err
     make_run(tmp_path, (1, 0.9, 0.5), (2, 0.9, 0.5), error=error)
     with pytest.raises(SweepError, match=r"did not finish|another process is writing"):
         read_results(tmp_path, [fraction], False)
+
+
+def test_a_metric_that_is_nan_later_does_not_end_the_search(tmp_path):
+    make_run(tmp_path, (1, 0.9, 0.5), (2, None, None))
+    results = [RungResult(0.9, 0.5)] * 2
+    assert read_results(tmp_path, [1 / 8, 1 / 4], False) == (results, None)

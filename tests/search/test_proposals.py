@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -73,3 +74,25 @@ def test_a_grid_is_not_larger_than_it_is():
     assert total_trials({"rank": RANK, "kind": KIND}, None) == 8
     assert total_trials({"rank": RANK, "kind": KIND}, 5) == 5
     assert total_trials({"rate": RATE}, 16) == 16 and total_trials({"rate": RATE}, None) is None
+
+
+def test_the_order_of_the_settings_does_not_matter():
+    """A killed search may be repeated with its settings in another order."""
+    space = {"rate": RATE, "rank": RANK, "kind": KIND}
+    turned = dict(reversed(space.items()))
+    first = search(space, 6, distance)
+    assert search(turned, 6, distance) == first
+    grid = {"rank": RANK, "kind": KIND}
+    done = search(grid, 4, lambda p: float(p["rank"]))
+    earlier = [Trial(n, dict(reversed(p.items()))) for n, p in enumerate(done)]
+    assert propose(grid, earlier, 8, 0, False) not in done
+
+
+def test_a_large_grid_has_no_combination_twice_either():
+    """Two jobs of a launcher would train in one folder."""
+    space = {"a": replace(RANK, high=10_000), "b": Distribution("choice(x,y)", ("x", "y"))}
+    first = propose(space, [], 2, 0, False)
+    tried, other = Trial(0, first), Trial(0, {"a": "2", "b": "x"})
+    sampled = propose(space, [other], 2, 0, False)
+    again = propose(space, [replace(tried, params=sampled)], 2, 0, False)
+    assert again != sampled

@@ -8,6 +8,7 @@ import pytest
 
 from bertft.config.search_space import Distribution
 from bertft.errors import SweepError, UsageError
+from bertft.search.halving import RungResult
 from bertft.search.journal import Journal
 from bertft.search.run import best_trial
 
@@ -152,11 +153,37 @@ def test_a_default_outside_of_the_space_is_compared_all_the_same(make_search):
 
 
 def test_the_seed_of_the_trials_is_not_trained_twice(make_search):
-    search = make_search(trials=4, seeds=(0, 7))
+    search = make_search(seeds=(0, 7))
     search.run()
     _, finals, best = trials_of(search)
     assert finals[best.folder, 0].folder == best.folder
     assert len({call[0] for call in search.launcher.calls if call[0].endswith("-7")}) == 2
+
+
+def test_the_best_of_an_extended_search_is_the_best_complete_run(make_search):
+    """Also if the new trials of the first rung would displace it."""
+    make_search(trials=4).run()
+    search = make_search(trials=12)
+    search.run()
+    trials, _, _ = trials_of(search)
+    complete = [trial for trial in trials if len(trial.results) == 4]
+    displaced = max(complete, key=lambda trial: trial.results[-1].value)
+    displaced.results[0] = RungResult(0.0, None)
+    journal = Journal.open(search.plan.folder, search.plan.space, search.plan.identity)
+    journal.record(displaced)
+    assert trials_of(search)[2].folder == displaced.folder
+
+
+def test_with_fewer_trials_those_that_were_proposed_are_trained(make_search, monkeypatch):
+    """After a kill in the first of the waves, whose four proposals are made together."""
+    with monkeypatch.context() as patch:
+        patch.setattr(Journal, "record", killing(Journal.record, 2, True, []))
+        with pytest.raises(Killed):
+            make_search().run()
+    fewer = make_search(trials=2)
+    fewer.run()
+    trials = trials_of(fewer)[0]
+    assert len(trials) == 4 and all(trial.results for trial in trials)
 
 
 def test_more_trials_continue_a_search(make_search):

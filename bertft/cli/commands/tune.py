@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -66,6 +67,8 @@ def _launch(plan: SearchPlan, launch: Launcher) -> None:
     except BertftError:
         raise
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise  # of the journal: not the launcher's
         reason = first_line(f"{type(error).__name__}: {error}")
         raise SweepError(
             f"the launcher {plan.launcher} failed: {reason}",
