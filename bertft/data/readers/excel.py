@@ -84,10 +84,10 @@ def read_excel(
         bad.other_lines["header"] += 1
     try:
         positions = find_columns(columns, names, width, bad.source)
-    except ColumnNotFound as error:
+    except ColumnNotFound as not_found:
         second = next(rows, None)
         if second is not None and len(second[1]) > width == 1:
-            raise _title_error(first[0], bad.source) from error
+            raise _title_error(first[0], bad.source) from not_found
         raise
     if header is None:
         rows = chain([first], rows)
