@@ -14,7 +14,7 @@ import torch
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.skipif("BERTFT_DATA" not in os.environ, reason="BERTFT_DATA names no data")
 def test_the_benchmark_of_a_gpu_compares_like_with_like(tmp_path):
     device = "cuda" if torch.cuda.is_available() else "cpu"

@@ -144,7 +144,7 @@ def test_simple_files_are_read_in_blocks(tmp_path, monkeypatch, name, content, c
 FIELDS = st.text(st.sampled_from('ab",;\t\r\n \u3000\\é酒\0'), max_size=6)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     lines=st.lists(st.one_of(FIELDS, st.tuples(FIELDS, FIELDS).map(",".join)), max_size=20),
     separator=st.sampled_from([",", "\t"]),
@@ -158,7 +158,7 @@ def test_any_table(tmp_path_factory, lines, separator, size):
         compare(write(folder / ("a.csv" if separator == "," else "a.tsv"), content))
 
 
-@settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     rows=st.lists(
         st.dictionaries(

@@ -38,7 +38,7 @@ def test_it_tells_memory_time_and_data_and_leaves_nothing(work_dir, monkeypatch,
     assert actual, result.out
     # That of the whole process, which has run other tests before.
     assert float(actual[1]) * {"M": 1, "G": 1000}[actual[2]] > 100
-    assert re.fullmatch(r"\d\.\d s", actual[3])
+    assert re.fullmatch(r"\d+\.\d s", actual[3])
     truncated = re.search(r"train .*?([\d.]+)%.*neg 50\.0%, pos 50\.0%", result.out)
     assert truncated and 40 < float(truncated[1]) < 60
     assert sorted(path.name for path in work_dir.iterdir()) == (

@@ -200,7 +200,10 @@ def test_the_line_for_real_data_is_right(name, tmp_path, monkeypatch):
         compose_config(ComposeRequest("train", tuple(words)))
 
 
-@pytest.mark.parametrize("name", FILES)
+# The others take half a minute each.
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[] if name == "bert" else pytest.mark.long) for name in FILES]
+)
 def test_every_figure_is_drawn(name, executed):
     for cell in FIGURES[name]:
         (picture,) = executed(name).pictures(cell)
@@ -238,6 +241,7 @@ def test_bert_tells_the_run_s_scores_and_answers_with_words_of_the_passage(execu
     assert (notebook.out / "run/report.html").is_file()
 
 
+@pytest.mark.long
 def test_distill_shows_what_the_checkpoint_keeps_and_the_teacher_beside_the_student(executed):
     notebook = executed("distill")
     adapter = load_file(notebook.out / "svd_lora/checkpoints/best/adapter.safetensors")
@@ -259,6 +263,7 @@ def test_distill_shows_what_the_checkpoint_keeps_and_the_teacher_beside_the_stud
     assert f"{sides['agreement']:.1%} of validation" in notebook.printed("distillation")
 
 
+@pytest.mark.long
 def test_sentiment_s_merged_models_answer_as_the_runs_do(executed):
     notebook = executed("sentiment")
     rows = re.findall(r"<td>([\d.]+)</td>\s*<td>([\d.]+)</td>", notebook.html("english-eval"))
