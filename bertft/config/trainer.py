@@ -166,14 +166,14 @@ class TrainerConfig:
     )
     on_collapse: str = setting(
         "warn",
-        "If the predictions stop to depend on the input: warn, stop with exit status 3, or retry"
+        "If predictions no longer depend on the input: warn, stop with exit status 3, or retry"
         " from the last good checkpoint with half the learning rate.",
         choices=("warn", "stop", "retry"),
         on_resume="change",
     )
     max_retries: int = setting(
         3,
-        "Only with on_collapse=retry: number of retries, after which the run stops.",
+        "Only with trainer.on_collapse=retry: number of retries, after which the run stops.",
         at_least=1,
         on_resume="increase",
     )

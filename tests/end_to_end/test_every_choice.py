@@ -70,13 +70,15 @@ CASES: dict[str, tuple[str, ...]] = {
     ),
     "ia3": (
         "multi_label", "method=ia3", "trainer.precision=fp32", "trainer.layout=packed",
+        "trainer.on_collapse=retry",
     ),
     "vera": (
         "token_classification", "method=vera", "method.rank=16", "trainer.precision=bf16",
+        "trainer.on_collapse=stop",
     ),
     "svd_lora_prefix": (
         "regression", "method=svd_lora_prefix", "trainer.precision=fp32",
-        "trainer.layout=unpadded",
+        "trainer.layout=unpadded", "trainer.on_collapse=warn",
     ),
     "head": (
         "token_classification", "data.scheme=auto", "data.source=sample", "method=head",
