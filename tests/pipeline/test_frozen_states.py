@@ -24,7 +24,7 @@ from bertft.training.step import Schedule, build_step_batch
 
 WORDS = (
     "data=files", "data.train=train.csv", "data.validation=validation.csv", "trainer.epochs=1",
-    "trainer.batch_size=8", "trainer.threads=1",
+    "trainer.batch_size=8", "trainer.threads=1", "trainer.precision=fp32",
 )  # fmt: skip
 VECTOR_BYTES = 64 * 4
 
