@@ -9,10 +9,10 @@ a row can be derived from the name of its file:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeAlias, cast
 
 from bertft.config.data import DataConfig
 from bertft.config.data_files import (
@@ -56,6 +56,11 @@ class SourceFile:
     derived: Mapping[str, str]
 
 
+ReadItems: TypeAlias = Callable[
+    [SourceFile, ColumnSpec, DataConfig, BadRows], Iterator[Record | ColumnBlock]
+]
+
+
 @dataclass(frozen=True)
 class FileSet:
     """The files of a split, at least one; ``source`` is the setting's value in messages."""
@@ -96,28 +101,25 @@ class FileSet:
 
         Rows that cannot be parsed are added to ``bad``, which has the ``locations`` of the files.
         """
-        if len(self.files) == 1:
-            yield from read_file(self.first, columns, config, bad)
-            return
-        for index, file in enumerate(self.files):
-            file_bad = FileBadRows(file.name, file.format.spec.unit, parent=bad, file_index=index)
-            used = 0
-            for line, fields in read_file(file, columns, config, file_bad):
-                used += 1
-                yield encode_line(line, index), fields
-            file_bad.finish(used)
+        # read_file yields no blocks.
+        return cast("Iterator[Record]", self._read_files(read_file, columns, config, bad))
 
     def read_blocks(
         self, columns: ColumnSpec, config: DataConfig, bad: BadRows
     ) -> Iterator[Record | ColumnBlock]:
         """As ``read``, with blocks of rows where the format has them."""
+        return self._read_files(_read_file_blocks, columns, config, bad)
+
+    def _read_files(
+        self, read: ReadItems, columns: ColumnSpec, config: DataConfig, bad: BadRows
+    ) -> Iterator[Record | ColumnBlock]:
         if len(self.files) == 1:
-            yield from _read_file_blocks(self.first, columns, config, bad)
+            yield from read(self.first, columns, config, bad)
             return
         for index, file in enumerate(self.files):
             file_bad = FileBadRows(file.name, file.format.spec.unit, parent=bad, file_index=index)
             used = 0
-            for item in _read_file_blocks(file, columns, config, file_bad):
+            for item in read(file, columns, config, file_bad):
                 if isinstance(item, ColumnBlock):
                     used += item.size
                     yield replace(item, first_line=encode_line(item.first_line, index))

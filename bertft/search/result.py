@@ -2,7 +2,7 @@
 
 The best configuration was chosen on the validation rows, among many and with one seed. It is
 therefore trained again with other seeds, and so is the default. The paired bootstrap of ``bertft
-compare`` over the validation rows tells whether their difference is due to the choice of the rows.
+compare`` over the validation rows tests whether the choice of the rows explains their difference.
 """
 
 from __future__ import annotations

@@ -94,7 +94,7 @@ class _State:
 
 
 class CollapseMonitor:
-    """Records steps, evaluations and checkpoints, and tells when the run has collapsed.
+    """Records steps, evaluations and checkpoints, and detects that the run has collapsed.
 
     Args:
         task: None if the labels are not trained on.

@@ -73,16 +73,6 @@ class Fake:
         return OmegaConf.to_yaml(OmegaConf.structured(config))
 
 
-@pytest.fixture
-def fake(monkeypatch, tmp_path):
-    monkeypatch.chdir(tmp_path)
-    made = Fake()
-    module = types.ModuleType("bertft.cli.commands.train")
-    module.run = made.run
-    monkeypatch.setitem(sys.modules, module.__name__, module)
-    return made
-
-
 def summary(folder="s"):
     with open(Path(folder) / "summary.csv", encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))

@@ -7,7 +7,6 @@ import errno
 import json
 import math
 import sys
-import types
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
@@ -72,16 +71,6 @@ class Fake:
     def accuracy(config, step):
         distance = abs(math.log10(config.method.low_rank.learning_rate) + 3)
         return 0.9 - 0.1 * distance - 0.2 * (1 - step / STEPS) + 0.001 * config.method.rank
-
-
-@pytest.fixture
-def fake(monkeypatch, tmp_path):
-    monkeypatch.chdir(tmp_path)
-    made = Fake()
-    module = types.ModuleType("bertft.cli.commands.train")
-    module.run = made.run
-    monkeypatch.setitem(sys.modules, module.__name__, module)
-    return made
 
 
 def summary(folder="s"):

@@ -21,7 +21,7 @@ class PeftLayersConfig:
     """Layers of peft."""
 
     kind: str = setting("lora", "lora, dora or adalora.", choices=("lora", "dora", "adalora"))
-    targets: Any = setting(["query", "value"], "Suffixes of module names, or all-linear.")
+    targets: Any = setting(["query", "value"], "A list of query and value, or all_linear.")
     rank: int = setting(8, "r of peft; AdaLoRA: the average rank at the end.", at_least=1)
     alpha: float = setting(16.0, "lora_alpha of peft.", above=0)
     dropout: float = setting(0.05, "lora_dropout of peft.", at_least=0, below=1)

@@ -23,6 +23,8 @@ _ALL_LINEAR = [
     "attention.self.query", "attention.self.key", "attention.self.value",
     "attention.output.dense", "intermediate.dense", "output.dense",
 ]  # fmt: skip
+# AdaLoRA: fraction of the steps before pruning, with fixed ranks at the end, weight of the penalty.
+_BEGIN, _END, _ORTHOGONALITY = 0.1, 0.4, 0.1
 _STEPS_BEFORE_ATTACHING = 1000  # AdaLoraConfig wants the number of steps; the first step sets it
 
 
@@ -67,8 +69,8 @@ class PeftLayers(MethodComponent):
                 init_r=math.ceil(1.5 * settings.rank), target_r=settings.rank,
                 beta1=0.85, beta2=0.85, deltaT=10, tinit=1, tfinal=1,
                 total_step=_STEPS_BEFORE_ATTACHING,
-                orth_reg_weight=0.1, lora_alpha=settings.alpha, lora_dropout=settings.dropout,
-                target_modules=targets,
+                orth_reg_weight=_ORTHOGONALITY, lora_alpha=settings.alpha,
+                lora_dropout=settings.dropout, target_modules=targets,
             )  # fmt: skip
             return AdaLoraModel(encoder, config, "default")
         lora = LoraConfig(
@@ -92,13 +94,13 @@ class PeftLayers(MethodComponent):
             if "lora_A" in name or "lora_B" in name
             for factor in [parameter if "lora_A" in name else parameter.T]
         ]
-        return 0.1 * torch.stack(penalties).mean()
+        return _ORTHOGONALITY * torch.stack(penalties).mean()
 
     def before_step(self, step: int, total_steps: int) -> None:
         if step == 1 and isinstance(self._tuner, AdaLoraModel):
             allocator = self._tuner.rankallocator
-            allocator.peft_config.tinit = int(0.1 * total_steps)
-            allocator.peft_config.tfinal = int(0.4 * total_steps)
+            allocator.peft_config.tinit = int(_BEGIN * total_steps)
+            allocator.peft_config.tfinal = int(_END * total_steps)
             allocator.set_total_step(total_steps)
 
     def after_step(self, step: int, total_steps: int, optimizer: Optimizer) -> None:
@@ -107,7 +109,7 @@ class PeftLayers(MethodComponent):
 
     def is_eligible(self, step: int, total_steps: int) -> bool:
         """AdaLoRA has its budget in the last 40 % of the steps, as ``svd_lora``."""
-        return self.settings.kind != "adalora" or step > total_steps - int(0.4 * total_steps)
+        return self.settings.kind != "adalora" or step > total_steps - int(_END * total_steps)
 
     def parameter_counts(self, model: nn.Module) -> dict[str, int]:
         """AdaLoRA keeps the triplets whose singular value is not zero."""
