@@ -30,6 +30,7 @@ from bertft.config.job_name import job_folder_name
 from bertft.config.overrides import split_override
 from bertft.config.presets import preset_groups
 from bertft.config.rules.tune import tune_problems
+from bertft.config.schema import Leaf, node_from_dataclass
 from bertft.config.search_space import (
     Space,
     cover,
@@ -38,7 +39,8 @@ from bertft.config.search_space import (
     space_problems,
 )
 from bertft.config.serialize import to_plain_dict
-from bertft.config.tune import parse_time
+from bertft.config.tune import TuneSettings, parse_time
+from bertft.config.values import value_problems
 from bertft.utils.messages import Problem, usage_error
 
 __all__ = ["SWEEPER", "Budget", "SearchPlan", "is_search", "plan_search", "read_plan"]
@@ -66,17 +68,17 @@ class Budget:
     @classmethod
     def read(cls, group: str, settings: Mapping[str, Any]) -> Budget:
         """The budget in the settings of ``group``. UsageError for invalid values."""
+        problems: list[Problem] = []
         trials, time = settings["trials"], settings["time"]
         seeds: Any = settings["seeds"]
         if OmegaConf.is_config(seeds):
             seeds = OmegaConf.to_container(seeds)
-        problems = list(tune_problems(group, trials, time, seeds))
-        if trials is not None and trials < 2:
-            problems.append(
-                Problem(f"{group}.trials", f"{trials} is out of range", "It must be at least 2")
-            )
-        if problems:
-            raise usage_error(problems)
+        leaves = node_from_dataclass(TuneSettings, group).children
+        for name in ("trials", "time", "seed"):  # the sweeper's own schema has no bounds
+            leaf = leaves[name]
+            assert isinstance(leaf, Leaf)
+            problems += value_problems(leaf, settings[name])
+        _raise_problems(problems or list(tune_problems(group, trials, time, seeds)))
         seconds = None if time is None else parse_time(time)
         return cls(trials, seconds, tuple(seeds), settings["seed"])
 

@@ -35,7 +35,11 @@ _MAX_STARTUP = 10  # random proposals before the sampler has a model
 
 @dataclass(frozen=True)
 class RungResult:
-    """The best ``value`` of the metric up to a rung, and the validation ``loss`` with it."""
+    """The best ``value`` of the metric up to a rung, and the validation ``loss`` with it.
+
+    Only the default has results whose ``value`` is NaN: at rungs without a finite metric, if it has
+    one later.
+    """
 
     value: float
     loss: float | None

@@ -11,6 +11,7 @@ can read the file.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -38,7 +39,8 @@ class Journal:
 
     Attributes:
         trials: every trial, by number.
-        default: the default configuration, trained to the end.
+        default: the default configuration, trained to the end; without results if no evaluation has
+            a finite metric.
         finals: (folder of a trial, seed) → the run of its configuration with that seed.
         seconds, units: time of the runs, and the number of complete runs that they amount to.
     """
@@ -185,13 +187,19 @@ def _check_identity(path: Path, recorded: Mapping[str, Any], present: Mapping[st
 
 
 def _to_record(trial: Trial) -> dict[str, Any]:
-    return {
-        "results": [asdict(result) for result in trial.results],
+    return {  # JSON has no NaN
+        "results": [
+            {**asdict(result), "value": None if math.isnan(result.value) else result.value}
+            for result in trial.results
+        ],
         "folder": trial.folder,
         "error": trial.error,
     }
 
 
 def _to_trial(number: int, params: Mapping[str, str], record: Mapping[str, Any]) -> Trial:
-    results = [RungResult(**result) for result in record.get("results", ())]
+    results = [
+        RungResult(math.nan if result["value"] is None else result["value"], result["loss"])
+        for result in record.get("results", ())
+    ]
     return Trial(number, dict(params), results, record.get("folder"), record.get("error"))

@@ -16,7 +16,13 @@ from bertft.runs.run_folder import LOCKED, RunFolder
 from bertft.search.halving import RungResult
 from bertft.utils.safe_files import open_regular_file, read_json_object
 
-__all__ = ["Evaluation", "is_lower_better", "read_evaluations", "read_results"]
+__all__ = [
+    "Evaluation",
+    "has_nan_metric",
+    "is_lower_better",
+    "read_evaluations",
+    "read_results",
+]
 
 _JOB_FILE = "job.json"  # see bertft.report.sweep
 
@@ -36,6 +42,11 @@ class Evaluation:
 def read_evaluations(run: RunFolder) -> list[Evaluation]:
     """The evaluations with a finite metric, in the order of their steps."""
     return [evaluation for evaluation in _iter_evaluations(run) if math.isfinite(evaluation.value)]
+
+
+def has_nan_metric(run: RunFolder) -> bool:
+    """Whether the metric of an evaluation is not finite."""
+    return any(math.isnan(evaluation.value) for evaluation in _iter_evaluations(run))
 
 
 def _iter_evaluations(run: RunFolder) -> Iterator[Evaluation]:

@@ -107,9 +107,17 @@ def read_result(plan: SearchPlan, warn: Callable[[str], None]) -> SearchResult:
     assert journal is not None
     rungs = rung_fractions(plan.evaluations)
     lower = journal.lower_is_better
-    trials = list(journal.trials)
+    default = journal.default
+    # The trial of the default ended at the first rung if it had no finite metric there, but its run
+    # is complete.
+    trials = [
+        replace(trial, results=default.results, error=default.error)
+        if trial.folder == default.folder
+        else trial
+        for trial in journal.trials
+    ]
     if plan.default is None:
-        trials.append(replace(journal.default, number=-1))
+        trials.append(replace(default, number=-1))
     sign = 1 if lower else -1
 
     def order(trial: Trial) -> tuple[float, ...]:
@@ -128,6 +136,8 @@ def _judge(journal: Journal, best: Trial, base_seed: int, warn: Callable[[str], 
     default = journal.default
     if best.folder == default.folder:
         return Verdict("no: no trial was better than the default")
+    if not default.results:
+        return Verdict(f"unknown: the run of the default has no finite {journal.metric}")
     folders = _compared_folders(journal, best)
     paths = [str(journal.folder / name) for names in folders.values() for name in names]
     try:
@@ -189,8 +199,10 @@ def verdict_lines(result: SearchResult) -> list[str]:
         test_text = "" if test is None else f"; on the test rows {format_score(test)}"
         lines.append(f"{name}, {seeds}: {metric} {format_mean(row.result)}{test_text}")
     if verdict.best is None:
-        value = format_score(result.journal.default.results[-1].value)
-        lines.append(f"default: {metric} {value}")
+        runs = {"best": result.best, "default": result.journal.default}
+        for name, run in runs.items():
+            if run.results and (name == "default" or not result.is_default(run)):
+                lines.append(f"{name}: {metric} {format_score(run.results[-1].value)}")
     lines.append(f"better than the default? {verdict.answer}")
     if verdict.best is not None:
         lines.append(_selection_note(verdict, metric))
@@ -221,7 +233,9 @@ def trials_table(result: SearchResult) -> TableItem:
     fractions = [format_fraction(fraction) for fraction in result.rungs]
     rows = []
     for trial in result.trials:
-        values = [format_score(one.value) for one in trial.results]
+        values = [
+            "–" if math.isnan(one.value) else format_score(one.value) for one in trial.results
+        ]
         rows.append(
             [
                 "–" if trial.number < 0 else str(trial.number),
@@ -258,7 +272,7 @@ def write_files(result: SearchResult) -> None:
     table = csv.writer(text)
     table.writerow(["trial", *result.plan.space, *fractions, "note", "folder"])
     for trial in result.trials:
-        values: list[object] = [one.value for one in trial.results]
+        values: list[object] = ["" if math.isnan(one.value) else one.value for one in trial.results]
         table.writerow(
             [
                 "" if trial.number < 0 else trial.number,

@@ -6,6 +6,7 @@ resume from their own checkpoints, so that a search that is killed continues whe
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -23,8 +24,10 @@ from bertft.config.search_plan import Budget, SearchPlan, read_plan
 from bertft.config.search_space import to_words
 from bertft.errors import SweepError, UsageError
 from bertft.runs.metrics_json import read_metrics_json
+from bertft.runs.run_folder import RunFolder
 from bertft.search.halving import (
     REDUCTION,
+    RungResult,
     Trial,
     format_fraction,
     promoted,
@@ -33,13 +36,15 @@ from bertft.search.halving import (
     wave_ends,
 )
 from bertft.search.journal import Journal
-from bertft.search.outcome import is_lower_better, read_results
+from bertft.search.outcome import has_nan_metric, is_lower_better, read_results
 from bertft.search.proposals import propose, total_trials
 from bertft.utils.messages import first_line
 from bertft.utils.numbers import format_clock, format_duration, format_score
 from bertft.utils.terminal import print_escaped
 
 __all__ = ["Search", "best_trial", "run_search"]
+
+_NO_RESULT = RungResult(math.nan, None)
 
 
 def run_search(
@@ -71,11 +76,21 @@ def run_search(
 
 
 def best_trial(journal: Journal, rungs: int) -> Trial:
-    """The best of the trials that were trained to the end, and of the default."""
-    trials = list(journal.trials)
-    if not any(trial.folder == journal.default.folder for trial in trials):
-        trials.append(journal.default)
-    return rank(trials, rungs - 1, journal.lower_is_better)[0]
+    """The best of the trials that were trained to the end, and of the default.
+
+    Raises SweepError if there is none.
+    """
+    complete = [trial for trial in journal.trials if len(trial.results) == rungs]
+    default = journal.default
+    if default.results and not any(trial.folder == default.folder for trial in complete):
+        complete.append(default)
+    if not complete:
+        raise SweepError(
+            f"no run has a finite {journal.metric} after all steps",
+            where=str(journal.folder),
+            hint="Search other values, or set another data.metric",
+        )
+    return rank(complete, rungs - 1, journal.lower_is_better)[0]
 
 
 @dataclass(frozen=True)
@@ -148,7 +163,7 @@ class Search:
                 hint="Fix the cause and repeat the command",
             )
         metrics = read_metrics_json(folder / "metrics.json")
-        if metrics["best"]["value"] is None:
+        if metrics["best"]["value"] is None and not has_nan_metric(RunFolder(folder)):
             raise UsageError(
                 "the run of the default configuration has no validation metric, by which trials"
                 " are ranked",
@@ -156,14 +171,19 @@ class Search:
                 hint="Set data.validation=<file>, or check the method's schedule",
             )
         lower = is_lower_better(metrics)
-        default.results, error = read_results(folder, self.rungs, lower)
-        if error is not None:
+        final, error = read_results(folder, [1.0], lower)
+        if error is not None and metrics["best"]["value"] is not None:
             raise SweepError(error, where=str(folder))
+        default.error = error
+        if final:
+            rungs = (read_results(folder, [fraction], lower)[0] for fraction in self.rungs)
+            default.results = [results[0] if results else _NO_RESULT for results in rungs]
         default.folder = folder.name
         metric = metrics["best"]["metric"]
         journal = Journal.create(plan.folder, plan.space, plan.identity, metric, lower, default)
         journal.add_time(time.monotonic() - start, 1.0)
-        self._print(f"default: {metric} {format_score(default.results[-1].value)}")
+        value = f"{metric} {format_score(final[0].value)}" if final else f"no finite {metric}"
+        self._print(f"default: {value}")
         return journal
 
     def _train_trials(self) -> None:
@@ -172,8 +192,13 @@ class Search:
         if not journal.trials and plan.default is not None:  # the default is the first trial
             journal.add_trial(plan.default)
         if plan.default is not None and not journal.trials[0].results:
-            first, default = journal.trials[0], journal.default
-            first.results, first.folder = list(default.results), default.folder
+            first, folder = journal.trials[0], journal.default.folder
+            assert folder is not None
+            # Without a finite metric at the first rung, it is a failed trial like any other.
+            first.results, first.error = read_results(
+                plan.folder / folder, self.rungs, journal.lower_is_better
+            )
+            first.folder = folder
             journal.record(first)
         for end in wave_ends(self.total):
             affordable = self._affordable_trials(end)
@@ -189,12 +214,15 @@ class Search:
             self._train(journal.trials[:end], 0)
             if len(journal.trials) < end:
                 break  # the time is over
-        failed = [trial for trial in journal.trials if trial.error is not None]
-        if len(failed) >= len(journal.trials) - (plan.default is not None) > 0:
+        others = [trial for trial in journal.trials if trial.folder != journal.default.folder]
+        failed = [trial for trial in others if trial.error is not None]
+        if len(failed) == len(others) > 0:
             raise SweepError(
                 f"all {len(failed)} trials failed: {first_line(failed[0].error)}",
                 where=str(plan.folder),
-                hint="The default configuration did not. Search values closer to it",
+                hint="The default configuration did not. Search values closer to it"
+                if journal.default.results
+                else "The default configuration did too. Search other values",
             )
 
     def _train_rung(self, rung: int) -> None:
@@ -227,6 +255,8 @@ class Search:
         """Train the best configuration and the default with each of ``tune.seeds``."""
         journal, plan = self.journal, self.plan
         best = best_trial(journal, len(self.rungs))
+        if not journal.default.results:
+            return  # nothing to compare with
         compared = [journal.default]
         if best.folder != journal.default.folder:
             compared.append(best)

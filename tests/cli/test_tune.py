@@ -127,6 +127,20 @@ def test_the_sweeper_can_be_used_with_train_and_a_grid(fake):
     assert float(next(row for row in rows if "best" in row["note"])[RATE]) == 1e-3
 
 
+@pytest.mark.parametrize(
+    ("word", "text"),
+    [
+        ("seed=-1", "hydra.sweeper.seed: -1 is out of range. It must be at least 0"),
+        ("trials=10001", "hydra.sweeper.trials: 10001 is out of range. It must be at least 2 and"),
+        ("trials=1", "hydra.sweeper.trials: 1 is out of range. It must be at least 2 and"),
+    ],
+)
+def test_the_settings_of_the_sweeper_have_the_bounds_of_tune(fake, capsys, word, text):
+    words = ["train", "-m", "hydra/sweeper=halving", f"hydra.sweeper.{word}", "hydra.sweep.dir=s"]
+    assert main(words) == 2
+    assert text in capsys.readouterr().err and fake.calls == [] and not Path("s").exists()
+
+
 def test_a_metric_that_is_missing(fake, monkeypatch, capsys):
     def run(config, folder):
         Fake.run(fake, config, folder)
@@ -137,6 +151,21 @@ def test_a_metric_that_is_missing(fake, monkeypatch, capsys):
     monkeypatch.setattr(sys.modules["bertft.cli.commands.train"], "run", run)
     assert main(SEARCH) == 2
     assert "has no validation metric, by which trials are ranked" in capsys.readouterr().err
+
+
+def test_a_default_whose_metric_is_nan_at_first(fake, capsys):
+    rate, accuracy = 2e-3, fake.accuracy
+
+    def nan_at_first(config, step):
+        is_default = config.method.low_rank.learning_rate == rate and config.method.rank == 8
+        return math.nan if is_default and step == 2 else accuracy(config, step)
+
+    fake.accuracy = nan_at_first
+    assert main(SEARCH) == 0
+    [default] = [row for row in summary() if "default" in row["note"]]
+    assert default["accuracy 1/8"] == "" and default["accuracy 1/4"] and default["accuracy all"]
+    out, err = capsys.readouterr()
+    assert "default: accuracy 0.87" in out and "nan" not in out and "Traceback" not in err
 
 
 def test_the_default_fails_or_is_the_best(fake, capsys):

@@ -26,13 +26,14 @@ class FakeLauncher:
     """Runs jobs in ``folder``. Accuracy is best at a rate of 1e-3 and grows with the steps.
 
     ``calls`` has (folder, first step, last step) of each run. ``fails(settings)`` is the error of a
-    run, or None.
+    run, or None; ``is_nan(settings, step)`` whether its metric is NaN then.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.calls = folder, []
         self.batches: list[int] = []
         self.fails: Callable[[dict[str, str]], str | None] = lambda settings: None
+        self.is_nan: Callable[[dict[str, str], int], bool] = lambda settings, step: False
         self.before: Callable[[int], None] = lambda number: None
 
     def launch(self, jobs: Sequence[Sequence[str]], initial_job_idx: int) -> list[Any]:
@@ -53,18 +54,19 @@ class FakeLauncher:
         (folder / "job.json").write_text(json.dumps({"error": error}))
         if error is None and begun < stop:
             self.calls.append((folder.name, begun, stop))
-            self._train(folder, log, range(begun + 2, stop + 1, 2), rate, rank)
+            self._train(folder, log, range(begun + 2, stop + 1, 2), settings)
         config = SimpleNamespace(runtime=SimpleNamespace(output_dir=str(folder)))
         return SimpleNamespace(return_value=None, hydra_cfg=SimpleNamespace(hydra=config))
 
-    @staticmethod
-    def _train(folder: Path, log: Path, steps: range, rate: float, rank: int) -> None:
+    def _train(self, folder: Path, log: Path, steps: range, settings: dict[str, str]) -> None:
+        rate, rank = float(settings["rate"]), int(settings["rank"])
         (folder / "manifest.json").write_text(json.dumps({"total_steps": STEPS}))
-        value = 0.0
+        value: float | None = 0.0
         with open(log, "a") as file:
             for step in steps:
                 value = 0.9 - 0.1 * abs(math.log10(rate) + 3) - 0.2 * (1 - step / STEPS)
                 value += 0.001 * rank
+                value = None if self.is_nan(settings, step) else value
                 line = {"event": "evaluated", "step": step, "metric": "accuracy"}
                 line["metrics"] = {"accuracy": value, "loss": 1 / step}
                 file.write(json.dumps(line) + "\n")
@@ -72,7 +74,9 @@ class FakeLauncher:
             return
         names = ("total", "trainable", "head", "method", "kept", "exported")
         metrics = {
-            "best": {"metric": "accuracy", "value": value, "step": STEPS},
+            "best": {
+                "metric": "accuracy", "value": value, "step": None if value is None else STEPS
+            },
             "train": {"seconds": 2.0, "rows_per_second": 1.0, "tokens_per_second": 9.0,
                       "steps": STEPS},
             "parameters": dict.fromkeys(names, 9),

@@ -10,8 +10,10 @@ from bertft.config.search_space import Distribution
 from bertft.errors import SweepError, UsageError
 from bertft.search.halving import RungResult
 from bertft.search.journal import Journal
+from bertft.search.result import read_result, trials_table, verdict_lines
 from bertft.search.run import best_trial
 
+DEFAULT = {"rate": "0.002", "rank": "8"}
 RATE = Distribution("interval(3e-2,1e-1)", low=3e-2, high=1e-1)
 
 
@@ -141,6 +143,65 @@ def test_all_trials_fail_or_the_default_does(make_search):
     search = make_search("default")
     search.launcher.fails = lambda words: "the column text is missing"
     with pytest.raises(SweepError, match="the default configuration failed: the column text"):
+        search.run()
+
+
+def is_default(settings):
+    return settings["rate"] == DEFAULT["rate"] and settings["rank"] == DEFAULT["rank"]
+
+
+def lines_of(search):
+    result = read_result(search.plan, print)
+    return verdict_lines(result), list(trials_table(result).rows)
+
+
+@pytest.mark.parametrize("default", [DEFAULT, None])
+def test_a_default_that_never_has_a_finite_metric_is_a_failed_trial(make_search, default, capsys):
+    search = make_search(default=default)
+    search.launcher.is_nan = lambda settings, step: is_default(settings)
+    search.run()
+    assert "default: no finite accuracy" in capsys.readouterr().err
+    trials, finals, best = trials_of(search)
+    assert len(trials) == 8 and len(best.results) == 4 and not finals
+    assert [trial.number for trial in trials if trial.error] == ([0] if default else [])
+    lines, rows = lines_of(search)
+    assert f"best: accuracy {best.results[-1].value:.4f}" in lines
+    assert lines[-1] == (
+        "better than the default? unknown: the run of the default has no finite accuracy"
+    )
+    [row] = [row for row in rows if "default" in row[-1]]
+    assert row[3:] == ["–"] * 4 + [
+        "default, failed: no evaluation up to step 16 has a finite metric"
+    ]
+    calls = make_search(default=default)
+    calls.run()
+    assert calls.launcher.calls == [], "a repeated search is complete"
+
+
+@pytest.mark.parametrize("default", [DEFAULT, None])
+def test_a_default_without_a_finite_metric_at_the_first_rung_is_compared(make_search, default):
+    """Correlations are NaN while all predictions are equal."""
+    search = make_search(default=default)
+    search.launcher.is_nan = lambda settings, step: is_default(settings) and step <= 2
+    search.run()
+    trials, finals, best = trials_of(search)
+    assert len(trials) == 8 and {seed for _, seed in finals} == {5, 6}
+    assert {folder for folder, _ in finals} == {"0.002-8-0", best.folder}
+    [row] = [row for row in lines_of(search)[1] if "default" in row[-1]]
+    assert row[3:] == ["–", "0.7279", "0.7779", "0.8779", row[-1]] and "failed" not in row[-1]
+    if default is not None:
+        assert trials[0].results == [] and "up to step 2 " in trials[0].error
+
+
+def test_neither_the_default_nor_a_trial_has_a_finite_metric(make_search):
+    search = make_search()
+    search.launcher.is_nan = lambda settings, step: True
+    with pytest.raises(SweepError, match=r"all 7 trials failed: no eval.* The default conf.* too"):
+        search.run()
+    search = make_search("later")
+    search.launcher.is_nan = lambda settings, step: is_default(settings)
+    search.launcher.fails = lambda words: "full" if words.get("trainer.stop_at") == "0.25" else None
+    with pytest.raises(SweepError, match="no run has a finite accuracy after all steps"):
         search.run()
 
 
