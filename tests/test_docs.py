@@ -25,6 +25,7 @@ from bertft.config.foreign_names import (
     SCRIPT_NAMES,
     TRAINING_ARGUMENTS,
 )
+from bertft.config.schema import iter_leaves, settings_tree
 from bertft.config.sweep_plan import plan_sweep
 
 ROOT = Path(__file__).parents[1]
@@ -80,6 +81,19 @@ def test_the_messages_in_troubleshooting_exist():
         for fragment in re.split(r"\.\.\.|'x'|=0\.01|−1| 2 ", message):
             words = fragment.strip(" .:")
             assert not words or any(words in string for string in strings), (message, words)
+
+
+def test_the_commands_page_lists_the_settings_that_a_resumed_run_can_change():
+    page = (ROOT / "docs" / "commands.md").read_text(encoding="utf-8")
+    section = page.partition("\n## Resume training\n")[2].partition("\n## ")[0]
+    section = section.replace("\n\n", "\0").replace("\n", " ")
+    listed = section.partition("can change when a run is resumed:")[2].partition("\0")[0]
+    changeable = {
+        leaf.path for leaf in iter_leaves(settings_tree("train")) if leaf.on_resume != "fixed"
+    }
+    # A repeated command may have config= and experiment=; their settings are compared one by one.
+    expected = changeable - {"config", "experiment", "trainer.epochs", "trainer.max_steps"}
+    assert set(re.findall(r"`([\w.]+)`", listed)) == expected
 
 
 def test_the_slurm_file_is_one(tmp_path, monkeypatch):
