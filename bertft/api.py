@@ -75,7 +75,8 @@ def train(
         data: training rows: a path or a list of paths, a preset of ``data=`` ("sample", "sst2"),
             a DataFrame, a ``datasets.Dataset`` or a list of dicts. The columns are ``text`` and
             ``label`` unless ``overrides`` set other names (``data.text=...``, ``data.label=...``).
-        validation: validation rows; None: a stratified 10 % of the training rows.
+        validation: validation rows; None: those of the preset, or a part of the training rows
+            (``data.validation_fraction``).
         method: a preset of ``method=``.
         model: a preset of ``model=``, a model folder, a run folder or a Hub id.
         output_dir: the run folder; None: a new folder in ``outputs/train``.

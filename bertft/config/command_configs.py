@@ -286,7 +286,7 @@ class PredictConfig:
 
 @dataclass
 class VerifyConfig:
-    """Verify the checksums of a run's checkpoints, base model and rows."""
+    """Verify the checksums of a run's files, checkpoints and base model."""
 
     run: str = setting(MISSING, "Run folder.", file="input")
 
