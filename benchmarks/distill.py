@@ -1,13 +1,19 @@
-"""A student of half the layers, with its teacher and without, on SST-2; and what a step costs.
+"""A student of half the layers, trained in several ways, on SST-2; and what a step costs.
 
     python -m benchmarks.distill --data $BERTFT_DATA/sst2 --out outputs/distill
+    python -m benchmarks.distill --data $BERTFT_DATA/sst2 --ways teacher,copies --seeds 0
     python -m benchmarks.distill --data $BERTFT_DATA/sst2 --overhead
 
-MiniLM-L6 is trained in full on ``--rows`` rows (seed 0), then ``--layers`` of its layers become
-students, with the teacher (``--weight``) and without (weight 0), mean ± std over the seeds. What
-is in ``--out`` already is not run again. Leaves table.md there; rows a second are those of
-evaluating teacher and a distilled student in turn. ``--overhead`` times steps with
-remembered answers against steps of the same student without a teacher, interleaved.
+MiniLM-L6 is trained in full on ``--rows`` rows, once per seed. Its layers become students of
+``--layers`` layers, trained in the ways of ``_ways``. Students with augmented copies see
+``--copies`` + 1 times as many rows per epoch. The ways ``*_long`` train as many steps without
+copies, so that copies are compared at equal training time.
+
+Each finished run is a line of ``<out>/results.jsonl``, and is not run again: the command can be
+stopped and repeated, with more seeds or ways, until the table is complete. It leaves table.md
+there; rows per second are those of evaluating teacher and student in turn, if their folders are
+still in ``--out``. ``--overhead`` times steps with cached teacher outputs against steps of the same
+student without a teacher, interleaved.
 """
 
 from __future__ import annotations
@@ -52,59 +58,138 @@ from bertft.training.step import TrainStep, set_learning_rates
 
 __all__ = ["main"]
 
+_TEACHER = "teacher_of_6"  # its name in the results
 _MODEL = ModelConfig(name="minilm", path="all-MiniLM-L6-v2")
 
 
-def _words(data: Path, rows: int) -> list[str]:
+def _ways(args: argparse.Namespace) -> dict[str, list[str]]:
+    """Name → settings of each way to train a student."""
+    soft = [f"method.distill.weight={args.weight:g}"]
+    soft += [f"method.distill.temperature={args.temperature:g}"]
+    stages = [
+        "method.distill.hidden_weight=1", "method.distill.attention_weight=1",
+        "method.distill.inner_fraction=0.5",
+    ]  # fmt: skip
+    copies = [f"method.distill.augment={args.copies}"]
+    short, long = [
+        f"trainer.epochs={epochs:g}" for epochs in (args.epochs, args.epochs * (args.copies + 1))
+    ]
+    return {
+        "alone": ["method.distill.weight=0", short],
+        "teacher": [*soft, short],
+        "alone_long": ["method.distill.weight=0", long],
+        "teacher_long": [*soft, long],
+        "copies": [*soft, *copies, short],
+        "stages_long": [*soft, *stages, long],
+        "stages_copies": [*soft, *stages, *copies, short],
+        "ensemble_copies": [*soft, *copies, short],
+    }
+
+
+def _common_settings(args: argparse.Namespace) -> list[str]:
     return [
-        "data=files", f"data.train={data / 'train.tsv'}", f"data.validation={data / 'dev.tsv'}",
-        "data.text=sentence", f"data.max_train_rows={rows}", "quiet=true",
+        "data=files", f"data.train={args.data / 'train.tsv'}",
+        f"data.validation={args.data / 'dev.tsv'}", "data.text=sentence",
+        f"data.max_train_rows={args.rows}", f"trainer.precision={args.precision}", "quiet=true",
+        "report=false",
     ]  # fmt: skip
 
 
-def _bertft(*words: str) -> None:
-    subprocess.run([sys.executable, "-m", "bertft", "train", *words], check=True)
-
-
 def _experiment(args: argparse.Namespace) -> str:
-    teacher, words = args.out / "teacher", _words(args.data, args.rows)
-    _bertft(*words, "method=full", f"hydra.run.dir={teacher}", "resume=auto")
-    _bertft(
-        "-m", *words, "method=distill", f"method.distill.teacher={teacher}",
-        f"method.distill.student_layers={args.layers}", f"method.distill.weight=0,{args.weight:g}",
-        f"method.distill.temperature={args.temperature:g}", f"seed={args.seeds}",
-        f"trainer.epochs={args.epochs:g}",
-        f"hydra.sweep.dir={args.out / 'students'}",
-    )  # fmt: skip
-    return _table(teacher, args.out / "students")
+    ways, results = _ways(args), args.out / "results.jsonl"
+    unknown = set(args.ways.split(",")) - ways.keys() if args.ways else set()
+    if unknown:
+        raise SystemExit(f"unknown ways {sorted(unknown)}; choose from {', '.join(ways)}")
+    seeds = [int(seed) for seed in args.seeds.split(",")]
+    common = _common_settings(args)
+    teachers = {seed: _folder(args, _TEACHER, seed) for seed in seeds}
+    for seed, teacher in teachers.items():
+        _run(results, _TEACHER, seed, teacher, [*common, "method=full", f"seed={seed}"])
+    for name in args.ways.split(",") if args.ways else ways:
+        for seed in seeds:
+            names = [str(teachers[seed])]
+            if name == "ensemble_copies":  # the teacher of the student's seed is the first
+                names += [str(path) for number, path in teachers.items() if number != seed]
+            _run(results, name, seed, _folder(args, name, seed), [
+                *common, "method=distill", f"method.distill.teacher=[{','.join(names)}]",
+                f"method.distill.student_layers={args.layers}", f"seed={seed}", *ways[name],
+            ])  # fmt: skip
+    return _table(args, results)
 
 
-def _table(teacher: Path, students: Path) -> str:
-    scores: dict[str, list[float]] = defaultdict(list)
-    distilled: dict[str, Path] = {}
-    agreed: list[float] = []
-    metrics = json.loads((teacher / "metrics.json").read_text())
-    name = f"teacher, {metrics['parameters']['total']:,} parameters"
-    scores[name] = [metrics["best"]["value"]]
-    for file in sorted(students.glob("*/metrics.json")):
-        metrics = json.loads(file.read_text())
-        both = metrics.get("distillation")
-        kind = "distilled" if both else "without a teacher"
-        kind = f"student {kind}, {metrics['parameters']['total']:,} parameters"
-        scores[kind].append(metrics["best"]["value"])
-        if both:
-            agreed.append(both["agreement"])
-            distilled[kind] = file.parent
-    speeds = _speeds({name: teacher, **distilled})
-    lines = ["| | dev accuracy | runs | rows/s in evaluation |", "|---|---|---|---|"]
-    for kind, values in scores.items():
-        spread = statistics.stdev(values) if len(values) > 1 else 0.0
-        speed = f"{speeds[kind]:,.0f}" if kind in speeds else ""
-        mean = statistics.fmean(values)
-        lines.append(f"| {kind} | {mean:.4f} ± {spread:.4f} | {len(values)} | {speed} |")
-    if agreed:
-        lines += ["", f"Teacher and student agree on {statistics.fmean(agreed):.1%} of dev."]
-    return "\n".join(lines)
+def _folder(args: argparse.Namespace, name: str, seed: int) -> Path:
+    path: Path = args.out / f"{name}-{seed}"
+    return path
+
+
+def _run(results: Path, name: str, seed: int, folder: Path, settings: list[str]) -> None:
+    """Train, or continue, the run in ``folder`` and add its line, unless ``results`` has it."""
+    recorded = [word for word in settings if word.startswith(("method", "trainer", "data.max"))]
+    for line in _read(results):
+        if line["way"] == name and line["seed"] == seed:
+            if line["settings"] != recorded:
+                raise SystemExit(f"{results}: {name}, seed {seed} has other settings. Set --out")
+            return
+    command = [sys.executable, "-m", "bertft", "train", *settings]
+    subprocess.run([*command, f"hydra.run.dir={folder}", "resume=auto"], check=True)
+    metrics = json.loads((folder / "metrics.json").read_text())
+    line = {
+        "way": name,
+        "seed": seed,
+        "accuracy": metrics["best"]["value"],
+        "best_step": metrics["best"]["step"],
+        "steps": metrics["train"]["steps"],
+        "seconds": metrics["train"]["seconds"],
+        "parameters": metrics["parameters"]["total"],
+        "agreement": metrics.get("distillation", {}).get("agreement"),
+        "settings": recorded,
+    }
+    with results.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(line) + "\n")
+
+
+def _read(results: Path) -> list[dict[str, Any]]:
+    if not results.exists():
+        return []
+    return [json.loads(line) for line in results.read_text(encoding="utf-8").splitlines()]
+
+
+def _table(args: argparse.Namespace, results: Path) -> str:
+    """Mean and standard deviation over the seeds, and the paired difference to the teacher."""
+    by_way: dict[str, dict[int, dict[str, Any]]] = defaultdict(dict)
+    for line in _read(results):
+        by_way[line["way"]][line["seed"]] = line
+    teachers = by_way[_TEACHER]
+    rows = [
+        "| | dev accuracy | minus its teacher | agreement | steps | runs |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name, lines in by_way.items():
+        values = [line["accuracy"] for line in lines.values()]
+        gaps = [line["accuracy"] - teachers[seed]["accuracy"] for seed, line in lines.items()]
+        agreed = [line["agreement"] for line in lines.values() if line["agreement"] is not None]
+        agreement = f"{statistics.fmean(agreed):.1%}" if agreed else ""
+        steps = next(iter(lines.values()))["steps"]
+        rows.append(
+            f"| {name} | {_mean_and_spread(values)} | {statistics.fmean(gaps):+.4f} | {agreement} |"
+            f" {steps:,} | {len(lines)} |"
+        )
+    folders = [_folder(args, name, seed) for name, lines in by_way.items() for seed in lines]
+    students = [path for path in folders if not path.name.startswith(_TEACHER)]
+    runs = {"teacher": folders[0], "student": students[0]} if students else {}
+    if runs and all((path / "metrics.json").is_file() for path in runs.values()):
+        speeds = _speeds(runs)
+        rows += [
+            "",
+            f"Rows per second in evaluation: teacher {speeds['teacher']:,.0f}, student"
+            f" {speeds['student']:,.0f} ({speeds['student'] / speeds['teacher']:.2f} ×).",
+        ]
+    return "\n".join(rows)
+
+
+def _mean_and_spread(values: list[float]) -> str:
+    spread = f" ± {statistics.stdev(values):.4f}" if len(values) > 1 else ""
+    return f"{statistics.fmean(values):.4f}{spread}"
 
 
 def _speeds(runs: dict[str, Path], rounds: int = 5) -> dict[str, float]:
@@ -201,10 +286,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--data", type=Path, required=True, help="folder of train.tsv and dev.tsv")
     parser.add_argument("--out", type=Path, default=Path("outputs/distill"))
-    parser.add_argument("--rows", type=int, default=20_000)
+    parser.add_argument("--rows", type=int, default=8_000)
+    parser.add_argument("--copies", type=int, default=4, help="augmented copies per row")
+    parser.add_argument("--ways", help="only these, separated by commas")
+    parser.add_argument("--precision", default="auto", help="of all runs")
     parser.add_argument("--layers", type=int, default=3)
     parser.add_argument("--weight", type=float, default=0.5)
-    parser.add_argument("--epochs", type=float, default=3, help="of each student")
+    parser.add_argument("--epochs", type=float, default=3, help="of a student without copies")
     parser.add_argument("--temperature", type=float, default=2.0)
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--overhead", action="store_true", help="time steps instead")

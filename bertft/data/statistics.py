@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 __all__ = [
+    "AugmentedRows",
     "DataReport",
     "SpecialTokenIds",
     "SplitReport",
@@ -83,11 +84,26 @@ class SplitReport:
 
 
 @dataclass
+class AugmentedRows:
+    """Copies of training rows with other words, whose targets come from a teacher.
+
+    ``rows``: the rows that have ``copies`` each. ``unchanged``: copies without a replaced word.
+    ``replaced``: fraction of all tokens of the copies that were replaced.
+    """
+
+    rows: int
+    copies: int
+    unchanged: int
+    replaced: float
+
+
+@dataclass
 class DataReport:
     """Statistics of all splits. ``overlap``: validation rows whose texts are also in train.
 
-    ``cut``: validation was held out from train. ``mapping``: label of a file → class, for every
-    label that was read as another name. ``findings``: of a new run, what the user should act on.
+    ``augmented``: copies of training rows, which are in no split. ``cut``: validation was held out
+    from train. ``mapping``: label of a file → class, for every label that was read as another name.
+    ``findings``: of a new run, what the user should act on.
     """
 
     splits: dict[str, SplitReport]
@@ -97,6 +113,7 @@ class DataReport:
     notes: list[str] = field(default_factory=list)
     mapping: dict[str, str] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
+    augmented: AugmentedRows | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The report as JSON values."""
@@ -219,11 +236,18 @@ def format_split_accounting(report: DataReport) -> list[str]:
 
     Validation rows that were held out and are all used have no line: that of train counts them.
     """
-    return [
+    lines = [
         format_accounting(f"{name} ({split.source})", {**asdict(split), "used": split.rows})
         for name, split in report.splits.items()
         if not (name == "validation" and report.cut and _is_used_completely(split))
     ]
+    if (copies := report.augmented) is not None:
+        unchanged = f"; {copies.unchanged:,} have no word to replace" if copies.unchanged else ""
+        lines.append(
+            f"augmented: {copies.rows * copies.copies:,} copies of {copies.rows:,} training rows,"
+            f" {copies.replaced:.0%} of their tokens replaced{unchanged}"
+        )
+    return lines
 
 
 def _is_used_completely(split: SplitReport) -> bool:

@@ -14,7 +14,7 @@ from torch import nn
 
 from bertft.config.method_components.distill import DistillConfig
 from bertft.distill.layer_mapping import ComparedStates, match_states
-from bertft.distill.losses import DistillableTask, DistillationObjective
+from bertft.distill.losses import DistillableTask, DistillationObjective, inner_stage_steps
 from bertft.distill.teachers import Teacher
 from bertft.methods.component import MethodComponent, Objective, ParamGroup
 from bertft.models.precision import at_least_fp32
@@ -61,6 +61,7 @@ class Distillation(MethodComponent):
     attach_order = 90
     adapts_layers = False
     training_only = True
+    ineligible_reason = "the outputs are not trained yet (method.distill.inner_fraction)"
 
     def __init__(self, settings: DistillConfig, learning_rate: float) -> None:
         self.settings, self.learning_rate = settings, learning_rate
@@ -123,7 +124,12 @@ class Distillation(MethodComponent):
             self._teacher,
             self._compared,
             list(self.projections),
+            self.settings.inner_fraction,
         )
+
+    def is_eligible(self, step: int, total_steps: int) -> bool:
+        """Whether ``step`` is in the second stage, in which the outputs are trained."""
+        return step > inner_stage_steps(self.settings.inner_fraction, total_steps)
 
     def state_dict(self) -> dict[str, Any]:
         return dict(self.projections.state_dict())

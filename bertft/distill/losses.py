@@ -31,10 +31,12 @@ from bertft.models.runner import EncoderRunner
 from bertft.models.sequence_layout import SequenceLayout, pad_chunk
 
 __all__ = [
+    "INNER_LOSSES",
     "DistillableTask",
     "DistillationObjective",
     "attention_loss",
     "hidden_loss",
+    "inner_stage_steps",
     "relation_loss",
 ]
 
@@ -48,15 +50,23 @@ class DistillableTask(TaskLoss, Protocol):
     ) -> Tensor: ...
 
 
+INNER_LOSSES = ("hidden", "attention", "relation")
+
+
 @dataclass
 class _ForwardOutputs:
+    """``teacher_logits``: None if no loss of the step uses the teacher."""
+
     student_logits: Tensor
-    teacher_logits: Tensor
+    teacher_logits: Tensor | None
     recorders: tuple[ActivationRecorder, ActivationRecorder] | None
 
 
 class DistillationObjective(Objective[_ForwardOutputs]):
     """The weighted sum of the task's loss and the distillation losses.
+
+    With an ``inner_fraction`` f there are two stages (Jiao et al. 2020, section 3.1): the first
+    ⌊f · steps⌋ steps have only the losses on inner states, the others only those on outputs.
 
     Args:
         weights: loss → weight, all above 0.
@@ -73,11 +83,25 @@ class DistillationObjective(Objective[_ForwardOutputs]):
         teacher: Teacher,
         compared: ComparedStates,
         projections: Sequence[nn.Module],
+        inner_fraction: float = 0.0,
     ) -> None:
         self.task, self.weights, self.temperature = task, weights, temperature
+        self.inner_fraction = inner_fraction
+        self._all_weights = dict(weights)
         self.teacher, self.compared = teacher, compared
         projections_or_none: list[nn.Module | None] = list(projections)
         self.projections = projections_or_none or [None] * len(compared.hidden)
+
+    def begin_step(self, step: int, total_steps: int) -> None:
+        if not self.inner_fraction:
+            return
+        is_inner_stage = step <= inner_stage_steps(self.inner_fraction, total_steps)
+        self.weights = {
+            name: weight
+            for name, weight in self._all_weights.items()
+            if (name in INNER_LOSSES) == is_inner_stage
+        }
+        self.trains_outputs = not is_inner_stage
 
     def term_counts(self, batch: Batch) -> Mapping[str, int]:
         tokens, pairs = int(batch.lengths.sum()), int(batch.lengths.square().sum())
@@ -93,17 +117,20 @@ class DistillationObjective(Objective[_ForwardOutputs]):
         return self.task.count_loss_terms(labelled) if len(labelled) else 0
 
     def forward(self, runner: EncoderRunner, batch: Batch) -> _ForwardOutputs:
-        recorders = self.compared.make_recorders()
+        compares_states = any(name in self.weights for name in INNER_LOSSES)
+        recorders = self.compared.make_recorders() if compares_states else None
         student_recorder, teacher_recorder = recorders or (None, None)
-        return _ForwardOutputs(
-            runner(batch, student_recorder), self.teacher(batch, teacher_recorder), recorders
-        )
+        student_logits, teacher_logits = runner(batch, student_recorder), None
+        if recorders is not None or "soft" in self.weights:
+            teacher_logits = self.teacher(batch, teacher_recorder)
+        return _ForwardOutputs(student_logits, teacher_logits, recorders)
 
     def loss_sums(self, outputs: _ForwardOutputs, batch: Batch) -> Mapping[str, Tensor]:
         sums: dict[str, Tensor] = {}
         if "hard" in self.weights:
             sums["hard"] = self._hard_loss(outputs.student_logits, batch)
         if "soft" in self.weights:
+            assert outputs.teacher_logits is not None
             sums["soft"] = self.task.distillation_loss(
                 outputs.student_logits, outputs.teacher_logits, batch, self.temperature
             )
@@ -153,6 +180,11 @@ class DistillationObjective(Objective[_ForwardOutputs]):
                 layout,
             )
         return sums
+
+
+def inner_stage_steps(inner_fraction: float, total_steps: int) -> int:
+    """Number of steps of the first stage. The last step of a run is always in the second."""
+    return min(math.floor(inner_fraction * total_steps), total_steps - 1)
 
 
 def hidden_loss(student: Tensor, teacher: Tensor, project: nn.Module | None) -> Tensor:

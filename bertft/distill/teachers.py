@@ -2,6 +2,7 @@
 
 CachedTeacher   reads logits per feature from memory or from a mapped file: no forward pass
 OnlineTeacher   runs a forward pass in evaluation mode, without gradients
+StagedTeacher   runs only for the steps that compare inner states
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from bertft.models.forward_state import ActivationRecorder
 from bertft.models.precision import Precision
 from bertft.models.runner import EncoderRunner
 
-__all__ = ["CachedTeacher", "OnlineTeacher", "Teacher"]
+__all__ = ["CachedTeacher", "OnlineTeacher", "StagedTeacher", "Teacher"]
 
 
 class Teacher(ABC):
@@ -70,3 +71,17 @@ class OnlineTeacher(Teacher):
         autocast_off = torch.autocast(batch.device.type, enabled=False)
         with torch.no_grad(), autocast_off, self.precision.autocast():
             return self.runner(batch, recorder)
+
+
+class StagedTeacher(Teacher):
+    """``online`` where inner states are recorded, which are not cached; else ``cached``."""
+
+    def __init__(self, online: OnlineTeacher, cached: CachedTeacher) -> None:
+        self.online, self.cached = online, cached
+
+    def __call__(self, batch: Batch, recorder: ActivationRecorder | None = None) -> Tensor:
+        if recorder is None:
+            return self.cached(batch)
+        logits = self.online(batch, recorder)
+        self.rows, self.batches = self.online.rows, self.online.batches
+        return logits

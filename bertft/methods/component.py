@@ -6,6 +6,7 @@ Training calls, in this order, on every component:
 
     attach(model)                               once
     objective(task)                             once: replaces the loss of the task
+    objective.begin_step(step, total_steps)     before the passes of a step: chooses its losses
     extra_loss()                                per optimizer step, added to the loss
     before_step(step, total_steps)              gradients are final, weights are not updated yet
     after_step(step, total_steps, optimizer)    weights are updated
@@ -198,10 +199,16 @@ class Objective(ABC, Generic[Outputs]):
 
     ``weights``: name of each loss → its weight. Several losses are reported by name.
     ``label_loss``: the name of the loss on the labels; None, or without a weight, if there is none.
+    ``trains_outputs``: whether the present losses depend on the outputs of the head. Otherwise,
+    constant predictions are no sign of a collapse.
     """
 
     weights: Mapping[str, float]
     label_loss: ClassVar[str | None] = None
+    trains_outputs: bool = True
+
+    def begin_step(self, step: int, total_steps: int) -> None:
+        """Called before the passes of ``step``; ``weights`` may change from step to step."""
 
     @abstractmethod
     def term_counts(self, batch: Batch) -> Mapping[str, int]:

@@ -9,7 +9,7 @@ tokenizer and the base that it recorded.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,7 +20,7 @@ import numpy as np
 from bertft.config.task_facts import is_metric_function
 from bertft.data.batch import LengthGroupedSampler
 from bertft.data.cache import cache_folder
-from bertft.data.features import ConcatFeatureTable, FeatureTable
+from bertft.data.features import FeatureTable
 from bertft.data.row_findings import find_row_findings
 from bertft.data.splits import Splits, load_splits, load_unlabelled
 from bertft.data.statistics import DataReport, SpecialTokenIds, summarize_splits
@@ -31,6 +31,7 @@ from bertft.models.loading import load_config, load_model
 from bertft.models.source import ModelSource, find_model_source
 from bertft.models.tokenizer import load_tokenizer, unknown_id
 from bertft.pipeline import base_model
+from bertft.pipeline.augmentation import add_augmented_copies
 from bertft.pipeline.distillation import DistillationSetup
 from bertft.pipeline.manifest import recorded_data, recorded_path
 from bertft.pipeline.open_model import load_folded_model
@@ -41,11 +42,11 @@ from bertft.pipeline.recorded_rows import (
 )
 from bertft.pipeline.run_context import RunContext
 from bertft.pipeline.task_model import longest_input, resolve_source
+from bertft.pipeline.training_table import TrainingTable, join_training_table
 from bertft.runs.checkpoints import CheckpointStore
 from bertft.tasks.feature_tables import build_features, build_unlabelled_features
 from bertft.tasks.shared.encoding import resolve_max_length
 from bertft.tasks.shared.metric_function import load_metric_function
-from bertft.tasks.shared.report import format_row_location
 from bertft.tasks.task import BaseTask, build_task
 from bertft.training.random_state import seed_all
 from bertft.training.trainer import TrainingData
@@ -82,6 +83,7 @@ class RunData:
         components: those of the method. They belong to the data because the maximum length
             depends on the positions that they reserve; ``build_model`` attaches them.
         features: split → features.
+        training_table: the features to train on, with their rows.
         training: training and validation features, and the order of training.
     """
 
@@ -92,6 +94,7 @@ class RunData:
     max_length: int
     splits: Splits
     features: dict[str, FeatureTable]
+    training_table: TrainingTable
     training: TrainingData
     report: DataReport
 
@@ -122,11 +125,21 @@ def build_data(context: RunContext) -> RunData:
         features = _build_features(context, splits, task, base, max_length)
     if task.metric_function is not None and "validation" in features:
         _try_metric_function(task, features["validation"])
-    train = features["train"]
-    if "unlabelled" in features:
-        assert splits.train is not None
-        train = ConcatFeatureTable(train, features["unlabelled"], len(splits.train))
-    trainer = config.trainer
+    training, augmented = join_training_table(features, splits), None
+    if distillation.settings is not None and distillation.settings.augment:
+        show_status("augmenting the training rows")
+        with context.distributed.main_process_first():
+            training, augmented = add_augmented_copies(
+                training,
+                distillation.load_teacher(),
+                distillation.settings,
+                task,
+                base.tokenizer,
+                max_length,
+                config.data.seed,
+                cache_folder(config.data.cache),
+            )
+    train, trainer = training.features, config.trainer
     sampler = LengthGroupedSampler(
         train.lengths, trainer.batch_size, config.seed, trainer.shuffle_window
     )
@@ -134,6 +147,7 @@ def build_data(context: RunContext) -> RunData:
         unknown_id(base.tokenizer), tuple(base.tokenizer.all_special_ids)
     )
     report = summarize_splits(splits, features, special_tokens)
+    report.augmented = augmented
     if context.manifest is None and context.distributed.is_main_process:
         show_status("checking rows for duplicates")
         report.findings = find_row_findings(
@@ -147,23 +161,10 @@ def build_data(context: RunContext) -> RunData:
         max_length,
         splits,
         features,
-        TrainingData(train, features.get("validation"), sampler, _training_row_location(splits)),
+        training,
+        TrainingData(train, features.get("validation"), sampler, training.row_location),
         report,
     )
-
-
-def _training_row_location(splits: Splits) -> Callable[[int], str]:
-    """Number of a training row → file and line. Rows without labels follow those with labels."""
-
-    def location(row: int) -> str:
-        labelled, unlabelled = splits.train, splits.unlabelled
-        labelled_count = 0 if labelled is None else len(labelled)
-        if unlabelled is not None and row >= labelled_count:
-            return format_row_location(unlabelled, row - labelled_count)
-        assert labelled is not None, "there are training rows"
-        return format_row_location(labelled, row)
-
-    return location
 
 
 def _try_metric_function(task: BaseTask, validation: FeatureTable) -> None:

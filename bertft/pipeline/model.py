@@ -39,6 +39,7 @@ def build_model(context: RunContext, data: RunData) -> RunModel:
         data.max_length,
         data.splits,
         data.features,
+        data.training_table,
         cache_folder(config.data.cache),
     )
     with context.distributed.main_process_first():  # the others find its outputs in the cache

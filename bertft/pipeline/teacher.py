@@ -22,13 +22,13 @@ import numpy as np
 
 from bertft.config.method_components.distill import DistillConfig
 from bertft.data.batch import evaluation_batches
-from bertft.data.features import ConcatFeatureTable, FeatureTable, feature_key, tokenizer_hash
+from bertft.data.features import FeatureTable, feature_key, tokenizer_hash
 from bertft.data.labels import are_placeholder_names
 from bertft.data.rows import Rows
 from bertft.data.splits import Splits
 from bertft.distill.cached_logits import CachedLogits, load_cached_logits, store_logits
 from bertft.distill.component import compares_inner_states
-from bertft.distill.teachers import CachedTeacher, OnlineTeacher, Teacher
+from bertft.distill.teachers import CachedTeacher, OnlineTeacher, StagedTeacher, Teacher
 from bertft.errors import DataError, UsageError
 from bertft.models.head import reorder_outputs
 from bertft.models.loading import download_model
@@ -38,6 +38,7 @@ from bertft.pipeline.loaded_model import LoadedModel
 from bertft.pipeline.manifest import describe_hardware
 from bertft.pipeline.model_info import INFO_FILE
 from bertft.pipeline.open_model import open_model
+from bertft.pipeline.training_table import TrainingTable, join_training_table
 from bertft.tasks.feature_tables import build_features, build_unlabelled_features, feature_key_parts
 from bertft.tasks.task import BaseTask, Threshold
 from bertft.training.evaluate import evaluation_outputs, predict_logits, token_budget
@@ -47,7 +48,14 @@ from bertft.utils.safe_files import file_sha256, read_regular_text
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-__all__ = ["StudentData", "TeacherContext", "open_teacher", "prepare_teacher", "teacher_digest"]
+__all__ = [
+    "StudentData",
+    "TeacherContext",
+    "open_teacher",
+    "prepare_teacher",
+    "teacher_digest",
+    "teacher_feature_length",
+]
 
 _SETTING = "method.distill.teacher"
 _VERSION = 1  # increase it when the outputs of a teacher for the same rows change
@@ -59,6 +67,7 @@ class StudentData:
 
     Attributes:
         features: split → features.
+        training: the features to train on, which also contain augmented copies.
         cache: folder for features and outputs of the teacher.
     """
 
@@ -67,6 +76,7 @@ class StudentData:
     max_length: int
     splits: Splits
     features: Mapping[str, FeatureTable]
+    training: TrainingTable
     cache: Path
 
 
@@ -185,25 +195,34 @@ def prepare_teacher(
     needs_inner_states = compares_inner_states(settings)
     cache = student.cache if settings.cache == "disk" else None
     teacher_runner = _TeacherRunner(loaded, task, cache, log)
-    teacher_length = teacher_runner.teacher_feature_length(
-        student, token_aligned=needs_inner_states or task.level == "token"
+    teacher_length = teacher_feature_length(
+        loaded,
+        student.tokenizer,
+        student.max_length,
+        # The copies of a row are tokens, not text.
+        token_aligned=needs_inner_states or task.level == "token" or settings.augment > 0,
     )
     teacher_tables = (
         None if teacher_length is None else _teacher_features(loaded, student, teacher_length)
     )
     tables, length = teacher_tables or features, teacher_length or student.max_length
-    is_online = needs_inner_states or settings.cache == "off" or not task.has_fixed_inputs
-    teacher: Teacher
-    if is_online:
-        teacher_table = None if teacher_tables is None else _join_unlabelled(teacher_tables, splits)
-        teacher = OnlineTeacher(
-            loaded.task_model.runner, teacher_table, loaded.task_model.precision
+    training = student.training
+    if teacher_tables is not None:
+        training = join_training_table(teacher_tables, splits)
+    is_cached = settings.cache != "off" and task.has_fixed_inputs
+    if needs_inner_states and not settings.inner_fraction:
+        is_cached = False  # the pass that gives the inner states gives the logits, too
+    is_online = needs_inner_states or not is_cached
+    teacher_table = None if teacher_tables is None else training.features
+    online = OnlineTeacher(loaded.task_model.runner, teacher_table, loaded.task_model.precision)
+    teacher: Teacher = online
+    if is_cached:
+        logits = teacher_runner.cached_logits(
+            "training", training.features, training.rows, length, training.copies_key
         )
-    else:
-        rows = [split for split in (splits.train, splits.unlabelled) if split is not None]
-        train_table = _join_unlabelled(tables, splits)
-        logits = teacher_runner.cached_logits("training", train_table, rows, length)
         teacher = CachedTeacher(logits)
+        if is_online:
+            teacher = StagedTeacher(online, teacher)
     outputs = metrics = rows_per_second = None
     if splits.validation is not None and "validation" in features:
         if task.has_fixed_inputs:
@@ -252,44 +271,25 @@ class _TeacherRunner:
         self.machine = describe_hardware(loaded.task_model.precision.device)
         self.rows = self.batches = 0
 
-    def teacher_feature_length(self, student: StudentData, token_aligned: bool) -> int | None:
-        """The maximum length of the teacher's own features; None if it uses the student's.
-
-        Args:
-            token_aligned: whether teacher and student are compared token by token, which requires
-                the same features for both.
-        """
-        task_model = self.loaded.task_model
-        teacher_hash, student_hash = map(tokenizer_hash, (task_model.tokenizer, student.tokenizer))
-        longest = task_model.max_input_length
-        if teacher_hash == student_hash and student.max_length <= longest:
-            return None
-        if not token_aligned:
-            return min(self.loaded.info.max_length, longest)
-        if teacher_hash != student_hash:
-            raise UsageError(
-                f"the teacher's tokenizer is {_describe_tokenizer(task_model.tokenizer)}, the"
-                f" student's {_describe_tokenizer(student.tokenizer)}: their tokens do not"
-                " correspond",
-                where=_SETTING,
-                hint="Choose a student with the teacher's tokenizer; with different tokenizers,"
-                " only the soft loss of sequence-level tasks is supported",
-            )
-        raise UsageError(
-            f"is {student.max_length}, but the teacher supports at most {longest} tokens",
-            where="data.max_length",
-            hint=f"Set data.max_length={longest} or less",
-        )
-
     def cached_logits(
-        self, split_name: str, table: FeatureTable, rows: Sequence[Rows], max_length: int
+        self,
+        split_name: str,
+        table: FeatureTable,
+        rows: Sequence[Rows],
+        max_length: int,
+        copies_key: str | None = None,
     ) -> CachedLogits:
-        """The logits for ``table``, the features of ``rows``; computed unless they are cached."""
+        """The logits for ``table``, the features of ``rows``; computed unless they are cached.
+
+        ``copies_key``: of the augmented copies of the rows that ``table`` contains, too.
+        """
         task_model = self.loaded.task_model
         lengths = table.lengths if self.task.level == "token" else None
         key_parts = feature_key_parts(self.task, task_model.tokenizer, max_length)
-        content = [_VERSION, [feature_key(split, key_parts) for split in rows], self.digest]
-        text = json.dumps([*content, task_model.precision.name])
+        keys = [feature_key(split, key_parts) for split in rows]
+        if copies_key is not None:
+            keys.append(copies_key)
+        text = json.dumps([_VERSION, keys, self.digest, task_model.precision.name])
         key = hashlib.sha256(text.encode()).hexdigest()
         cached = load_cached_logits(self.cache, key, lengths) if self.cache is not None else None
         if cached is not None:
@@ -299,6 +299,8 @@ class _TeacherRunner:
         location = "in memory" if self.cache is None else f"under {self.cache / 'teacher'}"
         count = sum(map(len, rows))
         windows = "" if count == len(table) else f" in {len(table):,} windows"
+        if copies_key is not None:
+            windows = f" and {len(table) - count:,} augmented copies"
         self.log(
             f"computing the teacher's outputs for {count:,} {split_name} rows{windows}:"
             f" {size / 1e6:,.2f} MB {location}"
@@ -340,11 +342,41 @@ class _TeacherRunner:
         return float(cached.metadata["rows"] / max(cached.metadata["seconds"], 1e-9))
 
 
-def _join_unlabelled(tables: Mapping[str, FeatureTable], splits: Splits) -> FeatureTable:
-    assert splits.train is not None
-    if splits.unlabelled is None:
-        return tables["train"]
-    return ConcatFeatureTable(tables["train"], tables["unlabelled"], len(splits.train))
+def teacher_feature_length(
+    loaded: LoadedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    max_length: int,
+    token_aligned: bool,
+) -> int | None:
+    """The maximum length of the teacher's own features; None if it uses the student's.
+
+    Args:
+        tokenizer: of the student, like ``max_length``.
+        token_aligned: whether the tokens of teacher and student must be the same.
+
+    Raises:
+        UsageError: they must be, and they are not.
+    """
+    task_model = loaded.task_model
+    has_same_tokenizer = tokenizer_hash(task_model.tokenizer) == tokenizer_hash(tokenizer)
+    longest = task_model.max_input_length
+    if has_same_tokenizer and max_length <= longest:
+        return None
+    if not token_aligned:
+        return min(loaded.info.max_length, longest)
+    if not has_same_tokenizer:
+        raise UsageError(
+            f"the teacher's tokenizer is {_describe_tokenizer(task_model.tokenizer)}, the"
+            f" student's {_describe_tokenizer(tokenizer)}: their tokens do not correspond",
+            where=_SETTING,
+            hint="Choose a student with the teacher's tokenizer; with different tokenizers,"
+            " only the soft loss of sequence-level tasks is supported, without augmented copies",
+        )
+    raise UsageError(
+        f"is {max_length}, but the teacher supports at most {longest} tokens",
+        where="data.max_length",
+        hint=f"Set data.max_length={longest} or less",
+    )
 
 
 def _teacher_features(

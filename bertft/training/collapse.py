@@ -20,6 +20,7 @@ contains the state, so that a resumed run takes the same decisions.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
@@ -124,8 +125,11 @@ class CollapseMonitor:
     # What the trainer records
 
     def record_step(self, step: int, loss: float, indices: np.ndarray) -> None:
-        """Record an applied step on the features ``indices``, with the mean loss on the labels."""
-        if not self._is_enabled or self._input_free is None:
+        """Record an applied step on the features ``indices``.
+
+        ``loss``: the mean loss on the labels; NaN in a step without such a loss.
+        """
+        if not self._is_enabled or self._input_free is None or math.isnan(loss):
             return
         level = self._input_free.mean(indices)
         if level is None:

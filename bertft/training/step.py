@@ -137,6 +137,7 @@ class TrainStep:
             make_smaller: called if a pass runs out of memory; returns the same rows in smaller
                 micro-batches, or None if that is not possible.
         """
+        self.objective.begin_step(step, total_steps)
         loss, penalty, loss_means = self.compute_gradients(batches, make_smaller)
         self.scaler.unscale_(self.optimizer)
         gradients = [tensor.grad for tensor in self.parameters if tensor.grad is not None]
@@ -180,7 +181,7 @@ class TrainStep:
         return self.objective.label_loss in self.objective.weights
 
     def label_loss(self, result: StepResult) -> float:
-        """The mean loss on the labels of a step; NaN if the objective has none."""
+        """The mean loss on the labels of the step just taken; NaN if it had none."""
         name, weights = self.objective.label_loss, self.objective.weights
         if name is None or name not in weights:
             return math.nan

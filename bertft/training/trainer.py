@@ -393,7 +393,9 @@ class Trainer:
         state.not_finite += not is_finite
         self.collapse.record_evaluation(
             self._constant_prediction(outputs[0])
-            if is_finite and self.collapse.needs_evaluation()
+            if is_finite
+            and train_step.objective.trains_outputs
+            and self.collapse.needs_evaluation()
             else ""
         )
         is_best = eligible and is_finite and task.is_better(value, state.best)

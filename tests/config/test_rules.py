@@ -116,6 +116,24 @@ WRONG = [
         "memory has no effect",
     ),
     (
+        "method=distill method.distill.teacher=t method.distill.inner_fraction=0.5",
+        "method.distill.inner_fraction: requires a loss on inner states",
+    ),
+    (
+        "method=distill method.distill.teacher=t method.distill.inner_fraction=0.5"
+        " method.distill.hidden_weight=1 method.distill.weight=0 method.distill.hard_weight=0",
+        "requires a loss on outputs or labels for the second stage",
+    ),
+    (
+        "method=distill method.distill.teacher=t method.distill.hidden_weight=1"
+        " method.distill.weight=0 method.distill.augment=2",
+        "method.distill.augment: has no effect with method.distill.weight=0",
+    ),
+    (
+        "method=distill method.distill.teacher=t method.distill.augment_probability=0.2",
+        "method.distill.augment_probability: has no effect with method.distill.augment=0",
+    ),
+    (
         "data=files data.train=a data.unlabelled=b",
         "data.unlabelled: is not supported without a teacher",
     ),

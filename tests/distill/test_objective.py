@@ -18,7 +18,8 @@ from bertft.data.features import ConcatFeatureTable, FeatureTable, make_record_b
 from bertft.distill import build
 from bertft.distill.cached_logits import CachedLogits
 from bertft.distill.component import needs_teacher
-from bertft.distill.teachers import CachedTeacher, OnlineTeacher
+from bertft.distill.losses import inner_stage_steps
+from bertft.distill.teachers import CachedTeacher, OnlineTeacher, StagedTeacher
 from bertft.errors import UsageError
 from bertft.methods import collect_param_groups
 from bertft.methods.base import NewModules
@@ -201,6 +202,55 @@ def test_answers_that_are_remembered_teach_as_the_live_teacher_does():
         torch.testing.assert_close(mine, theirs, rtol=0, atol=1e-12)
     assert (live.objective.teacher.rows, live.objective.teacher.batches) == (14, 4)
     assert made.objective.teacher.rows == 0
+
+
+def test_two_stages_first_the_inner_states_then_the_outputs():
+    """Each stage has the losses and gradients of an objective that has only these losses."""
+    rows = table(LENGTHS)
+    taught = np.random.default_rng(0).normal(size=(7, 3))
+    inner = {name: EVERYTHING[name] for name in ("hidden_weight", "attention_weight")}
+    made = stepper(inner_fraction=0.5, **inner)
+    online = made.objective.teacher
+    made.objective.teacher = StagedTeacher(online, CachedTeacher(CachedLogits(taught, None, {})))
+    reference = {
+        "first": stepper(weight=0.0, hard_weight=0.0, **inner),
+        "second": stepper(taught=CachedLogits(taught, None, {})),
+    }
+    for step, stage, names in (
+        (2, "first", {"hidden", "attention"}),
+        (3, "second", {"hard", "soft"}),
+    ):
+        made.objective.begin_step(step, 5)  # ⌊0.5 · 5⌋ = 2 steps are in the first stage
+        assert made.objective.trains_outputs == (stage == "second")
+        assert made.components[1].is_eligible(step, 5) == (stage == "second")
+        actual, expected = gradients(made, cut(rows, 3)), gradients(reference[stage], cut(rows, 3))
+        assert set(actual[2]) == names and actual[2] == pytest.approx(expected[2], rel=1e-12)
+        assert actual[0] == pytest.approx(expected[0], rel=1e-12)
+        assert len(actual[1]) == len(expected[1])
+        for mine, theirs in zip(actual[1], expected[1], strict=True):
+            torch.testing.assert_close(mine, theirs, rtol=0, atol=1e-12)
+    assert online.rows == 7  # in the first stage only
+
+
+def test_steps_of_both_stages_train_what_their_losses_depend_on():
+    rows = table(LENGTHS)
+    made = stepper(inner_fraction=0.5, hidden_weight=1.0)
+    head = made.runner.model.classifier.weight
+    projection = made.components[1].projections[0].weight
+    before = head.clone()
+    result = made(cut(rows, 4), 1, 2)
+    assert result.applied and np.isnan(made.label_loss(result)) and head.equal(before)
+    trained = projection.clone()
+    result = made(cut(rows, 4), 2, 2)
+    assert set(result.losses) == {"hard", "soft"} and not head.equal(before)
+    assert made.label_loss(result) == result.losses["hard"] and projection.equal(trained)
+
+
+@pytest.mark.parametrize(
+    ("fraction", "steps", "expected"), [(0.0, 9, 0), (0.5, 5, 2), (0.9, 1, 0), (0.99, 1000, 990)]
+)
+def test_the_last_step_is_always_in_the_second_stage(fraction, steps, expected):
+    assert inner_stage_steps(fraction, steps) == expected
 
 
 def test_projections_train_are_kept_and_are_none_where_widths_match():

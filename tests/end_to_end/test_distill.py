@@ -163,6 +163,38 @@ def test_rows_without_labels(cold, trained):
     )
 
 
+def test_augmented_copies(cold, trained):
+    """Copies and their answers are computed once for all seeds, and have no hard loss."""
+    teacher = trained("classification", *TEACHER)
+    words = ("method.distill.augment=2", "trainer.epochs=1", "trainer.threads=1")
+    result = distil(cold / "run", teacher, *words)
+    assert result.status == 0, result
+    assert "64 training rows and 128 augmented copies" in result.out
+    assert "augmented: 128 copies of 64 training rows" in result.out
+    assert forwards(cold / "run")["rows"] == 64 + 128 + 24
+    assert read(cold / "run" / "manifest.json")["data"]["augmented"]["copies"] == 2
+    assert read(cold / "run" / "metrics.json")["train"]["steps"] == 24
+    result = distil(cold / "again", teacher, *words, "seed=1")
+    assert result.status == 0 and forwards(cold / "again")["rows"] == 0, result
+    # Without the cache, copies and answers are computed again.
+    shutil.rmtree(cold / "cold")
+    result = distil(cold / "cold_run", teacher, *words)
+    losses = [read(cold / run / "metrics.json")["train"]["loss"] for run in ("run", "cold_run")]
+    assert result.status == 0 and losses[0] == losses[1], result
+
+
+def test_copies_that_have_no_targets(work_dir, trained, other_tokens):
+    result = distil(work_dir / "no", trained("classification", *TEACHER), other_tokens,
+                    "method.distill.augment=1")  # fmt: skip
+    assert result.refused and "their tokens do not correspond" in result.err, result
+    result = run_bertft(
+        "train", *QUICK, *write_task(work_dir, "token_classification"), "method=distill",
+        f"method.distill.teacher={trained('token_classification', 'method=full')}",
+        "method.distill.augment=1", "hydra.run.dir=no",
+    )  # fmt: skip
+    assert result.refused and "token_classification does not support augmented" in result.err
+
+
 @pytest.mark.parametrize(
     "task",
     ["multi_label", "regression", "token_classification", "question_answering", "masked_lm"],

@@ -39,7 +39,12 @@ METHODS = {
     "distill": ("method=distill", "method.distill.hidden_weight=0.5"),
     # Answers that are remembered, and a base cut from the teacher.
     "cut": ("method=distill", "method.distill.student_layers=1"),
-}
+    # Two stages, and copies of the rows.
+    "staged": (
+        "method=distill", "method.distill.hidden_weight=0.5", "method.distill.inner_fraction=0.5",
+        "method.distill.augment=2",
+    ),
+}  # fmt: skip
 KILLS = {
     # (the write point, which time it is met): before the run is begun, in a save, after it
     "lora": [
@@ -56,6 +61,7 @@ KILLS = {
     "frozen": [("write state.safetensors", 2)],
     "distill": [("write state.safetensors", 2), ("rename step-8", 1)],
     "cut": [("rename base", 1), ("rename last", 2)],
+    "staged": [("forward", 20), ("write state.safetensors", 2)],
 }  # fmt: skip
 
 

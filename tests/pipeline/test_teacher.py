@@ -49,7 +49,7 @@ def tables(monkeypatch, texts, unread):
     features = {"train": featurize(rows, Task().make_encoder((), 9), [], None)}
     splits = Splits(rows, None, None, None, False, None)
     saved = SimpleNamespace(task_model=SimpleNamespace(tokenizer=unread))
-    student = teacher.StudentData(Task(), None, 9, splits, features, None)
+    student = teacher.StudentData(Task(), None, 9, splits, features, None, None)
     result = teacher._teacher_features(saved, student, 9)
     assert rows.bad.counts == Counter(), "counted with the student's features alone"
     return result

@@ -66,6 +66,26 @@ class DistillConfig:
     relation_layer: int | None = setting(
         None, "Index (from 0) of the teacher layer for the relations. Null: the last.", at_least=0
     )
+    inner_fraction: float = setting(
+        0.0,
+        "Fraction of the steps, at the start, that train on hidden states, attention and relations"
+        " alone; the other steps train on outputs and labels alone (TinyBERT). 0: all losses in"
+        " every step.",
+        at_least=0,
+        below=1,
+    )
+    augment: int = setting(
+        0,
+        "Copies of each training row in which words are replaced by words with similar embeddings."
+        " Their only targets are the outputs of the teacher. 0: none.",
+        at_least=0,
+    )
+    augment_probability: float = setting(
+        0.4,
+        "Probability with which a word of a copy is replaced.",
+        above=0,
+        at_most=1,
+    )
     learning_rate: float = setting(
         1e-3,
         "Peak learning rate of the projections between different hidden sizes.",

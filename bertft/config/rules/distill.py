@@ -85,7 +85,8 @@ def _check_unused_settings(get: GetSetting) -> Iterator[Problem]:
                 f"Leave it out, or set {_NODE}.{weights[0]} above 0",
             )
     active_weights = [name for name in _INTERNAL_WEIGHTS if get(f"{_NODE}.{name}")]
-    if active_weights and get(f"{_NODE}.cache") == "memory":
+    runs_always = active_weights and not get(f"{_NODE}.inner_fraction")
+    if runs_always and get(f"{_NODE}.cache") == "memory":
         yield Problem(
             f"{_NODE}.cache",
             f"memory has no effect with {_NODE}.{active_weights[0]}: the teacher runs at every"
@@ -103,6 +104,39 @@ def _check_unlabelled(get: GetSetting) -> Iterator[Problem]:
         )
 
 
+def _check_stages(get: GetSetting) -> Iterator[Problem]:
+    path = f"{_NODE}.inner_fraction"
+    if not get(path):
+        return
+    if not any(get(f"{_NODE}.{name}") for name in _INTERNAL_WEIGHTS):
+        yield Problem(
+            path,
+            "requires a loss on inner states for the first stage",
+            f"Add {_NODE}.hidden_weight=1, {_NODE}.attention_weight=1 or {_NODE}.relation_weight=1",
+        )
+    if not get(f"{_NODE}.weight") and get(f"{_NODE}.hard_weight") == 0:
+        yield Problem(
+            path,
+            "requires a loss on outputs or labels for the second stage",
+            f"Set {_NODE}.weight or {_NODE}.hard_weight above 0",
+        )
+
+
+def _check_augmentation(get: GetSetting) -> Iterator[Problem]:
+    augment, probability = f"{_NODE}.augment", f"{_NODE}.augment_probability"
+    if get(augment) and not get(f"{_NODE}.weight"):
+        yield Problem(
+            augment,
+            f"has no effect with {_NODE}.weight=0: copies have no labels, only the teacher's"
+            " outputs as targets",
+            f"Leave it out, or set {_NODE}.weight above 0",
+        )
+    if get(augment) == 0 and get(probability) != default_value(probability):
+        yield Problem(
+            probability, f"has no effect with {augment}=0", f"Leave it out, or set {augment}=4"
+        )
+
+
 def _is_count(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 1
 
@@ -117,4 +151,11 @@ def _are_layers(value: Any, strict: bool = False) -> bool:
     return not strict or value == sorted(set(value))
 
 
-DISTILL_RULES = (_check_teacher, _check_layers, _check_unused_settings, _check_unlabelled)
+DISTILL_RULES = (
+    _check_teacher,
+    _check_layers,
+    _check_unused_settings,
+    _check_unlabelled,
+    _check_stages,
+    _check_augmentation,
+)
