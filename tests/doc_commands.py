@@ -8,13 +8,14 @@ from pathlib import Path
 
 from bertft.config.compose import ComposeRequest, compose_config
 from bertft.config.config_file import expand_config_file
+from bertft.config.cross_validate_command import plan_folds
 from bertft.config.overrides import rewrite_overrides
 from bertft.config.positional import expand_positional
 from bertft.config.search_plan import plan_search
 from bertft.config.sweep_plan import plan_sweep
 from bertft.config.tune_command import sweep_words
 
-_INPUT_FILES = re.compile(r"(data\.(train|validation|test|unlabelled)|train|config)=")
+_INPUT_FILES = re.compile(r"(data\.(train|validation|test|unlabelled|drop_rows)|train|config)=")
 
 
 def command_lines(page: str) -> list[str]:
@@ -59,6 +60,9 @@ def check_command(line: str, folder: Path) -> None:
     if command == "tune":
         words = rewrite_overrides("train", sweep_words(arguments), sweep=True)
         plan_search(ComposeRequest("train", tuple(words)))
+        return
+    if command == "cross_validate":
+        assert len(plan_folds(arguments)[0].jobs or ()) > 1
         return
     request = ComposeRequest(command, tuple(rewrite_overrides(command, arguments, sweep)))
     if sweep:

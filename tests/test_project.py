@@ -74,7 +74,9 @@ def test_what_is_imported_is_declared():
     not_packages = sys.stdlib_module_names | {"bertft", "_typeshed"}
     foreign = set().union(*map(imported, SOURCES)) - not_packages
     of = packages_distributions()
-    extras = set(requirements("tracking", "export", "tune")) - set(requirements())
+    extras = set(requirements("tracking", "export", "tune", "clean", "cross-validation")) - set(
+        requirements()
+    )
     names = set()
     for name in foreign:  # mlflow comes in two packages that both bring the module
         givers = {canonicalize_name(name) for name in of.get(name, [name])}

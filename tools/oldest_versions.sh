@@ -36,6 +36,8 @@ needed = [
     *extras["excel"],
     *extras["export"],
     *extras["tune"],
+    *extras["cross-validation"],
+    *extras["clean"],
     *extras["test"],
 ]
 tests = [text for text in needed if Requirement(text).name not in {"bertft", *LINTERS}]

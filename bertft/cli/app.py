@@ -134,6 +134,8 @@ def run_command(command: str, words: list[str]) -> int:
     prints_config = flags.cfg is not None or flags.info is not None or flags.resolve
     if command == "tune" and not prints_config:
         return _run_tune(arguments, config_dir, other_words)
+    if command == "cross_validate" and not prints_config:
+        return _run_cross_validation(arguments, config_dir, other_words)
     if command == "tune":
         from bertft.config.tune_command import fixed_words
 
@@ -163,8 +165,8 @@ def _check_flags(command: str, flags: argparse.Namespace, world_size: int) -> No
         return
     if command != "train":
         hint = "Only train supports sweeps"
-        if command == "tune":
-            hint = "Leave it out: tune always trains several runs"
+        if command in ("tune", "cross_validate"):
+            hint = f"Leave it out: {command} always trains several runs"
         raise UsageError(f"is not supported by {command}", where="-m", hint=hint)
     if flags.cfg is not None or flags.info is not None:
         raise UsageError(
@@ -229,17 +231,26 @@ def _run_tune(arguments: Sequence[str], config_dir: Path | None, other_words: li
     return _run_sweep(request, [*other_words, "--multirun"])
 
 
-def _run_sweep(request: ComposeRequest, other_words: list[str]) -> int:
-    from bertft.config.overrides import format_value, split_override
-    from bertft.config.search_plan import is_search, plan_search
-    from bertft.config.sweep_plan import plan_sweep
+def _run_cross_validation(
+    arguments: Sequence[str], config_dir: Path | None, other_words: list[str]
+) -> int:
+    """Run the folds as a sweep of train."""
+    from bertft.config.cross_validate_command import plan_folds
 
-    if any(split_override(word)[1:] == ("data.train", "'-'") for word in request.overrides):
-        raise UsageError(
-            "standard input is not supported in a sweep: each job reads the rows",
-            where="data.train=-",
-            hint="Write the rows to a file and set data.train=<file>",
-        )
+    show_status("checking settings", brief=True)
+    plan, words = plan_folds(arguments, config_dir)
+    from bertft.cli.commands.cross_validate import run_cross_validation
+
+    flags = [*other_words, "--multirun"]
+    return run_cross_validation(plan, lambda job: _run_hydra_app("train", flags, words, job))
+
+
+def _run_sweep(request: ComposeRequest, other_words: list[str]) -> int:
+    from bertft.config.overrides import format_value
+    from bertft.config.search_plan import is_search, plan_search
+    from bertft.config.sweep_plan import check_sweep_input, plan_sweep
+
+    check_sweep_input(request.overrides)
     if is_search(request.overrides):
         from bertft.cli.commands.tune import run_search
 

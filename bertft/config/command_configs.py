@@ -20,6 +20,7 @@ __all__ = [
     "COMMAND_CONFIGS",
     "TRAINING_COMMANDS",
     "CompareConfig",
+    "CrossValidateConfig",
     "DoctorConfig",
     "EvalConfig",
     "EvalRequest",
@@ -110,6 +111,16 @@ class TuneConfig(TrainConfig):
     """Search for settings by successive halving and compare the best with the default."""
 
     tune: TuneSettings = group(TuneSettings, "Budget, settings and seeds of the search.")
+
+
+@dataclass
+class CrossValidateConfig(TrainConfig):
+    """Train one run per fold, predict every row by a model that has not seen it, and average."""
+
+    folds: int = setting(5, "Number of folds, each of which is the test split once.", at_least=2)
+    repeats: int = setting(
+        1, "Number of repetitions, each with other folds.", at_least=1, at_most=100
+    )
 
 
 @dataclass
@@ -383,6 +394,7 @@ class DoctorConfig:
 COMMAND_CONFIGS: dict[str, type] = {
     "train": TrainConfig,
     "tune": TuneConfig,
+    "cross_validate": CrossValidateConfig,
     "eval": EvalConfig,
     "merge": MergeConfig,
     "export": ExportConfig,
@@ -394,4 +406,5 @@ COMMAND_CONFIGS: dict[str, type] = {
     "inspect": InspectConfig,
     "doctor": DoctorConfig,
 }
-TRAINING_COMMANDS = ("train", "tune")  # they have all settings of TrainConfig
+# They have all settings of TrainConfig.
+TRAINING_COMMANDS = ("train", "tune", "cross_validate")

@@ -79,8 +79,8 @@ class DataConfig:
     )
     group: str | None = setting(
         None,
-        "Column whose rows with the same value are held out for validation together, such as the id"
-        " of an author.",
+        "Column whose rows with the same value are held out for validation together, and are in the"
+        " same fold of a cross-validation, such as the id of an author.",
     )
     labels: Any = setting(
         None,
@@ -133,6 +133,12 @@ class DataConfig:
         former="masked_share",
     )
     whole_words: bool = setting(False, "masked_lm: mask all tokens of a word together.")
+    drop_rows: str | None = setting(
+        None,
+        "CSV file of rows of data.train to leave out, such as suspects.csv of bertft"
+        " cross_validate.",
+        file="input",
+    )
     max_train_rows: int | None = setting(
         None, "Train on a random sample of this many rows, drawn with data.seed.", at_least=1
     )
@@ -145,6 +151,16 @@ class DataConfig:
         above=0,
         below=1,
         former="validation_share",
+    )
+    folds: int | None = setting(
+        None,
+        "Number of folds into which the training rows are split: fold data.fold is the test split."
+        " bertft cross_validate sets these settings. Null: no folds.",
+        at_least=2,
+    )
+    fold: int = setting(1, "Fold that is the test split, from 1 to data.folds.", at_least=1)
+    repeat: int = setting(
+        1, "Repetition of the cross-validation: each one draws other folds.", at_least=1
     )
     max_length: int | None = setting(
         None,

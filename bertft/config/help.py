@@ -53,6 +53,10 @@ _EXAMPLES = {
         "bertft tune tickets.csv method=lora tune.trials=16",
         "bertft tune tickets.csv tune.time=30m 'tune.space.method.rank=choice(2,4,8)'",
     ),
+    "cross_validate": (
+        "bertft cross_validate tickets.csv folds=5",
+        "bertft cross_validate tickets.csv folds=10 data.group=customer",
+    ),
     "eval": ("bertft eval RUN", "bertft eval RUN new.csv"),
     "predict": (
         "bertft predict RUN new.csv output=predictions.csv",
@@ -110,6 +114,21 @@ MOST_USED = {
         "trainer.evaluations": "evaluations per run, which place the rungs; null: 8",
         "seed": "seed of the trials",
         "config": "YAML file of settings; it can have a group tune",
+    },
+    "cross_validate": {
+        "folds": "number of folds",
+        "repeats": "number of repetitions, each with other folds",
+        "data.text": "text column, or [first,second] for pairs; null: text",
+        "data.label": "label column; null: label",
+        "data.group": "column of groups, which are never split",
+        "data.seed": "seed of the folds",
+        "data.task": "task type; see --help task",
+        "method": "fine-tuning method; see --help method",
+        "model": "encoder; see --help model",
+        "trainer.epochs": "passes over the rows; null: that of the method",
+        "trainer.batch_size": "rows per optimizer step",
+        "seed": "seed of new weights, dropout and the row order",
+        "config": "YAML file of settings; see bertft init",
     },
     "predict": {
         "run": "",

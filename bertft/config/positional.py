@@ -30,6 +30,7 @@ __all__ = ["expand_positional", "format_usage"]
 _SETTINGS = {
     "train": ("data.train",),
     "tune": ("data.train",),
+    "cross_validate": ("data.train",),
     "eval": ("run", "data.validation"),
     "predict": ("run", "input"),
     "merge": ("run", "out"),

@@ -22,9 +22,10 @@ from bertft.config.compose import (
 from bertft.config.hydra_errors import HYDRA_ERRORS, to_problem
 from bertft.config.hydra_internals import BasicSweeper, Hydra
 from bertft.config.overrides import split_override
+from bertft.errors import UsageError
 from bertft.utils.messages import Problem, usage_error
 
-__all__ = ["SweepJob", "SweepPlan", "plan_sweep"]
+__all__ = ["SweepJob", "SweepPlan", "check_sweep_input", "plan_sweep"]
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,16 @@ class SweepPlan:
     jobs: tuple[SweepJob, ...] | None
     launcher: str
     sweeper: str
+
+
+def check_sweep_input(overrides: Sequence[str]) -> None:
+    """UsageError if the jobs would read standard input."""
+    if any(split_override(word)[1:] == ("data.train", "'-'") for word in overrides):
+        raise UsageError(
+            "standard input is not supported in a sweep: each job reads the rows",
+            where="data.train=-",
+            hint="Write the rows to a file and set data.train=<file>",
+        )
 
 
 def plan_sweep(request: ComposeRequest) -> SweepPlan:

@@ -35,6 +35,7 @@ COMMAND_LINE_ONLY = (
     "validation",
     "unlabelled",
     "test",
+    "drop_rows",
     "hub",
     "subset",
     "sample",

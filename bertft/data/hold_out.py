@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from bertft.data.rows import BadRows, Rows
 from bertft.errors import DataError
 
-__all__ = ["hold_out_validation", "sample_rows"]
+__all__ = ["hold_out_validation", "sample_rows", "value_codes"]
 
 
 def hold_out_validation(
@@ -34,9 +34,9 @@ def hold_out_validation(
     generator = np.random.Generator(np.random.PCG64([seed, 1]))
     shuffled: np.ndarray = generator.permutation(count).astype(np.int32)
     if stratified:
-        chosen = _draw_stratified(_value_codes(rows, "label"), shuffled, size)
+        chosen = _draw_stratified(value_codes(rows, "label"), shuffled, size)
     elif group_column is not None:
-        chosen = _draw_groups(_value_codes(rows, group_column), shuffled, size)
+        chosen = _draw_groups(value_codes(rows, group_column), shuffled, size)
     else:
         chosen = shuffled[:size]
     validation_mask = np.zeros(count, dtype=bool)
@@ -98,7 +98,7 @@ def _draw_groups(codes: np.ndarray, shuffled: np.ndarray, size: int) -> np.ndarr
     return np.flatnonzero(np.isin(codes, groups[: np.searchsorted(group_ends, size) + 1]))
 
 
-def _value_codes(rows: Rows, name: str) -> np.ndarray:
+def value_codes(rows: Rows, name: str) -> np.ndarray:
     """Code of each row's value in a column, by first occurrence, int32 [rows]."""
     encoded = pc.dictionary_encode(rows.arrow_column(name))
     numbers = [np.asarray(chunk.indices, dtype=np.int32) for chunk in encoded.chunks]

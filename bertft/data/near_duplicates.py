@@ -17,7 +17,7 @@ Broder 1997; Leskovec, Rajaraman & Ullman, Mining of Massive Datasets, ch. 3.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
@@ -36,7 +36,9 @@ _MIX = np.uint64(0x9E3779B97F4A7C15)
 
 
 def find_near_duplicates(
-    queries: Sequence[tuple[str, ...]], references: Iterable[Sequence[tuple[str, ...]]]
+    queries: Sequence[tuple[str, ...]],
+    references: Iterable[Sequence[tuple[str, ...]]],
+    is_candidate: Callable[[int, int], bool] = lambda query, reference: True,
 ) -> dict[int, tuple[int, tuple[str, ...]]]:
     """Query number → (number of a near-duplicate reference, its texts).
 
@@ -44,6 +46,7 @@ def find_near_duplicates(
         queries: The texts of each row: one, or two for pairs. All texts of a near-duplicate must be
             similar.
         references: Chunks of rows, numbered from 0 over all chunks.
+        is_candidate: Whether a query and a reference, by their numbers, are compared.
     """
     duplicates: dict[int, tuple[int, tuple[str, ...]]] = {}
     if not queries:
@@ -60,6 +63,9 @@ def find_near_duplicates(
                 remaining = []
                 for query in bucket:
                     if query in duplicates or comparisons[query] >= _COMPARISONS_PER_QUERY:
+                        continue
+                    if not is_candidate(query, chunk_start + number):
+                        remaining.append(query)
                         continue
                     comparisons[query] += 1
                     total_comparisons += 1

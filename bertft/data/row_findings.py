@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from bertft.data.features import FeatureTable
     from bertft.data.splits import Splits
 
-__all__ = ["TextColumns", "find_row_findings"]
+__all__ = ["TextColumns", "find_row_findings", "label_values"]
 
 _CHUNK_ROWS = 16_384
 _EXAMPLE_LENGTH = 80  # characters of a text in an example
@@ -167,7 +167,7 @@ def _contradictions(train: TextColumns) -> Iterator[Finding]:
         return
     hashes = train.hashes
     labels = train.rows.arrow_column("label")
-    values, gap = _label_values(labels)
+    values, gap = label_values(labels)
     order = np.argsort(hashes, kind="stable")
     starts = np.flatnonzero(np.r_[True, np.diff(hashes[order].astype(np.int64)) != 0])
     ordered = values[order]
@@ -216,7 +216,7 @@ def _duplicates(train: TextColumns) -> Iterator[Finding]:
     )
 
 
-def _label_values(labels: pa.ChunkedArray) -> tuple[np.ndarray, float]:
+def label_values(labels: pa.ChunkedArray) -> tuple[np.ndarray, float]:
     """A number per label, and the largest difference of labels that do not contradict."""
     if pa.types.is_floating(labels.type):
         values = labels.to_numpy().astype(np.float64)

@@ -1,7 +1,7 @@
 """``load_splits``: read, check, split and sample the configured data.
 
     read → normalize labels → map labels to classes → raise or skip bad rows
-         → hold out validation → draw samples
+         → drop listed rows → hold out a fold as test → hold out validation → draw samples
 
 Randomness depends on data.seed alone, so that all runs of a sweep use the same rows.
 """
@@ -11,10 +11,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -28,7 +29,9 @@ from bertft.data.data_sources import (
     open_sample,
     read_rows,
 )
+from bertft.data.dropped_rows import drop_listed_rows
 from bertft.data.file_sets import open_files
+from bertft.data.folds import assign_folds, hold_out_fold
 from bertft.data.formats import names_local_files
 from bertft.data.hold_out import hold_out_validation, sample_rows
 from bertft.data.labels import is_unlabelled, map_labels_to_classes, missing_label_mask
@@ -48,6 +51,8 @@ from bertft.utils.messages import end_sentence, quote_for_shell
 
 __all__ = [
     "Splits",
+    "check_folds",
+    "load_all_rows",
     "load_sample_inputs",
     "load_splits",
     "load_unlabelled",
@@ -140,6 +145,7 @@ def load_splits(
         )
         for name, source in sources.items()
     }
+    _check_group_column(loading, config)
     first_split = next(iter(loading.values()))
     declared_classes = first_split.source.class_names
     known_labels: list[str | float] = [
@@ -169,6 +175,10 @@ def load_splits(
         if training and name == "train":
             _check_learnable(split, labels)
     rows = {name: split.to_rows() for name, split in loading.items()}
+    if config.drop_rows is not None and "train" in rows:
+        rows["train"] = drop_listed_rows(rows["train"], config.drop_rows, config.label_separator)
+    if _uses_fold(config) and "train" in rows:
+        rows["train"], rows["test"] = hold_out_fold(rows["train"], config, schema)
     validation_from_train = "validation" in needed and "validation" not in rows
     if validation_from_train:
         rows["train"], rows["validation"] = hold_out_validation(
@@ -194,6 +204,40 @@ def load_splits(
         notes=list(dict.fromkeys(labels.notes)),
         label_mapping=labels.label_mapping,
     )
+
+
+def load_all_rows(config: DataConfig) -> Splits:
+    """All rows of data.train as ``train``, from which the splits of every fold are taken."""
+    whole = replace(
+        config, folds=None, fold=1, repeat=1, validation=None, test=None, max_train_rows=None
+    )
+    return load_splits(whole, ("train",), name_binary_column=True)
+
+
+def check_folds(rows: Rows, schema: RowSchema, config: DataConfig) -> np.ndarray:
+    """The fold of each row, int64 [rows], after checking the splits of every fold.
+
+    Raises:
+        DataError: the rows cannot be split into folds, or the rows outside of a fold cannot be
+            split into training and validation rows.
+    """
+    folds = assign_folds(rows, config, schema)
+    for fold in range(1, int(config.folds or 0) + 1):
+        try:
+            hold_out_validation(
+                rows.select(folds != fold),
+                config.validation_fraction,
+                config.seed,
+                schema.is_stratified(),
+                schema.group_field,
+            )
+        except DataError as error:
+            raise DataError(
+                f"outside of fold {fold}, {error.what}",
+                where=error.where,
+                hint="Choose another number of folds, or add rows",
+            ) from error
+    return folds
 
 
 def load_unlabelled(name: Any, config: DataConfig) -> Rows:
@@ -322,6 +366,18 @@ class _LoadingSplit:
         return Rows(self.table, self.bad, self.source.files, unused=Counter(self.bad.excluded))
 
 
+def _check_group_column(loading: Mapping[str, _LoadingSplit], config: DataConfig) -> None:
+    """DataError if no training row has a group: the column probably does not exist."""
+    train = loading.get("train")
+    if train is None or train.table.num_rows or not train.bad.counts["missing group"]:
+        return
+    raise DataError(
+        f"no row has a value in the column {config.group!r}, or there is no such column",
+        where=f"data.group={config.group}: {train.bad.source}",
+        hint="Set data.group=<column of the groups>, or leave it out",
+    )
+
+
 def _check_not_empty(split: _LoadingSplit) -> None:
     if split.table.num_rows == 0:
         raise no_usable_row_error(split.bad)
@@ -344,6 +400,8 @@ def _splits_to_read(
     splits = set(needed) & available
     if "validation" in needed and "validation" not in available:
         splits.add("train")
+    if "test" in needed and _uses_fold(config):
+        splits.add("train")
     if config.source == "hub" and "train" in needed:  # for files, the configuration checks this
         splits.add("train")
     if not classes_known and schema.has_classes and "train" in available:
@@ -353,6 +411,11 @@ def _splits_to_read(
     return [name for name in SPLITS if name in splits]
 
 
+def _uses_fold(config: DataConfig) -> bool:
+    """Whether a fold of the training rows is the test split; ``eval data.test=`` names others."""
+    return config.folds is not None and config.test is None
+
+
 def _available_splits(config: DataConfig, schema: RowSchema) -> set[str]:
     """The splits that are configured or exist.
 
@@ -360,7 +423,7 @@ def _available_splits(config: DataConfig, schema: RowSchema) -> set[str]:
     sources would be used as one data set.
     """
     if config.source == "sample":
-        return set(SPLITS)
+        return {"train"} if config.folds is not None else set(SPLITS)
     configured = {name for name in SPLITS if getattr(config, name)}
     if config.source != "hub":
         return configured

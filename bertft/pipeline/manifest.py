@@ -95,6 +95,11 @@ def recorded_data(
             names = split_names(setting)
             absolute = [n if _is_absolute(n) else str(Path(start_dir) / n) for n in names]
             replacements[name] = absolute if len(absolute) > 1 else absolute[0]
+    start_dir, dropped = manifest.get("directory"), data.drop_rows
+    if dropped is not None and start_dir is not None and "data.drop_rows" not in cli_settings:
+        replacements["drop_rows"] = (
+            dropped if _is_absolute(dropped) else str(Path(start_dir) / dropped)
+        )
     if data.hub is not None and "data.hub" not in cli_settings:  # a data set in a local folder
         replacements["hub"] = recorded_path(data.hub, manifest)
     return replace(data, **replacements)

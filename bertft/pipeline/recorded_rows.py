@@ -55,7 +55,10 @@ def check_recorded_rows(
     rows on the command line of ``bertft eval``.
     """
     for name, rows in splits.items():
-        source_split = "train" if name == "validation" and splits.validation_from_train else name
+        is_part_of_train = (name == "validation" and splits.validation_from_train) or (
+            name == "test" and data.folds is not None and data.test is None
+        )
+        source_split = "train" if is_part_of_train else name
         if is_named_on_command_line(source_split, data, cli_settings):
             continue
         recorded_split = manifest["data"]["splits"].get(name)

@@ -18,10 +18,10 @@ from bertft.data.features import FeatureTable
 from bertft.report.compare.bootstrap import confidence_interval, resample_weights
 from bertft.tasks.task import BaseTask
 
-__all__ = ["DRAWS", "Intervals", "metric_intervals", "split_intervals"]
+__all__ = ["DRAWS", "MAX_ROWS", "Intervals", "metric_intervals", "split_intervals"]
 
 DRAWS = 1_000
-_MAX_ROWS = 200_000  # more rows take minutes, and their intervals are narrower than ±0.003
+MAX_ROWS = 200_000  # more rows take minutes, and their intervals are narrower than ±0.003
 _MIN_ROWS = 2
 
 Intervals = Mapping[str, tuple[float, float]]  # metric → ends of its 95 % interval
@@ -43,7 +43,7 @@ def metric_intervals(
     if outputs is None or features is None:
         return {}
     per_row = task.per_row_statistics(outputs, features)
-    if per_row is None or not _MIN_ROWS <= len(per_row[0]) <= _MAX_ROWS:
+    if per_row is None or not _MIN_ROWS <= len(per_row[0]) <= MAX_ROWS:
         return {}
     statistics = per_row[1]
     chunks = [

@@ -20,6 +20,7 @@ from bertft.config.loss import LossConfig
 from bertft.data.features import FeatureTable
 from bertft.data.findings import Finding
 from bertft.errors import UsageError
+from bertft.tasks.class_probabilities import ClassProbabilities
 from bertft.tasks.report_items import ReportItem, TableCell
 from bertft.tasks.row_answers import RowAnswers
 from bertft.tasks.shared.calibration import best_index, threshold_curve
@@ -195,6 +196,9 @@ class ClassificationTask(ClassTask):
             scores = dict(zip(self.classes, row, strict=True))
             label = self.classes[number]
             yield {"label": label, "score": scores[label], "scores": scores}
+
+    def class_probabilities(self, logits: np.ndarray, features: FeatureTable) -> ClassProbabilities:
+        return ClassProbabilities(softmax(logits), features.read_column("labels"))
 
     def prediction_findings(self, logits: np.ndarray, features: FeatureTable) -> Iterator[Finding]:
         """Whether all rows get the same class."""

@@ -23,6 +23,7 @@ from bertft.data.batch import Batch
 from bertft.data.features import FeatureTable
 from bertft.data.findings import Finding
 from bertft.errors import UsageError
+from bertft.tasks.class_probabilities import ClassProbabilities
 from bertft.tasks.report_items import ReportItem, TableCell
 from bertft.tasks.row_answers import RowAnswers
 from bertft.tasks.shared.calibration import (
@@ -62,6 +63,7 @@ class MultiLabelTask(ClassTask):
     """Features: ``labels`` float32 [rows, C], 1 where the row has the label."""
 
     name = "multi_label"
+    label_key = "true_labels"
     prediction_fields = ("labels", "scores")
     problem_type = "multi_label_classification"
     default_metric = "f1_micro"
@@ -242,6 +244,9 @@ class MultiLabelTask(ClassTask):
                 if is_predicted
             ]
             yield {"labels": labels, "scores": scores}
+
+    def class_probabilities(self, logits: np.ndarray, features: FeatureTable) -> ClassProbabilities:
+        return ClassProbabilities(sigmoid(logits), features.read_column("labels") > 0.5)
 
     def prediction_findings(self, logits: np.ndarray, features: FeatureTable) -> Iterator[Finding]:
         """Whether no row gets a label, and whether other thresholds would give a higher F1."""

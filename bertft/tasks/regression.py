@@ -40,6 +40,7 @@ class RegressionTask(SequenceTask):
     """Features: ``labels`` float32 [rows]."""
 
     name = "regression"
+    label_key = "true_score"
     prediction_fields = ("score",)
     problem_type = "regression"
     default_metric = "pearson"

@@ -29,6 +29,7 @@ from bertft.data.features import EncodeFunction, FeatureTable
 from bertft.data.findings import Finding
 from bertft.data.rows import RowError
 from bertft.errors import UsageError
+from bertft.tasks.class_probabilities import ClassProbabilities
 from bertft.tasks.report_items import ReportItem
 from bertft.tasks.row_answers import RowAnswers
 from bertft.tasks.shared.encoding import DEFAULT_MAX_LENGTH
@@ -91,6 +92,7 @@ class BaseTask(ABC):
     reads_pairs: ClassVar[bool] = False  # whether its rows always have two texts
     needs_labels: ClassVar[bool] = True  # whether rows without labels cannot be trained on
     text_columns: ClassVar[tuple[str, ...]] = ("text", "text_pair")  # those that identify a row
+    label_key: ClassVar[str] = "true_label"  # of ``decode_labels``
     answer_noun: ClassVar[str] = "answer"  # what ``row_answers`` returns, for the head of a table
     answer_score: ClassVar[str] = ""  # name of their ``scores``
     lower_answer_score_is_better: ClassVar[bool] = False
@@ -369,6 +371,18 @@ class BaseTask(ABC):
 
         ``logits`` are fp32, shaped as in ``compute_metrics``. Rows without a feature are left out.
         """
+
+    def decode_labels(self, features: FeatureTable) -> Iterator[dict[str, Any]]:
+        """The label of each row of ``decode_predictions``, as a JSON value of ``label_key``."""
+        labels = features.rows.column("label")
+        for row in np.flatnonzero(features.rows_with_features()):
+            yield {self.label_key: labels[row]}
+
+    def class_probabilities(
+        self, logits: np.ndarray, features: FeatureTable
+    ) -> ClassProbabilities | None:
+        """Probabilities and labels of the rows of ``decode_predictions``; None without classes."""
+        return None
 
     def report_items(self, logits: np.ndarray, features: FeatureTable) -> Iterator[ReportItem]:
         """Figures and tables of the report on labelled rows, the most important first.

@@ -129,7 +129,7 @@ def _from_os_error(error: OSError, words: Sequence[str]) -> BertftError:
 
 def _advise_on_memory(error: Exception, words: Sequence[str]) -> str:
     """What to do if memory ran out; only ``train`` has settings that lower its need of memory."""
-    if words[:1] and words[0] in ("train", "tune"):
+    if words[:1] and words[0] in ("train", "tune", "cross_validate"):
         return (
             "Lower trainer.micro_batch, data.max_length or trainer.threads, set"
             " trainer.gradient_checkpointing=true, or raise the limit on memory"

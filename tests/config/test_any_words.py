@@ -65,8 +65,8 @@ WORD = st.one_of(
     SIGNS, st.text(max_size=12),
 )  # fmt: skip
 NEEDED = {
-    "train": (), "tune": (), "eval": ("run=r",), "merge": ("run=r", "out=o"), "predict": ("run=r",),
-    "export": ("run=r", "out=o"), "verify": ("run=r",), "report": ("run=r",),
+    "train": (), "tune": (), "cross_validate": (), "eval": ("run=r",), "merge": ("run=r", "out=o"),
+    "predict": ("run=r",), "export": ("run=r", "out=o"), "verify": ("run=r",), "report": ("run=r",),
     "compare": ("runs=[r]",), "init": (), "doctor": (),
     "inspect": (f"data.train={__file__}",),
 }  # fmt: skip

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from bertft.config.command_configs import COMMAND_CONFIGS
+from bertft.config.command_configs import COMMAND_CONFIGS, TRAINING_COMMANDS
 from bertft.config.presets import find_presets, preset_groups
 from bertft.config.schema import iter_leaves, settings_tree
 
@@ -19,9 +19,10 @@ STORED = Path(__file__).parent / "surface.txt"
 def surface() -> Iterator[str]:
     for group in preset_groups():
         yield f"{group}= {' '.join(find_presets(group))}"
+    of_train = {leaf.path for leaf in iter_leaves(settings_tree("train"))}
     for command in COMMAND_CONFIGS:
         for leaf in iter_leaves(settings_tree(command)):
-            if command == "tune" and not leaf.path.startswith("tune."):
+            if command != "train" and leaf.path in of_train and command in TRAINING_COMMANDS:
                 continue  # the same as in train, because its class is a subclass
             kind = "any" if leaf.type is Any else leaf.type.__name__
             kind += " or null" if leaf.optional and leaf.type is not Any else ""

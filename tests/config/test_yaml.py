@@ -15,6 +15,7 @@ PRESETS = [(group, name) for group in preset_groups() for name in find_presets(g
 NEEDED = {
     "train": (),
     "tune": (),
+    "cross_validate": (),
     "eval": ("run=r",),
     "merge": ("run=r", "out=o"),
     "export": ("run=r", "out=o"),

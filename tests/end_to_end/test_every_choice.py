@@ -20,7 +20,7 @@ from test_random_combinations import METHODS, NORMAL, TASKS, combination
 
 from bertft.config import registry
 from bertft.config.choices import QA_SCORERS, TAGGING_SCHEMES
-from bertft.config.command_configs import COMMAND_CONFIGS
+from bertft.config.command_configs import COMMAND_CONFIGS, TRAINING_COMMANDS
 from bertft.config.schema import iter_leaves, settings_tree
 from bertft.tasks.question_answering import metrics
 from bertft.tasks.token_classification.tag_schemes import PREFIXES
@@ -281,7 +281,7 @@ ELSEWHERE = {
 
 def test_every_choice_of_other_commands_is_asked():
     requested = {(line[0], word) for lines in READING.values() for line in lines for word in line}
-    for command in set(COMMAND_CONFIGS) - {"train", "tune"}:  # tune trains
+    for command in set(COMMAND_CONFIGS) - {*TRAINING_COMMANDS}:
         for leaf in iter_leaves(settings_tree(command)):
             if leaf.path.startswith("data."):  # the same as in train
                 continue

@@ -46,8 +46,11 @@ from bertft.utils.status import IMPORT_STATUS, mute_status, show_status
 from bertft.utils.terminal import print_escaped
 
 __all__ = [
+    "LauncherError",
     "SweepProgress",
     "SweepStopped",
+    "job_folder",
+    "launch_jobs",
     "report_finished_job",
     "run_job",
     "run_sweep",
@@ -89,7 +92,7 @@ class SweepProgress:
     @classmethod
     def plan(cls, folder: Path, jobs: Sequence[SweepJob]) -> SweepProgress:
         settings = [_override_settings(job.overrides) for job in jobs]
-        folders = [folder / _folder_name(job) for job in jobs]
+        folders = [job_folder(folder, job) for job in jobs]
         unfinished = tuple(job_dir for job_dir in folders if not _has_result(job_dir))
         return cls(len(jobs), differing_settings(settings), unfinished)
 
@@ -266,7 +269,7 @@ def _write_job_file(
     atomic_write_text(folder / JOB_FILE, text)
 
 
-class _LauncherError(Exception):
+class LauncherError(Exception):
     """The launcher failed after it had started jobs."""
 
 
@@ -291,12 +294,12 @@ def run_sweep(plan: SweepPlan, launch: Launcher) -> int:
         if jobs is None or not _report_if_all_finished(folder, jobs, progress):
             with TemporaryDirectory(prefix="bertft-sweep-") as printed_dir:
                 progress.printed_dir = Path(printed_dir)
-                _launch_jobs(plan, launch, _JobRunner(progress))
+                launch_jobs(plan, launch, _JobRunner(progress))
     except SweepStopped as error:
         stopped = error.args[0]
     except StoppedBySignal as error:
         stopped = error
-    except _LauncherError as launcher_error:
+    except LauncherError as launcher_error:
         launcher_problem = f" ({launcher_error})"
     results = read_jobs(folder)
     table_rows = mark_ties(group_results(results, LOWER_IS_BETTER))
@@ -327,10 +330,12 @@ def run_sweep(plan: SweepPlan, launch: Launcher) -> int:
     return 0
 
 
-def _launch_jobs(plan: SweepPlan, launch: Launcher, run: _JobRunner) -> None:
-    """Run the jobs.
+def launch_jobs(
+    plan: SweepPlan, launch: Launcher, run: Callable[[DictConfig], float | None]
+) -> None:
+    """Run the jobs of ``plan`` with ``launch(run)``.
 
-    Raises UsageError if another launcher or sweeper starts no job, _LauncherError if it fails
+    Raises UsageError if another launcher or sweeper starts no job, LauncherError if it fails
     later.
     """
     if plan.launcher == "basic" and plan.jobs is not None:
@@ -351,7 +356,7 @@ def _launch_jobs(plan: SweepPlan, launch: Launcher, run: _JobRunner) -> None:
                 where=f"hydra/{group}",
                 hint="HYDRA_FULL_ERROR=1 shows the traceback",
             ) from error
-        raise _LauncherError(f"{name} stopped while jobs were running: {reason}") from error
+        raise LauncherError(f"{name} stopped while jobs were running: {reason}") from error
 
 
 def _job_file_times(folder: Path) -> dict[Path, int]:
@@ -362,7 +367,7 @@ def _report_if_all_finished(
     folder: Path, jobs: Sequence[SweepJob], progress: SweepProgress
 ) -> bool:
     """Whether all jobs are finished, so that the launcher is not needed; they are reported."""
-    folders = [folder / _folder_name(job) for job in jobs]
+    folders = [job_folder(folder, job) for job in jobs]
     if not all(_has_result(job_folder) for job_folder in folders):
         return False
     for number, (job_dir, job) in enumerate(zip(folders, jobs, strict=True)):
@@ -370,6 +375,11 @@ def _report_if_all_finished(
         name = progress.name_job(number, _override_settings(words))
         report_finished_job(job_dir, name, words, content_digest(to_plain_dict(job.config)))
     return True
+
+
+def job_folder(folder: Path, job: SweepJob) -> Path:
+    """The run folder of a job of the sweep in ``folder``."""
+    return folder / _folder_name(job)
 
 
 def _folder_name(job: SweepJob) -> str:

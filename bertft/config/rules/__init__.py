@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from bertft.config.registry import METHODS
-from bertft.config.rules import classes, data, method, model, runs, trainer, tune
+from bertft.config.rules import classes, cross_validate, data, method, model, runs, trainer, tune
 from bertft.config.schema import GetSetting
 from bertft.utils.messages import Problem
 
@@ -26,7 +26,7 @@ def _iter_method_rules() -> Iterator[Rule]:
             yield from METHODS.implementation(name, "rules")
 
 
-_TRAIN_RULES: tuple[Rule, ...] = (
+_RULES_OF_RUNS: tuple[Rule, ...] = (
     *method.METHOD_RULES,
     *_iter_method_rules(),
     *trainer.TRAINER_RULES,
@@ -39,10 +39,12 @@ _TRAIN_RULES: tuple[Rule, ...] = (
     runs.check_resume,
     runs.check_dry_run,
 )
+_TRAIN_RULES: tuple[Rule, ...] = (*_RULES_OF_RUNS, data.check_folds)
 
 COMMAND_RULES: dict[str, tuple[Rule, ...]] = {
     "train": _TRAIN_RULES,
     "tune": (*_TRAIN_RULES, *tune.TUNE_RULES),
+    "cross_validate": (*_RULES_OF_RUNS, *cross_validate.CROSS_VALIDATE_RULES),
     "eval": (
         *data.DATA_RULES,
         runs.check_eval_model,

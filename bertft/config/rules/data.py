@@ -22,6 +22,7 @@ __all__ = [
     "DATA_RULES",
     "check_class_names",
     "check_files_exist",
+    "check_folds",
     "check_init_files",
     "check_inspected_files",
     "check_metric_direction",
@@ -90,7 +91,7 @@ def check_files_exist(get: GetSetting) -> Iterator[Problem]:
     if get("resume") is not None:
         return
     path_settings = [f"data.{name}" for name in SPLITS] if get("data.source") == "files" else []
-    for setting in (*path_settings, "data.unlabelled"):
+    for setting in (*path_settings, "data.unlabelled", "data.drop_rows"):
         if setting != "data.train" or get(setting) != STANDARD_INPUT:
             yield from _find_missing_files(get(setting), setting)
 
@@ -234,6 +235,26 @@ def _check_group(get: GetSetting) -> Iterator[Problem]:
             "has no effect with data.validation: no rows are held out",
             "Set only one of them",
         )
+
+
+def check_folds(get: GetSetting) -> Iterator[Problem]:
+    """``folds``, ``fold`` and ``repeat`` of a new run."""
+    folds = get("data.folds")
+    if folds is None:
+        for name in ("data.fold", "data.repeat"):
+            if get(name) not in (None, default_value(name)):
+                yield Problem(name, "has no effect without data.folds", "Set data.folds=<number>")
+        return
+    fold = get("data.fold")
+    if type(fold) is int and type(folds) is int and fold > folds:
+        yield Problem("data.fold", f"{fold} is out of range", f"It must be at most {folds}")
+    for name in ("data.validation", "data.test"):
+        if get(name) is not None:
+            yield Problem(
+                name,
+                "is not used with folds: the validation and test rows are parts of data.train",
+                f"Set {name}=null, or add the rows to data.train as a further file",
+            )
 
 
 def _check_sentence(get: GetSetting) -> Iterator[Problem]:

@@ -83,6 +83,7 @@ class QuestionAnsweringTask(BaseTask):
     """
 
     name = "question_answering"
+    label_key = "true_answers"
     reads_pairs = True
     prediction_fields = ("answer", "score", "start", "end")
     auto_class = "AutoModelForQuestionAnswering"

@@ -22,6 +22,7 @@ from bertft.data.batch import Batch
 from bertft.data.features import EncodeFunction, FeatureTable
 from bertft.data.findings import Finding
 from bertft.errors import DataError
+from bertft.tasks.class_probabilities import ClassProbabilities
 from bertft.tasks.report_items import ReportItem
 from bertft.tasks.row_answers import RowAnswers
 from bertft.tasks.shared.input_free import InputFreeLosses, token_class_losses
@@ -64,6 +65,7 @@ class TokenClassificationTask(BaseTask):
     """Features: ``word`` and ``labels``, ragged like ``input_ids`` (see ``encoding``)."""
 
     name = "token_classification"
+    label_key = "true_spans"
     prediction_fields = ("text", "spans")
     auto_class = "AutoModelForTokenClassification"
     level = "token"
@@ -196,18 +198,42 @@ class TokenClassificationTask(BaseTask):
         is_word, sentence_rows, sizes = _word_tokens(features)
         probabilities = softmax(logits[is_word])
         predicted, scores = probabilities.argmax(1), probabilities.max(1)
-        word_ranges = np.split(np.arange(len(predicted)), np.cumsum(sizes)[:-1])
+        for text, words, spans in self._iter_spans(features, predicted, sentence_rows, sizes):
+            for span, first, last in spans:
+                span["score"] = float(scores[words[first : last + 1]].mean())
+            yield {"text": text, "spans": [span for span, _, _ in spans]}
+
+    def decode_labels(self, features: FeatureTable) -> Iterator[dict[str, Any]]:
+        """The labelled spans, without a score."""
+        is_word, sentence_rows, sizes = _word_tokens(features)
+        labels = features.read_column("labels")[is_word]
+        for _, _, spans in self._iter_spans(features, labels, sentence_rows, sizes):
+            yield {self.label_key: [span for span, _, _ in spans]}
+
+    def _iter_spans(
+        self, features: FeatureTable, classes: np.ndarray, sentences: list[int], sizes: np.ndarray
+    ) -> Iterator[tuple[str, np.ndarray, list[tuple[dict[str, Any], int, int]]]]:
+        """Text, numbers of the words, and spans with first and last word, of each sentence.
+
+        ``classes`` [words]: the class of each word; ``sizes``: the words of each of ``sentences``.
+        """
+        word_ranges = np.split(np.arange(len(classes)), np.cumsum(sizes)[:-1])
         columns = [features.rows.column(name) for name in ("text", "starts", "stops")]
-        for number, words in zip(sentence_rows, word_ranges, strict=True):
+        for number, words in zip(sentences, word_ranges, strict=True):
             text, starts, stops = (column[number] for column in columns)
-            tags = [self.tags[class_index] for class_index in predicted[words]]
+            tags = [self.tags[class_index] for class_index in classes[words]]
             spans = []
             for entity_type, first, last in extract_entities(tags):
                 start, end = starts[first], stops[last]
-                score = float(scores[words[first : last + 1]].mean())
                 span = {"label": entity_type, "start": start, "end": end, "text": text[start:end]}
-                spans.append({**span, "score": score})
-            yield {"text": text, "spans": spans}
+                spans.append((span, first, last))
+            yield text, words, spans
+
+    def class_probabilities(self, logits: np.ndarray, features: FeatureTable) -> ClassProbabilities:
+        """Of the words; ``sizes`` are the words of each sentence."""
+        is_word, _, sizes = _word_tokens(features)
+        labels = features.read_column("labels")[is_word]
+        return ClassProbabilities(softmax(logits[is_word]), labels, sizes)
 
     def prediction_findings(self, logits: np.ndarray, features: FeatureTable) -> Iterator[Finding]:
         """Whether no entity is predicted."""

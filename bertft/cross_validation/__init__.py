@@ -1,0 +1,1 @@
+"""``bertft cross_validate``: the outputs of the folds, their metrics, and suspect labels."""
