@@ -16,6 +16,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from benchmarks.leaderboard import stability
 from benchmarks.leaderboard.entries import BUDGETS, METHODS, TASKS
 from benchmarks.leaderboard.page import write_page
 from benchmarks.leaderboard.results import Results, RunFailed, pending_runs, train
@@ -42,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     results = Results(args.results)
     if args.page:
-        write_page(results.records, _DOCS)
+        write_page(results.records, _DOCS, stability.read(stability.RESULTS))
         return 0
     if args.data is None:
         parser.error("--data is missing: the folder with sst2, stsb and wnut17")

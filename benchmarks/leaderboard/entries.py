@@ -11,13 +11,26 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-__all__ = ["BUDGETS", "METHODS", "RATE_FACTORS", "TASKS", "Method", "Run", "RunKey", "Task"]
+__all__ = [
+    "BUDGETS",
+    "METHODS",
+    "RATE_FACTORS",
+    "RATE_LIMITS",
+    "TASKS",
+    "Method",
+    "Run",
+    "RunKey",
+    "Task",
+]
 
 BUDGETS = {"0.37 %": 82_944, "1.1 %": 248_832}
 """Parameters of LoRA with rank 2 and 6 on all linear layers, relative to the 22.7 M of MiniLM."""
 
 RATE_FACTORS = (0.5, 1.0, 2.0)
-"""Times the default learning rate of the method; the best one on a part of train is used."""
+"""Times the default learning rate of the method: the first trials. While the lowest or the highest
+one that was tried is the best, its half or its double is tried too, within ``RATE_LIMITS``."""
+
+RATE_LIMITS = (1 / 16, 16.0)
 
 _QUERY_VALUE, _ALL = 9_216, 41_472  # parameters per rank in MiniLM, 6 layers of width 384
 _ALL_LINEAR = "method.low_rank.targets=[all_linear]"

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.leaderboard.entries import BUDGETS, METHODS, RATE_FACTORS, TASKS
+from benchmarks.leaderboard.stability import stability_section
 from benchmarks.picture import THEMES, save
 
 __all__ = ["difference", "write_page"]
@@ -39,15 +40,39 @@ def difference(values: dict[int, float], reference: dict[int, float]) -> tuple[f
     return statistics.fmean(differences), float(stats.t.ppf(0.975, len(seeds) - 1)) * error
 
 
-def write_page(records: Sequence[Record], docs: Path) -> None:
+def write_page(records: Sequence[Record], docs: Path, stability: Sequence[Record] = ()) -> None:
     """Write ``docs/leaderboard.md``, the introduction and the tables, and draw the plots."""
-    final = [record for record in records if not record["tuning"]]
+    final = _final_records(records)
     sections = [_section(task, budget, final) for task in TASKS for budget in BUDGETS]
-    text = "\n\n".join(section for section in [*sections, _machine(final)] if section)
+    sections += [_machine(final), stability_section(stability)]
+    text = "\n\n".join(section for section in sections if section)
     page = f"{_INTRODUCTION.read_text(encoding='utf-8').rstrip()}\n\n{text}\n"
     (docs / "leaderboard.md").write_text(page, encoding="utf-8")
     for theme in THEMES:
         _draw(final, theme, docs / "images" / f"leaderboard-{theme}.svg")
+
+
+def _final_records(records: Sequence[Record]) -> list[Record]:
+    """The runs of the table, with the rate that the trials of their cell select."""
+    trials: dict[tuple[str, ...], tuple[float, float]] = {}
+    for record in records:
+        if record["tuning"]:
+            trial = (record["value"], record["rate_factor"])
+            trials[_cell(record)] = max(trials.get(_cell(record), trial), trial, key=_first)
+    return [
+        record
+        for record in records
+        if not record["tuning"]
+        and trials.get(_cell(record), (0.0, record["rate_factor"]))[1] == record["rate_factor"]
+    ]
+
+
+def _cell(record: Record) -> tuple[str, ...]:
+    return record["task"], record["method"], record["budget"]
+
+
+def _first(trial: tuple[float, float]) -> float:
+    return trial[0]
 
 
 def _by_method(task: str, budget: str, records: Sequence[Record]) -> dict[str, list[Record]]:
@@ -104,7 +129,8 @@ def _machine(records: Sequence[Record]) -> str:
     return (
         f"{len(records)} runs; precision: {', '.join(precisions)}; versions:"
         f" {', '.join(sorted(versions))}. Rates that were tried:"
-        f" {', '.join(map(str, RATE_FACTORS))} times the default of each method."
+        f" {', '.join(map(str, RATE_FACTORS))} times the default of each method, and beyond while"
+        " the lowest or the highest was the best."
     )
 
 

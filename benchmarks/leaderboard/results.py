@@ -14,13 +14,22 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks.leaderboard.entries import BUDGETS, RATE_FACTORS, Method, Run, RunKey, Task
+from benchmarks.leaderboard.entries import (
+    BUDGETS,
+    RATE_FACTORS,
+    RATE_LIMITS,
+    Method,
+    Run,
+    RunKey,
+    Task,
+)
 
-__all__ = ["Results", "RunFailed", "pending_runs", "train"]
+__all__ = ["Results", "RunFailed", "pending_runs", "run_training", "train"]
 
 _ROOT = Path(__file__).parents[2]
 _PEFT_PRESETS = Path(__file__).parent / "peft_plugin" / "conf"
@@ -75,19 +84,44 @@ def pending_runs(
         for task in tasks:
             for budget in budgets:
                 for method in methods:
-                    trials = [
-                        Run(task, method, budget, factor, _TUNING_SEED, tuning=True)
-                        for factor in RATE_FACTORS
-                    ]
-                    yield from (trial for trial in trials if trial not in results)
-                    best = max(trials, key=results.value)
-                    run = Run(task, method, budget, best.rate_factor, seed, tuning=False)
+                    cell = Run(task, method, budget, 1.0, _TUNING_SEED, tuning=True)
+                    while trials := [run for run in _trials(cell, results) if run not in results]:
+                        yield from trials
+                    factor = max(_trials(cell, results), key=results.value).rate_factor
+                    run = replace(cell, rate_factor=factor, seed=seed, tuning=False)
                     if run not in results:
                         yield run
 
 
+def _trials(cell: Run, results: Results) -> list[Run]:
+    """The trials of a cell's rate, lowest first, as far as ``results`` determines them."""
+    trials = [replace(cell, rate_factor=factor) for factor in RATE_FACTORS]
+    while all(trial in results for trial in trials):
+        best = max(trials, key=results.value).rate_factor
+        lower, higher = best / 2, best * 2
+        if best == trials[0].rate_factor and lower >= RATE_LIMITS[0]:
+            trials.insert(0, replace(cell, rate_factor=lower))
+        elif best == trials[-1].rate_factor and higher <= RATE_LIMITS[1]:
+            trials.append(replace(cell, rate_factor=higher))
+        else:
+            break
+    return trials
+
+
 def train(run: Run, data: Path, threads: int, precision: str) -> dict[str, Any]:
+    """Train ``run``, and return what is recorded of it. Raises RunFailed."""
+    return {
+        "rate": run.method.default_rate * run.rate_factor,
+        "budget_parameters": BUDGETS[run.budget],
+        **run_training(run.words(data), threads, precision),
+    }
+
+
+def run_training(words: Sequence[str], threads: int, precision: str) -> dict[str, Any]:
     """Train in a process of its own, and return what its files say.
+
+    ``value`` is the metric of the best evaluation, ``last_value`` that of the last one, and
+    ``events`` the kinds of events that the run recorded.
 
     Raises:
         RunFailed: The command ended with another status than 0.
@@ -96,7 +130,7 @@ def train(run: Run, data: Path, threads: int, precision: str) -> dict[str, Any]:
         _install_plugin(Path(folder) / "site")
         paths = [str(_ROOT), f"{folder}/site", os.environ.get("PYTHONPATH", "")]
         command = [
-            sys.executable, "-m", "bertft", "train", *run.words(data), "report=false", "quiet=true",
+            sys.executable, "-m", "bertft", "train", *words, "report=false", "quiet=true",
             f"trainer.threads={threads}", f"trainer.precision={precision}",
             f"hydra.run.dir={folder}/run", f"--config-dir={_PEFT_PRESETS}",
         ]  # fmt: skip
@@ -112,11 +146,15 @@ def train(run: Run, data: Path, threads: int, precision: str) -> dict[str, Any]:
         seconds, cpu = time.perf_counter() - start, _children_cpu_seconds() - cpu
         metrics = json.loads(Path(folder, "run", "metrics.json").read_text(encoding="utf-8"))
         manifest = json.loads(Path(folder, "run", "manifest.json").read_text(encoding="utf-8"))
+        lines = Path(folder, "run", "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+        events = [json.loads(line) for line in lines]
+    metric = metrics["best"]["metric"]
+    evaluated = [event["metrics"] for event in events if event["event"] == "evaluated"]
     return {
-        "metric": metrics["best"]["metric"],
+        "metric": metric,
         "value": metrics["best"]["value"],
-        "rate": run.method.default_rate * run.rate_factor,
-        "budget_parameters": BUDGETS[run.budget],
+        "last_value": evaluated[-1][metric],
+        "events": sorted({event["event"] for event in events}),
         "parameters": metrics["parameters"],
         "steps": metrics["train"]["steps"],
         "seconds": round(seconds, 1),

@@ -7,9 +7,19 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.leaderboard.entries import BUDGETS, METHODS, RATE_FACTORS, TASKS, Method, Run, Task
+from benchmarks.leaderboard.entries import (
+    BUDGETS,
+    METHODS,
+    RATE_FACTORS,
+    RATE_LIMITS,
+    TASKS,
+    Method,
+    Run,
+    Task,
+)
 from benchmarks.leaderboard.page import difference, write_page
 from benchmarks.leaderboard.results import Results, RunFailed, pending_runs, train
+from benchmarks.leaderboard.stability import cases, stability_section
 
 SST2, LORA = TASKS["sst2"], METHODS["lora, query and value"]
 SVD, BITFIT = METHODS["svd_lora, all linear"], METHODS["bitfit"]
@@ -32,9 +42,10 @@ def test_the_trials_of_a_cell_select_its_rate_and_every_method_gets_its_first_se
     order = []
     for run in pending_runs(results, [SST2], [LORA, SVD], [SMALL], [0, 1]):
         order.append(run)
-        # The rate with factor 2 is the best of the trials.
-        results.add(run, measured(run.rate_factor if run.tuning else 0.5))
-    assert [run.tuning for run in order] == [True, True, True, False] * 2 + [False, False]
+        # The rate with factor 2 is the best of the trials, so that 4 is tried too.
+        results.add(run, measured(-abs(run.rate_factor - 2) if run.tuning else 0.5))
+    assert [run.tuning for run in order] == [True, True, True, True, False] * 2 + [False, False]
+    assert [run.rate_factor for run in order[:4]] == [0.5, 1, 2, 4]
     final = [(run.method.name, run.seed, run.rate_factor) for run in order if not run.tuning]
     names = [LORA.name, SVD.name]
     assert final == [(name, seed, 2.0) for seed in (0, 1) for name in names]
@@ -42,12 +53,30 @@ def test_the_trials_of_a_cell_select_its_rate_and_every_method_gets_its_first_se
     assert not list(pending_runs(again, [SST2], [LORA, SVD], [SMALL], [0, 1]))
 
 
+@pytest.mark.parametrize(
+    ("best", "factors"),
+    [
+        (1, [0.5, 1, 2]),
+        (1 / 8, [0.5, 1, 2, 1 / 4, 1 / 8, 1 / 16]),
+        (0, [0.5, 1, 2, 1 / 4, 1 / 8, 1 / 16]),  # the limit
+        (100, [0.5, 1, 2, 4, 8, 16]),
+    ],
+)
+def test_trials_go_on_while_the_best_rate_is_at_an_end(tmp_path, best, factors):
+    results = Results(tmp_path / "results.jsonl")
+    tried = []
+    for run in pending_runs(results, [SST2], [LORA], [SMALL], [0]):
+        results.add(run, measured(-abs(run.rate_factor - best)))
+        tried += [run.rate_factor] * run.tuning
+    assert tried == factors
+
+
 def test_a_method_without_a_size_is_trained_once_for_all_budgets(tmp_path):
     results = Results(tmp_path / "results.jsonl")
     runs = []
     for run in pending_runs(results, [SST2], [BITFIT], [SMALL, LARGE], [0]):
         runs.append(run)
-        results.add(run, measured(0.5))
+        results.add(run, measured(-abs(run.rate_factor - 1)))
     assert len(runs) == len(RATE_FACTORS) + 1
 
 
@@ -72,8 +101,10 @@ def test_the_page_has_the_best_method_first_and_no_trials(tmp_path):
     results = Results(tmp_path / "results.jsonl")
     for seed in (0, 1, 2):
         results.add(Run(SST2, LORA, SMALL, 1.0, seed, False), measured(0.80 + seed / 100))
+        results.add(Run(SST2, SVD, SMALL, 0.5, seed, False), measured(0.10))  # not selected
         results.add(Run(SST2, SVD, SMALL, 1.0, seed, False), measured(0.82 + seed / 100))
-    results.add(Run(SST2, SVD, SMALL, 2.0, 1000, True), measured(0.99))
+    results.add(Run(SST2, SVD, SMALL, 1.0, 1000, True), measured(0.99))
+    results.add(Run(SST2, SVD, SMALL, 0.5, 1000, True), measured(0.98))
     write_page(results.records, tmp_path)
     page = (tmp_path / "leaderboard.md").read_text(encoding="utf-8")
     assert page.startswith("# Leaderboard\n") and "0.99" not in page
@@ -120,4 +151,15 @@ def test_recorded_results_belong_to_known_entries():
     for line in file.read_text(encoding="utf-8").splitlines():
         record = json.loads(line)
         assert record["task"] in TASKS and record["method"] in METHODS
-        assert record["rate_factor"] in RATE_FACTORS
+        assert RATE_LIMITS[0] <= record["rate_factor"] <= RATE_LIMITS[1]
+
+
+def test_the_stability_table_counts_collapsed_runs():
+    names = [case.name for case in cases()]
+    assert len(names) == 61 and "lora, all linear" in names
+    run = {"name": "lora, all linear", "rank": 8, "seed": 0, "last_value": 0.8, "events": ["step"]}
+    records = [run, run | {"last_value": 0.509}, run | {"events": ["collapsed"]}]
+    section = stability_section(records)
+    assert "2 of 3 runs collapsed" in section
+    assert "| lora, all linear | 8 | 2 of 3 | 0.703 ± 0.168 | 0.509 |" in section
+    assert stability_section([]) == ""
