@@ -43,6 +43,10 @@ __all__ = [
 
 Item = TypeVar("Item")
 
+# Evaluation batches of at least twice this many rows have a multiple of it, as attention is
+# computed in chunks of a multiple of 4 sequences: few shapes occur.
+_EVALUATION_ROW_MULTIPLE = 16
+
 
 @dataclass
 class Batch:
@@ -254,21 +258,51 @@ def split_into_micro_batches(indices: np.ndarray, size: int) -> list[np.ndarray]
 
 
 def evaluation_batches(
-    lengths: np.ndarray, token_budget: int, max_rows: int = 256
+    lengths: np.ndarray, token_budget: int, max_rows: int = 1024
 ) -> list[np.ndarray]:
-    """Every row once, longest first: rows · longest ≤ ``token_budget`` in each batch.
+    """Every row once, longest first: at most ``token_budget`` tokens in each batch.
 
-    A batch has at most ``max_rows`` rows. A row longer than the budget is a batch of its own. The
-    longest rows come first, so that insufficient memory is detected immediately.
+    A batch has at most ``max_rows`` rows, and padded to its longest row it has at most 9/8 of the
+    budget. A row longer than the budget is a batch of its own. The longest rows come first, so that
+    insufficient memory is detected immediately.
+
+    The batches are as few as these limits allow, and of about equal numbers of tokens, without a
+    small remainder at the end. So the blocks of a long input have batches of few different sizes,
+    and few kernels are generated for them (see docs/performance.md).
     """
     rows = np.argsort(-lengths.astype(np.int64), kind="stable")
-    batches, start = [], 0
-    while start < len(rows):
-        longest = max(1, int(lengths[rows[start]]))
-        size = min(max_rows, max(1, token_budget // longest))
-        batches.append(rows[start : start + size])
-        start += size
-    return batches
+    sorted_lengths = np.maximum(1, lengths[rows].astype(np.int64))
+    token_ends = np.cumsum(sorted_lengths)
+    ends = _batch_ends(sorted_lengths, token_ends, token_budget, max_rows)
+    # The smallest share of the limits, in steps of 1/64, that needs no more batches.
+    smallest, largest = 1, 64
+    while smallest < largest:
+        share = (smallest + largest) // 2
+        limits = max(1, token_budget * share // 64), max(1, max_rows * share // 64)
+        even_ends = _batch_ends(sorted_lengths, token_ends, *limits)
+        if len(even_ends) <= len(ends):
+            largest, ends = share, even_ends
+        else:
+            smallest = share + 1
+    return np.split(rows, ends[:-1]) if ends else []
+
+
+def _batch_ends(
+    sorted_lengths: np.ndarray, token_ends: np.ndarray, token_budget: int, max_rows: int
+) -> list[int]:
+    """The end of each batch of rows that are sorted by length, longest first."""
+    ends: list[int] = []
+    start = 0
+    while start < len(sorted_lengths):
+        tokens_before = token_ends[start - 1] if start else 0
+        end = int(np.searchsorted(token_ends, tokens_before + token_budget, side="right"))
+        padded_rows = token_budget * 9 // 8 // int(sorted_lengths[start])
+        size = max(1, min(end - start, padded_rows, max_rows))
+        if start + size < len(sorted_lengths) and size >= 2 * _EVALUATION_ROW_MULTIPLE:
+            size -= size % _EVALUATION_ROW_MULTIPLE
+        start = min(start + size, len(sorted_lengths))
+        ends.append(start)
+    return ends
 
 
 def prefetch(iterable: Iterable[Item], depth: int = 2) -> Generator[Item, None, None]:

@@ -58,6 +58,7 @@ KEEP_ALL = "all"
 _IDLE_SECONDS = 0.02  # a block of a live input ends after this time without a row
 _QUEUE_ROWS = 256  # rows of a live input that are read ahead
 _PROGRESS_ROWS = 1_000
+_BLOCK_ROW_MULTIPLE = 64
 _MAX_EXACT_INTEGER = 1 << 53  # larger integers are not exact as float64
 
 
@@ -248,8 +249,9 @@ def iter_row_blocks(
 ) -> Iterator[list[InputRow]]:
     """The rows in order, in blocks, without the first ``skip_rows``; ``errors`` counts all of them.
 
-    A block ends with the row that reaches ``max_rows`` or ``max_characters``, so that the blocks of
-    an input that is not live depend on its rows alone.
+    A block ends with the row that reaches ``max_rows``, or with ``max_characters`` at a multiple of
+    64 rows if those are not too long, so that few sizes of batches occur. The blocks of an input
+    that is not live depend on its rows alone.
     """
     if not rows.is_live:
         remaining_rows = islice(_iter_rows(rows, errors), skip_rows, None)
@@ -283,7 +285,8 @@ def _split_blocks(
     for row in rows:
         block.append(row)
         size += row.size
-        if len(block) >= max_rows or size >= max_characters:
+        is_even = len(block) % _BLOCK_ROW_MULTIPLE == 0 or size >= 4 * max_characters
+        if len(block) >= max_rows or (size >= max_characters and is_even):
             yield block
             block, size = [], 0
     if block:

@@ -334,7 +334,8 @@ class EncoderRunner:
         if not layout.rounded:
             return indices
         # The last slot again and again: ``_select_logits`` drops its copies.
-        surplus_count = rounded_slot_count(len(indices)) - len(indices)
+        values_per_octave = 4 if self.level == "sequence" else 16  # of few and of many slots
+        surplus_count = rounded_slot_count(len(indices), values_per_octave) - len(indices)
         return torch.cat([indices, indices[-1:].expand(surplus_count)])
 
     def _pool(self, hidden: Tensor, layout: SequenceLayout) -> Tensor:

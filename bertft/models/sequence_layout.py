@@ -338,8 +338,8 @@ _LAUNCH_COST_IN_PAIRS = 1_000_000
 
 _MAX_CHUNK_SEQUENCES = 64  # bounds the planning; on a CPU, 64 sequences amortize one call
 
-# Sequences from which a coarser plan of a rounded layout costs little.
-_LARGE_BATCH = 32
+# A rounded layout of at least this many sequences has chunks of a multiple of so many sequences.
+_CHUNK_MULTIPLES = {128: 16, 32: 4}
 
 # Chunks of a rounded layout have lengths that are multiples of this.
 _ROUNDED_CHUNK_LENGTH = 8
@@ -366,15 +366,17 @@ def plan_chunks(
             candidate borders only: few large chunks are best there, and the device waits for the
             plan.
         length_multiple: ``max_length`` of a chunk is a multiple of it. If it is above 1, the chunks
-            of large batches have a multiple of 4 sequences, except for the last: few shapes occur.
+            of large batches have a multiple of 4 or 16 sequences, except for the last: few shapes
+            occur.
     """
     count = len(lengths)
     padded_lengths = [-(-length // length_multiple) * length_multiple for length in lengths]
     call_cost = _LAUNCH_COST_IN_PAIRS if on_accelerator else _CALL_COST_IN_PAIRS
     border_step = max(1, -(-count // _MAX_CHUNK_SEQUENCES)) if on_accelerator else 1
     max_blocks = _MAX_CHUNK_SEQUENCES
-    if length_multiple > 1 and count >= _LARGE_BATCH and not on_accelerator:
-        border_step, max_blocks = 4, _MAX_CHUNK_SEQUENCES // 4
+    if length_multiple > 1 and not on_accelerator:
+        border_step = next((step for n, step in _CHUNK_MULTIPLES.items() if count >= n), 1)
+        max_blocks = _MAX_CHUNK_SEQUENCES // border_step
     borders = [*range(0, count, border_step), count]
     block_max_lengths = [max(padded_lengths[start:stop]) for start, stop in pairwise(borders)]
     least_costs = [0.0] * len(borders)
@@ -415,14 +417,16 @@ def plan_chunks(
     return chunks[::-1]
 
 
-def rounded_slot_count(token_count: int) -> int:
-    """``token_count`` rounded up so that it has one of 16 values between two powers of two.
+def rounded_slot_count(count: int, values_per_octave: int = 16) -> int:
+    """``count`` rounded up so that it has few values between two powers of two, multiples of 8.
 
-    On average 2 % of the slots hold no token. oneDNN generates code for each number of rows of a
-    product and keeps it, about 1 MB in bf16; see docs/performance.md.
+    With 16 values, 2 % of the slots are surplus on average, with 4 values 10 %. oneDNN generates
+    code for each number of rows of a product and keeps it, up to 1 MB in bf16; see
+    docs/performance.md.
     """
-    multiple = max(8, 1 << max(0, token_count.bit_length() - 5))
-    return -(-token_count // multiple) * multiple
+    octave = 1 << max(0, count.bit_length() - 1)
+    multiple = max(8, octave // values_per_octave)
+    return -(-count // multiple) * multiple
 
 
 def packed_row_width(lengths: list[int]) -> int:

@@ -106,7 +106,7 @@ def test_a_kept_value_that_cannot_be_written_makes_its_row_invalid():
 def test_blocks_are_a_function_of_the_rows():
     rows = open_rows(["a" * 10] * 7, CONFIG)
     assert [len(block) for block in blocks(rows, max_rows=3)] == [3, 3, 1]
-    assert [len(block) for block in blocks(rows, max_characters=20)] == [2, 2, 2, 1]
+    assert [len(block) for block in blocks(rows, max_characters=5)] == [2, 2, 2, 1]  # long rows
     assert [len(block) for block in blocks(rows, max_rows=3, skip_rows=5)] == [2]
     assert blocks(rows, skip_rows=7) == []
 
@@ -143,6 +143,12 @@ def test_texts_in_an_array_or_a_series():
 
     for rows in (np.array(["a", "b"]), Series()):
         assert texts(blocks(open_rows(rows, CONFIG))) == [["a", "b"]]
+
+
+def test_a_block_of_short_rows_has_a_multiple_of_64_rows():
+    rows = open_rows(["ten letter"] * 300, CONFIG)
+    assert [len(block) for block in blocks(rows, 1000, max_characters=1000)] == [128, 128, 44]
+    assert [len(block) for block in blocks(rows, 100, max_characters=1000)] == [100, 100, 100]
 
 
 def test_an_iterator_is_not_read_ahead_of_the_blocks():

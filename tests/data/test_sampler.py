@@ -12,6 +12,7 @@ from bertft.data.batch import (
     prefetch,
     split_into_micro_batches,
 )
+from bertft.models.sequence_layout import rounded_slot_count
 
 LENGTHS = np.random.default_rng(0).integers(3, 200, 1003).astype(np.int32)
 
@@ -90,10 +91,25 @@ def test_evaluation_sees_every_row_once_within_the_budget(budget):
     batches = evaluation_batches(LENGTHS, budget, max_rows=64)
     assert sorted(np.concatenate(batches).tolist()) == list(range(1003))
     for batch in batches:
-        assert len(batch) == 1 or len(batch) * LENGTHS[batch].max() <= budget
+        assert len(batch) == 1 or LENGTHS[batch].sum() <= budget
+        assert len(batch) == 1 or len(batch) * LENGTHS[batch].max() <= budget * 9 / 8
         assert len(batch) <= 64
     longest = [int(LENGTHS[batch].max()) for batch in batches]
     assert longest == sorted(longest, reverse=True)
+
+
+def test_evaluation_has_no_small_last_batch():
+    lengths = np.full(1001, 20, np.int32)  # five batches of 192 rows would leave 41
+    assert [len(batch) for batch in evaluation_batches(lengths, 4096)] == [176] * 5 + [121]
+
+
+def test_evaluation_batches_of_similar_blocks_have_few_sizes():
+    sizes = set()
+    for seed in range(20):
+        lengths = np.random.default_rng(seed).integers(5, 28, 4096)
+        batches = evaluation_batches(lengths, 4096)
+        sizes |= {rounded_slot_count(int(lengths[rows].sum())) for rows in batches}
+    assert len(sizes) <= 16, sizes
 
 
 def test_evaluation_of_nothing():

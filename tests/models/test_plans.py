@@ -115,3 +115,6 @@ def test_lengths_of_chunks_can_be_rounded():
     large_batch = plan_chunks(sorted(range(3, 50)), length_multiple=8)
     assert len(large_batch) > 1 and large_batch[-1].end_sequence == 47
     assert all(chunk.first_sequence % 4 == 0 for chunk in large_batch)
+    larger_batch = plan_chunks(sorted(list(range(3, 50)) * 8), length_multiple=8)
+    assert all(chunk.first_sequence % 16 == 0 for chunk in larger_batch)
+    assert max(chunk.end_sequence - chunk.first_sequence for chunk in larger_batch) <= 64

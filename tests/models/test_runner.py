@@ -212,3 +212,5 @@ def test_rounding_adds_few_slots():
     assert all(tokens <= slots < tokens + max(8, tokens / 8) for tokens, slots in counts.items())
     for power in (128, 256, 512, 1024, 2048):
         assert len({counts[tokens] for tokens in range(power + 1, 2 * power + 1)}) == 16
+        coarse = {rounded_slot_count(tokens, 4) for tokens in range(power + 1, 2 * power + 1)}
+        assert len(coarse) == 4 and all(count % (power // 4) == 0 for count in coarse)
