@@ -165,6 +165,14 @@ class MethodComponent(ABC):
         if state:
             raise ValueError(f"{self.name} has no state, got {sorted(state)}")
 
+    def module_values(self, model: nn.Module) -> dict[str, dict[str, float]]:
+        """Values of the adapted modules of the best model, by their name and the module's.
+
+        They are recorded in metrics.json, and ``bertft compare`` shows those of several runs next
+        to each other. Modules have the names of ``module_names``.
+        """
+        return {}
+
     def report_items(self, model: nn.Module, history: MetricHistory) -> Iterator[ReportItem]:
         """Content of the report for the best model and the metrics of the run."""
         return iter(())

@@ -301,6 +301,13 @@ class TrainingRun:
             "train": _training_result(state, peak_bytes),
             "parameters": _parameter_counts(task_model),
         }
+        module_values = {
+            component.name: values
+            for component in task_model.components
+            if (values := component.module_values(task_model.model))
+        }
+        if module_values:
+            metrics["module_values"] = module_values
         if (
             task_model.task.metric_function is not None
         ):  # its direction does not follow from its name

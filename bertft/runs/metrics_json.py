@@ -72,6 +72,7 @@ class RunMetrics(TypedDict):
     calibration: NotRequired[Calibration]
     distillation: NotRequired[dict[str, Any]]
     findings: NotRequired[list[dict[str, Any]]]
+    module_values: NotRequired[dict[str, dict[str, dict[str, float]]]]  # component, value, module
 
 
 def read_metrics_json(file: Path) -> RunMetrics:

@@ -118,7 +118,8 @@ class AgreementPlot(ReportItem):
 class ScatterPlot(ReportItem):
     """Points ``names`` [N] at ``x`` [N] ≥ 0, on a log scale, and ``y`` ± ``uncertainty`` [N].
 
-    ``pareto_front``: indices of the points that are marked and connected by a line.
+    ``pareto_front``: indices of the points that are marked and connected by a line. ``lines``:
+    indices of the points of other lines.
     """
 
     names: Sequence[str]
@@ -128,6 +129,7 @@ class ScatterPlot(ReportItem):
     pareto_front: Sequence[int]
     x_title: str
     y_title: str
+    lines: Sequence[Sequence[int]] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -195,6 +195,10 @@ class LowRank(MethodComponent):
         triplets = self.allocator.triplets_left
         return {"budget": float(triplets), "mean_rank": triplets / len(self.allocator.paths)}
 
+    def module_values(self, model: nn.Module) -> dict[str, dict[str, float]]:
+        """The rank of each update after pruning; nothing without pruning."""
+        return report.kept_ranks(model) if self._make_allocator is not None else {}
+
     def device_metrics(self) -> dict[str, Tensor]:
         """The terms of the penalty."""
         return {} if self.penalty is None else self.penalty.last_terms

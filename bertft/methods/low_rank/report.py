@@ -14,13 +14,13 @@ import numpy as np
 import torch
 from torch import nn
 
-from bertft.methods.layer_grid import layer_grid
+from bertft.methods.layer_grid import layer_grid, module_names
 from bertft.methods.low_rank.fold import low_rank_layers
 from bertft.methods.low_rank.lora import Update
 from bertft.methods.low_rank.svd_lora import SVDLoRA
 from bertft.tasks.report_items import LineChart, ReportItem
 
-__all__ = ["budget_curve", "effective_rank", "singular_values", "update_grids"]
+__all__ = ["budget_curve", "effective_rank", "kept_ranks", "singular_values", "update_grids"]
 
 
 def budget_curve(history: tuple[Sequence[float], Sequence[float]], final_budget: int) -> LineChart:
@@ -41,11 +41,7 @@ def budget_curve(history: tuple[Sequence[float], Sequence[float]], final_budget:
 
 def update_grids(model: nn.Module) -> Iterator[ReportItem]:
     """Heat maps of layer × module; none if no layer is adapted."""
-    updates = {
-        (path, role): update
-        for path, layer in low_rank_layers(model).items()
-        for role, (_, update) in zip(layer.adapter, layer.updates(), strict=True)
-    }
+    updates = _updates_by_module(model)
     if not updates:
         return
     modules = list(updates)
@@ -78,6 +74,22 @@ def update_grids(model: nn.Module) -> Iterator[ReportItem]:
         [effective_rank(sigma) for sigma in values],
         1,
     )
+
+
+def kept_ranks(model: nn.Module) -> dict[str, dict[str, float]]:
+    """``rank`` → name of the module → number of remaining singular triplets."""
+    updates = _updates_by_module(model)
+    ranks = (float(np.count_nonzero(singular_values(update))) for update in updates.values())
+    return {"rank": dict(zip(module_names(list(updates)), ranks, strict=True))}
+
+
+def _updates_by_module(model: nn.Module) -> dict[tuple[str, str], Update]:
+    """(path, role) → update."""
+    return {
+        (path, role): update
+        for path, layer in low_rank_layers(model).items()
+        for role, (_, update) in zip(layer.adapter, layer.updates(), strict=True)
+    }
 
 
 @torch.no_grad()

@@ -9,16 +9,25 @@ from datetime import datetime
 import bertft
 from bertft.errors import BertftError
 from bertft.report.compare.changed_rows import changed_row_tables
-from bertft.report.compare.comparison import Comparison
+from bertft.report.compare.comparison import ComparedRow, Comparison
 from bertft.report.compare.curves import learning_curves
+from bertft.report.compare.module_values import module_heat_maps
 from bertft.report.compare.table import comparison_notes, differing_settings_table, results_table
 from bertft.report.page.render import FailedItem, Picture, RenderedItem, render_page
 from bertft.report.plots.draw import draw_item
 from bertft.report.result_rows import format_mean
-from bertft.tasks.report_items import LineChart, ScatterPlot, TableItem
+from bertft.tasks.report_items import HeatMap, LineChart, ScatterPlot, TableItem
 from bertft.utils.messages import format_list
 
 __all__ = ["pareto_front", "render_comparison"]
+
+# Settings that determine the number of parameters of a method.
+_SIZE_SETTINGS = (
+    "method.rank",
+    "method.initial_rank",
+    "method.prefix.length",
+    "method.base.last_k",
+)
 
 
 def render_comparison(comparison: Comparison) -> str:
@@ -38,6 +47,7 @@ def render_comparison(comparison: Comparison) -> str:
         notes=comparison_notes(comparison),
         pictures=[_render_plot(plot) for plot in _trade_off_plots(comparison)],
         curves=[_render_plot(chart) for chart in learning_curves(comparison)],
+        modules=[_render_plot(grid) for grid in module_heat_maps(comparison)],
         changes=_changed_rows(comparison),
         settings={"head": settings_head, "rows": settings_rows},
         folders=_folders_table(comparison),
@@ -116,7 +126,10 @@ def _trade_off_plots(comparison: Comparison) -> Iterator[ScatterPlot]:
             continue
         sizes = [row.kept_parameters for row in rows]
         values = [row.result.mean or 0.0 for row in rows]
+        groups = _groups_by_size(rows)
         note = f"Dashed: the Pareto front ({better} is better). Bars: std over the seeds."
+        if groups:
+            note += " Solid: runs that differ in their size alone."
         if len(fingerprints) > 1:
             note += f" Runs on validation set {number} of {len(fingerprints)}."
         yield ScatterPlot(
@@ -128,12 +141,23 @@ def _trade_off_plots(comparison: Comparison) -> Iterator[ScatterPlot]:
             y=values,
             uncertainty=[row.result.std or 0.0 for row in rows],
             pareto_front=pareto_front(sizes, values, comparison.lower_is_better),
+            lines=groups,
             x_title="method parameters after pruning",
             y_title=comparison.metric,
         )
 
 
-def _render_plot(plot: ScatterPlot | LineChart) -> RenderedItem:
+def _groups_by_size(rows: Sequence[ComparedRow]) -> list[list[int]]:
+    """Indices of rows that differ in the settings of their size alone, by ascending size."""
+    groups: dict[tuple[tuple[str, str], ...], list[int]] = {}
+    for index in sorted(range(len(rows)), key=lambda index: rows[index].kept_parameters):
+        settings = rows[index].result.jobs[0].settings
+        others = {k: v for k, v in settings.items() if k != "seed" and k not in _SIZE_SETTINGS}
+        groups.setdefault(tuple(sorted(others.items())), []).append(index)
+    return [group for group in groups.values() if len(group) > 1]
+
+
+def _render_plot(plot: ScatterPlot | LineChart | HeatMap) -> RenderedItem:
     try:
         return Picture(plot, draw_item(plot).svg)
     except Exception as error:  # the page is useful without the plot

@@ -51,6 +51,9 @@ def draw_scatter_plot(scatter: ScatterPlot) -> Figure:
         linestyle=(0, (4, 3)),
         zorder=2,
     )
+    for points in scatter.lines:
+        x, y = [scatter.x[n] for n in points], [scatter.y[n] for n in points]
+        plot.plot(x, y, color=COLOURS["muted"], linewidth=1.0, zorder=1)
     plot.errorbar(
         scatter.x,
         scatter.y,

@@ -7,7 +7,7 @@ import re
 import pytest
 
 from bertft.report.compare.comparison import ComparedRow, Comparison
-from bertft.report.compare.page import pareto_front, render_comparison
+from bertft.report.compare.page import _trade_off_plots, pareto_front, render_comparison
 from bertft.report.result_rows import JobResult, ResultRow
 
 NAMES = ["head", "lora r2", "lora r8", "prefix", "svd <&>", "全部"]
@@ -59,3 +59,58 @@ def test_every_point_has_its_name_and_front_points_their_colour(html):
     for tick in ("0", "10.0k", "100k", "1.0M", "10.0M", "100M"):
         assert f">{tick}</text>" in svg, tick
     assert "var(--accent)" in svg and "var(--second)" in svg
+
+
+def test_ranks_of_several_runs_have_one_scale(tmp_path):
+    from bertft.report.compare.module_values import module_heat_maps
+
+    def row(name, runs):
+        jobs = tuple(
+            JobResult(tmp_path, {"method.name": name}, None, {"module_values": values})
+            for values in runs
+        )
+        result = ResultRow(
+            {}, "accuracy", 0.8, 0.0, 1, 0, 10, None, 1.0, None, None, best=False, jobs=jobs
+        )
+        return ComparedRow(name, result, 10, "rows")
+
+    low_rank = [{"low_rank": {"rank": {"0.query": q, "0.value": 2.0}}} for q in (4.0, 7.0)]
+    rows = [
+        row("a", low_rank),
+        row("b", [{"low_rank": {"rank": {"0.query": 11.0}}}]),
+        row("c", [{}]),
+    ]
+    first, second = module_heat_maps(Comparison("accuracy", False, rows, 100, []))
+    assert first.title == "rank: a" and first.note == "Mean of 2 runs."
+    assert first.values.tolist() == [[5.5, 2]] and first.digits == 1
+    assert first.intensity.tolist() == [[0.5, 2 / 11]] and second.intensity.tolist() == [[1]]
+
+
+def test_rows_that_differ_in_their_size_are_connected(tmp_path):
+    rows = []
+    for name, rank, size in (
+        ("svd", "8", 80),
+        ("lora", "2", 20),
+        ("svd", "2", 30),
+        ("lora", "8", 70),
+    ):
+        settings = {"method.name": name, "method.rank": rank, "seed": "0"}
+        job = JobResult(tmp_path, settings, None, {"best": {"value": 0.8, "step": 1}})
+        result = ResultRow(
+            settings,
+            "accuracy",
+            0.8,
+            0.0,
+            1,
+            0,
+            size,
+            None,
+            1.0,
+            None,
+            None,
+            best=False,
+            jobs=(job,),
+        )
+        rows.append(ComparedRow(f"{name} r{rank}", result, size, "rows"))
+    [plot] = _trade_off_plots(Comparison("accuracy", False, rows, 100, []))
+    assert sorted(map(list, plot.lines)) == [[1, 3], [2, 0]] and "size" in plot.note
