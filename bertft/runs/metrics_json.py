@@ -72,7 +72,7 @@ class RunMetrics(TypedDict):
     calibration: NotRequired[Calibration]
     distillation: NotRequired[dict[str, Any]]
     findings: NotRequired[list[dict[str, Any]]]
-    module_values: NotRequired[dict[str, dict[str, dict[str, float]]]]  # component, value, module
+    module_values: NotRequired[dict[str, dict[str, dict[str, float]]]]  # of components
 
 
 def read_metrics_json(file: Path) -> RunMetrics:
@@ -90,6 +90,10 @@ def read_metrics_json(file: Path) -> RunMetrics:
             if not isinstance(group, dict):
                 raise DataError(f"has no {parents[0]!r}", where=str(file), hint=DAMAGED_FILE_HINT)
             group[last] = None  # an entry that can be null can be missing
+    values = metrics.get("module_values", {})
+    if not _are_module_values(values):
+        text = invalid_entry("module_values", values)
+        raise DataError(text, where=str(file), hint=DAMAGED_FILE_HINT)
     metric = metrics["best"]["metric"]
     for split in ("validation", "test"):
         if metrics[split] is not None and metric not in metrics[split]:
@@ -112,6 +116,15 @@ def _is_count(value: Any) -> bool:
 
 def _or_none(is_valid: Callable[[Any], bool]) -> Callable[[Any], bool]:
     return lambda value: value is None or is_valid(value)
+
+
+def _are_module_values(value: Any) -> bool:
+    """component → name of a value → module → number"""
+    for _ in range(2):
+        if not isinstance(value, dict) or not all(isinstance(v, dict) for v in value.values()):
+            return False
+        value = {(key, name): v for key, group in value.items() for name, v in group.items()}
+    return all(map(_is_number, value.values()))
 
 
 def _is_score_mapping(value: Any) -> bool:

@@ -46,3 +46,19 @@ def test_every_split_has_the_metric_of_best(tmp_path, changes, split):
     with pytest.raises(DataError, match=split) as raised:
         read_metrics_json(write(tmp_path / "metrics.json", **changes))
     assert raised.value.status == 2
+
+
+def test_values_of_modules_are_numbers(tmp_path):
+    valid = {"low_rank": {"rank": {"0.query": 3.0}}}
+    assert (
+        read_metrics_json(write(tmp_path / "m.json", module_values=valid))["module_values"] == valid
+    )
+    for damaged in (
+        None,
+        3,
+        {"low_rank": 3},
+        {"low_rank": {"rank": [3]}},
+        {"a": {"b": {"c": "x"}}},
+    ):
+        with pytest.raises(DataError, match="module_values"):
+            read_metrics_json(write(tmp_path / "m.json", module_values=damaged))

@@ -38,7 +38,7 @@ def _means(row: ComparedRow) -> dict[tuple[str, str], tuple[dict[str, float], in
     """(component, value) → the means per module over the runs of ``row``, and their number."""
     runs: dict[tuple[str, str], list[dict[str, float]]] = defaultdict(list)
     for job in row.result.jobs:
-        recorded = (job.metrics or {}).get("module_values") or {}
+        recorded = job.metrics.get("module_values", {}) if job.metrics is not None else {}
         for component, values in recorded.items():
             for name, modules in values.items():
                 runs[component, name].append(modules)
