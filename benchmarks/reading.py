@@ -38,7 +38,8 @@ peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 print(json.dumps({{"seconds": seconds, "cpu_seconds": cpu, "peak_bytes": peak, "rows": rows}}))
 """
 _BERTFT = _MEASURE.format(
-    imports="import bertft.data.readers.csv_blocks, bertft.data.readers.json_blocks\n"
+    imports="import pandas  # pyarrow imports it at its first conversion, datasets at once\n"
+    "import bertft.data.readers.csv_blocks, bertft.data.readers.json_blocks\n"
     "import bertft.tasks.shared.text_schema, pyarrow.parquet\n"
     "from bertft.config.data import DataConfig\n"
     "from bertft.data.splits import load_splits\n",

@@ -18,11 +18,9 @@ So the rows of a batch have similar lengths, and any two rows can be in the same
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Generator, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar, overload
+from typing import overload
 
 import numpy as np
 import torch
@@ -36,12 +34,9 @@ __all__ = [
     "LengthGroupedSampler",
     "collate",
     "evaluation_batches",
-    "prefetch",
     "split_into_micro_batches",
     "to_device",
 ]
-
-Item = TypeVar("Item")
 
 # Evaluation batches of at least twice this many rows have a multiple of it, as attention is
 # computed in chunks of a multiple of 4 sequences: few shapes occur.
@@ -303,21 +298,3 @@ def _batch_ends(
         start = min(start + size, len(sorted_lengths))
         ends.append(start)
     return ends
-
-
-def prefetch(iterable: Iterable[Item], depth: int = 2) -> Generator[Item, None, None]:
-    """The items of ``iterable``, computed up to ``depth`` ahead in a background thread.
-
-    An exception in ``iterable`` is raised at the same position. Closing the generator (as leaving a
-    ``for`` loop does) ends the thread before it returns.
-    """
-    iterator = iter(iterable)
-    end: Any = object()
-    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="bertft-prefetch") as executor:
-        futures = deque(executor.submit(next, iterator, end) for _ in range(depth))
-        try:
-            while (item := futures.popleft().result()) is not end:
-                futures.append(executor.submit(next, iterator, end))
-                yield item
-        finally:
-            executor.shutdown(wait=True, cancel_futures=True)

@@ -9,6 +9,7 @@ Memory is bounded by a record batch, not by the number of rows.
 
 from __future__ import annotations
 
+import io
 import os
 import zlib
 from collections.abc import Callable, Iterable, Mapping
@@ -45,17 +46,27 @@ def cache_folder(setting: str | None) -> Path:
     return Path(setting or os.environ.get("BERTFT_CACHE") or "~/.cache/bertft").expanduser()
 
 
-def load_cached(folder: Path, key: str, read: Callable[[Path], Content]) -> Content | None:
+def load_cached(
+    folder: Path,
+    key: str,
+    read: Callable[[Path], Content],
+    make_key_end: Callable[[], str] | None = None,
+) -> Content | None:
     """The result of ``read`` on the file under ``key``; None if there is no intact file.
 
     A file is removed if it is damaged, was written under another key, or ``read`` raises
-    pa.ArrowInvalid.
+    pa.ArrowInvalid. ``make_key_end`` as for ``store_cached``; it is called when a file has been
+    found and verified.
     """
-    for path in sorted(folder.glob(f"{key}.*.arrow")):
+    end = "" if make_key_end is not None else "."
+    for path in sorted(folder.glob(f"{key}{end}*.arrow")):
         with suppress(OSError, pa.ArrowException):
+            key_in_name, _, checksum = path.stem.partition(".")
             with open_regular_file(path) as file:
-                is_intact = _checksum(file) == path.suffixes[-2].removeprefix(".")
-            if is_intact and _read_stored_key(path) == key:
+                is_intact = _checksum(file) == checksum
+            if is_intact and _read_stored_key(path) == key_in_name:
+                if make_key_end is not None and key_in_name != key + make_key_end():
+                    continue
                 return read(path)
         with suppress(OSError):
             path.unlink()
@@ -68,16 +79,26 @@ def store_cached(
     batches: Iterable[pa.RecordBatch],
     schema: pa.Schema | None = None,
     make_metadata: MetadataFactory | None = None,
+    make_key_end: Callable[[], str] | None = None,
 ) -> Path:
     """Write ``batches`` under ``key``, atomically. Raises SystemResourceError if that fails.
 
-    ``schema`` and ``make_metadata`` as for ``write_arrow_file``.
+    ``schema`` and ``make_metadata`` as for ``write_arrow_file``. ``make_key_end`` is called after
+    the last batch; its result is appended to ``key``.
     """
+    full_key = key
+
+    def make_metadata_with_key() -> Mapping[bytes, bytes]:
+        nonlocal full_key
+        full_key = key + ("" if make_key_end is None else make_key_end())
+        metadata = {} if make_metadata is None else make_metadata()
+        return {**metadata, _KEY_FIELD: full_key.encode()}
 
     def write(file: BinaryIO) -> str:
-        write_arrow_file(batches, file, schema, make_metadata, key)
-        file.seek(0)
-        return f"{key}.{_checksum(file)}.arrow"
+        sink = _ChecksumWriter(file)
+        metadata = make_metadata if make_key_end is None else make_metadata_with_key
+        write_arrow_file(batches, sink, schema, metadata, key)
+        return f"{full_key}.{sink.checksum}.arrow"
 
     with convert_write_errors(folder, _WRITE_HINT):
         folder.mkdir(parents=True, exist_ok=True)
@@ -114,8 +135,30 @@ def write_arrow_file(
 
 def _read_stored_key(path: Path) -> str:
     with pa.memory_map(str(path)) as source:
-        metadata = pa.ipc.open_file(source).schema.metadata or {}
+        reader = pa.ipc.open_file(source)
+        metadata = dict(reader.schema.metadata or {})
+        if reader.num_record_batches:  # a key that is complete only after the last batch is there
+            _, last = reader.get_batch_with_custom_metadata(reader.num_record_batches - 1)
+            metadata |= last or {}
     return metadata.get(_KEY_FIELD, b"").decode("ascii", "replace")
+
+
+class _ChecksumWriter(io.RawIOBase):
+    """Writes to ``file``, and computes the checksum of what is written."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file, self._value = file, 0
+
+    @property
+    def checksum(self) -> str:
+        return f"{self._value:08x}"
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, block: Any, /) -> int:
+        self._value = zlib.crc32(block, self._value)
+        return self._file.write(block)
 
 
 def _checksum(file: BinaryIO) -> str:

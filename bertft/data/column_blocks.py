@@ -16,13 +16,6 @@ import pyarrow as pa
 
 __all__ = ["ColumnBlock", "array_values"]
 
-_BINARY_TYPE_CHECKS = (
-    pa.types.is_binary,
-    pa.types.is_large_binary,
-    pa.types.is_binary_view,
-    pa.types.is_fixed_size_binary,
-)
-
 
 @dataclass(frozen=True)
 class ColumnBlock:
@@ -57,12 +50,32 @@ class ColumnBlock:
 
 
 def array_values(array: pa.Array) -> list[Any]:
-    """The values as Python objects; bytes, which older writers use for text, are decoded."""
-    arrow_type = array.type.value_type if pa.types.is_dictionary(array.type) else array.type
-    values = array.to_pylist()
-    if any(is_bytes(arrow_type) for is_bytes in _BINARY_TYPE_CHECKS):
-        # Undecodable bytes are reported with the row.
-        return [
-            None if value is None else value.decode("utf-8", "surrogateescape") for value in values
-        ]
-    return values
+    """The values as Python objects; bytes, which older writers use for text, are decoded.
+
+    Undecodable bytes become U+DCxx and are reported with the row. A column of strings can have
+    them too, because few writers check its content.
+    """
+    try:
+        values = array.to_pylist()
+    except UnicodeDecodeError:
+        values = array.cast(_bytes_type(array.type)).to_pylist()
+    return [_decode(value) if isinstance(value, (bytes, list)) else value for value in values]
+
+
+def _bytes_type(arrow_type: pa.DataType) -> pa.DataType:
+    """``arrow_type`` with bytes in place of strings."""
+    if pa.types.is_dictionary(arrow_type):
+        return _bytes_type(arrow_type.value_type)
+    if pa.types.is_list(arrow_type) or pa.types.is_large_list(arrow_type):
+        return pa.large_list(_bytes_type(arrow_type.value_type))
+    is_text = pa.types.is_string(arrow_type) or pa.types.is_string_view(arrow_type)
+    if is_text or pa.types.is_large_string(arrow_type):
+        return pa.large_binary()
+    return arrow_type
+
+
+def _decode(value: Any) -> Any:
+    """``value`` with text in place of bytes, also in lists."""
+    if isinstance(value, list):
+        return [_decode(item) for item in value]
+    return value.decode("utf-8", "surrogateescape") if isinstance(value, bytes) else value

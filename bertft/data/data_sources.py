@@ -18,6 +18,7 @@ from bertft.config.data_files import file_extension
 from bertft.config.registry import TASKS
 from bertft.data.cache import cache_folder, load_cached, store_cached
 from bertft.data.column_blocks import ColumnBlock
+from bertft.data.file_contents import FileContents
 from bertft.data.file_sets import FileSet, open_files
 from bertft.data.formats import detect_format
 from bertft.data.labels import class_name_as_number, configured_class_names, to_class_name
@@ -25,7 +26,6 @@ from bertft.data.rows import BadRows, RowError, RowExclusion
 from bertft.data.schema import ColumnSpec, Record, RowSchema, find_columns
 from bertft.errors import DataError, SystemResourceError, UsageError
 from bertft.utils.messages import quote_value
-from bertft.utils.safe_files import open_regular_file, unreadable
 
 __all__ = [
     "MIN_CACHED_BYTES",
@@ -197,17 +197,24 @@ def read_rows(
     """The valid records of ``source``, as the table of ``Rows``, and the invalid ones.
 
     If the cache cannot be written, the rows are kept in memory. Raises the errors of the reader,
-    and DataError if the file changes while it is read.
+    and DataError if a file of a megabyte or more changes while it is read.
     """
     file_set = source.file_set
-    if file_set is not None and file_set.is_cacheable and file_set.size >= MIN_CACHED_BYTES:
-        folder, content = cache_folder(config.cache) / "rows", _content_hashes(file_set)
-        key = _row_cache_key(content, file_set, schema, split, config)
+    if file_set is None or not file_set.is_cacheable or file_set.size < MIN_CACHED_BYTES:
+        return _read_into_memory(source, schema, split)
+    folder = cache_folder(config.cache) / "rows"
+    key = _row_cache_key(file_set, schema, split, config)
+    with FileContents([file.path for file in file_set.files], source.source) as contents:
         cached = load_cached(
-            folder, key, lambda cached_file: _load_table(cached_file, source, schema)
+            folder,
+            key,
+            lambda cached_file: _load_table(cached_file, source, schema),
+            lambda: _content_key(contents.hashes()),
         )
         if cached is not None:
             return cached
+        if not contents.are_settled:
+            contents.hashes()
         with suppress(SystemResourceError, FileNotFoundError):
             bad = source.new_accounting()
             cached_path = store_cached(
@@ -216,24 +223,25 @@ def read_rows(
                 records_to_batches(source.read(bad), schema, split, bad),
                 schema.arrow_schema,
                 lambda: {_BAD_ROWS_FIELD: bad.to_json().encode()},
+                lambda: _content_key(contents.final_hashes()),
             )
-            if _content_hashes(file_set) != content:
-                cached_path.unlink(missing_ok=True)
-                raise DataError(
-                    "the file changed while it was read",
-                    where=source.source,
-                    hint="Run again when the file is complete",
-                )
             return _load_table(cached_path, source, schema)
+        rows = _read_into_memory(source, schema, split)
+        contents.final_hashes()
+        return rows
+
+
+def _read_into_memory(
+    source: DataSource, schema: RowSchema, split: str
+) -> tuple[pa.Table, BadRows]:
     bad = source.new_accounting()
     table = records_to_table(source.read(bad), schema, split, bad)
     bad.check_row_counts(table.num_rows)
     return table, bad
 
 
-def _row_cache_key(
-    content: Sequence[str], file_set: FileSet, schema: RowSchema, split: str, config: DataConfig
-) -> str:
+def _row_cache_key(file_set: FileSet, schema: RowSchema, split: str, config: DataConfig) -> str:
+    """The first part of the key: all that the rows depend on, except the content of the files."""
     settings = {
         name: value for name, value in asdict(config).items() if name not in _SETTINGS_OUTSIDE_KEY
     }
@@ -241,13 +249,13 @@ def _row_cache_key(
     # Readers and schemas of a package may change with its version.
     files = [
         (
-            digest,
+            file.path.stat().st_size,
             file.format.name,
             file.format.package,
             file_extension(file.path),
             [file.derived[str(name)] for name in columns if name in file.derived],
         )
-        for digest, file in zip(content, file_set.files, strict=True)
+        for file in file_set.files
     ]
     identity = [
         type(schema).__module__,
@@ -258,16 +266,9 @@ def _row_cache_key(
     return hashlib.sha256(key_content.encode()).hexdigest()
 
 
-def _content_hashes(file_set: FileSet) -> list[str]:
-    """sha256 of each file."""
-    hashes = []
-    for file in file_set.files:
-        try:
-            with open_regular_file(file.path) as content:
-                hashes.append(hashlib.file_digest(content, "sha256").hexdigest())
-        except OSError as error:
-            raise unreadable(error, file.path) from error
-    return hashes
+def _content_key(hashes: Sequence[str]) -> str:
+    """The second part of the key, from the sha256 of each file."""
+    return f"-{hashlib.sha256(json.dumps(hashes).encode()).hexdigest()}"
 
 
 def _load_table(path: Path, data_source: DataSource, schema: RowSchema) -> tuple[pa.Table, BadRows]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import unicodedata
+import weakref
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from decimal import Decimal
@@ -33,6 +34,7 @@ __all__ = [
     "class_shares",
     "configured_class_names",
     "configured_label_mapping",
+    "distinct_labels",
     "format_mapping_note",
     "format_similar_names",
     "is_unlabelled",
@@ -48,6 +50,8 @@ NOT_NUMERIC = "label is not a number"
 NOT_BINARY = "label is not 0 or 1"
 _MAX_SHOWN = 8
 _DIFFERENCES = "case, white space or Unicode form"
+_MAX_KEPT = 1_000
+_few_labels_of_tables: dict[int, list[Any]] = {}  # by id
 _NO_LABEL = -1  # marks rows without a label in public data sets
 
 
@@ -101,7 +105,7 @@ def is_unlabelled(table: pa.Table, known: Collection[str | float] = ()) -> bool:
     values = table.column("label")
     if pa.types.is_list(values.type):
         return values.null_count == len(values)
-    distinct = pc.unique(values.drop_null()).to_pylist()
+    distinct = distinct_labels(table)
     return not distinct or (
         all(map(_is_no_label_marker, distinct)) and not any(map(_is_no_label_marker, known))
     )
@@ -114,6 +118,24 @@ def _is_no_label_marker(label: str | float) -> bool:
         return False
 
 
+def distinct_labels(table: pa.Table) -> list[Any]:
+    """The different labels in the order in which they occur, also those in lists, without null.
+
+    Loading a data set needs them several times, so that a few are kept as long as their table.
+    """
+    key = id(table)
+    if key in _few_labels_of_tables:
+        return list(_few_labels_of_tables[key])
+    values = table.column("label")
+    if pa.types.is_list(values.type):
+        values = pc.list_flatten(values)
+    distinct: list[Any] = pc.unique(values.drop_null()).to_pylist()
+    if len(distinct) <= _MAX_KEPT:
+        _few_labels_of_tables[key] = distinct
+        weakref.finalize(table, _few_labels_of_tables.pop, key, None)
+    return list(distinct)
+
+
 def missing_label_mask(table: pa.Table) -> np.ndarray:
     """Which rows have no label, bool [rows]."""
     return table.column("label").is_null().to_numpy()
@@ -121,11 +143,8 @@ def missing_label_mask(table: pa.Table) -> np.ndarray:
 
 def observed_classes(table: pa.Table) -> list[str]:
     """The sorted classes that occur; for several spellings of a number, the shortest."""
-    values = table.column("label")
-    if pa.types.is_list(values.type):
-        values = pc.list_flatten(values)
     shortest_spelling: dict[Decimal | str, str] = {}
-    for name in pc.unique(values.drop_null()).to_pylist():
+    for name in distinct_labels(table):
         key = _comparison_key(name)
         shortest_spelling[key] = min(
             shortest_spelling.get(key, name), name, key=lambda text: (len(text), text)
@@ -233,7 +252,7 @@ def map_labels_to_classes(
     """
     values = table.column("label")
     is_list = pa.types.is_list(values.type)
-    observed = pc.unique(pc.list_flatten(values) if is_list else values).to_pylist()
+    observed = distinct_labels(table)
     if set(observed) <= set(names) and not isinstance(labels, Mapping):
         return table, []
     class_by_label = _map_labels(observed, names, labels, source, training)
@@ -244,12 +263,12 @@ def map_labels_to_classes(
     column = values.combine_chunks()
     encoded = (column.flatten() if is_list else column).dictionary_encode()
     codes = encoded.indices.to_numpy()
-    distinct_labels = encoded.dictionary.to_pylist()
-    class_of_code = [class_by_label[label] for label in distinct_labels]
+    labels_of_codes = encoded.dictionary.to_pylist()
+    class_of_code = [class_by_label[label] for label in labels_of_codes]
     mapped = pa.array(class_of_code, pa.string()).take(encoded.indices)
     masked_errors = []
     sizes = pc.list_value_length(column).to_numpy() if is_list else None
-    for code, label in enumerate(distinct_labels):
+    for code, label in enumerate(labels_of_codes):
         if class_of_code[code] is None:
             mask = codes == code
             if sizes is not None:

@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from bertft.config.choices import SPLITS
 from bertft.config.data import DataConfig
@@ -34,7 +33,12 @@ from bertft.data.file_sets import open_files
 from bertft.data.folds import assign_folds, hold_out_fold
 from bertft.data.formats import names_local_files
 from bertft.data.hold_out import hold_out_validation, sample_rows
-from bertft.data.labels import is_unlabelled, map_labels_to_classes, missing_label_mask
+from bertft.data.labels import (
+    distinct_labels,
+    is_unlabelled,
+    map_labels_to_classes,
+    missing_label_mask,
+)
 from bertft.data.propose_columns import propose_columns, propose_task
 from bertft.data.readers.unmarked_header import check_unmarked_header
 from bertft.data.rows import (
@@ -318,11 +322,8 @@ class _LoadingSplit:
         """The labels that occur; empty for lists of labels."""
         if "label" not in self.table.column_names:
             return []
-        values = self.table.column("label")
-        if pa.types.is_list(values.type):
-            return []
-        distinct: list[str | float] = pc.unique(values.drop_null()).to_pylist()
-        return distinct
+        is_list = pa.types.is_list(self.table.schema.field("label").type)
+        return [] if is_list else distinct_labels(self.table)
 
     def handle_missing_labels(self, known_labels: Collection[str | float]) -> None:
         """Rows without a label are bad rows, except in a test split without any labels.

@@ -14,12 +14,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bertft.data.batch import Batch, BatchSeed, collate, evaluation_batches, prefetch
+from bertft.data.batch import Batch, BatchSeed, collate, evaluation_batches
 from bertft.data.features import FeatureTable
 from bertft.models.precision import Precision
 from bertft.tasks.task import BaseTask
 from bertft.training.distributed import SINGLE_PROCESS, DistributedContext
 from bertft.training.step import split_on_oom
+from bertft.utils.background import prefetch
 from bertft.utils.status import advance_status
 
 __all__ = [

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bertft.data.batch import Batch, collate, evaluation_batches, prefetch
+from bertft.data.batch import Batch, collate, evaluation_batches
 from bertft.data.features import FeatureTable
 from bertft.data.stored_states import StateOrder
 from bertft.models.frozen_layers import FrozenLayers
@@ -22,6 +22,7 @@ from bertft.models.precision import Precision
 from bertft.models.runner import EncoderRunner
 from bertft.training.evaluate import token_budget
 from bertft.training.step import split_on_oom
+from bertft.utils.background import prefetch
 from bertft.utils.status import advance_status
 
 __all__ = ["compute_states", "skip_frozen_layers", "state_order"]

@@ -26,7 +26,7 @@ from typing import Literal
 import numpy as np
 
 from bertft.config.trainer import TrainerConfig
-from bertft.data.batch import Batch, LengthGroupedSampler, prefetch
+from bertft.data.batch import Batch, LengthGroupedSampler
 from bertft.data.features import FeatureTable
 from bertft.errors import CollapseError, NonFiniteError, UsageError
 from bertft.training.collapse import CollapseMonitor, constant_prediction
@@ -57,6 +57,7 @@ from bertft.training.step import (
 )
 from bertft.training.trainer_state import TrainerState
 from bertft.training.weight_changes import group_sizes, unchanged_groups, updates_are_negligible
+from bertft.utils.background import prefetch
 from bertft.utils.messages import format_list
 from bertft.utils.status import show_status
 

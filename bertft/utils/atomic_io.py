@@ -69,17 +69,16 @@ def atomic_open(path: Path, mode: str = "x", encoding: str | None = "utf-8") -> 
 
 
 def atomic_write_named(folder: Path, prefix: str, write: Callable[[BinaryIO], str]) -> Path:
-    """Add a file to ``folder``; ``write`` fills it and returns its name, such as a checksum.
+    """Add a file to ``folder``; ``write`` fills it and returns its name with a checksum.
 
     Several processes, also of different machines, can write to one folder at the same time. There
-    are no failpoints: such files belong to a cache, not to a run.
+    are no failpoints and no fsync: such files belong to a cache, not to a run, and the checksum
+    detects a file that a power failure truncates.
     """
     temporary_file = temporary_path(folder / f"{prefix}-{secrets.token_hex(4)}")
     with _removed_on_error(temporary_file):
         with temporary_file.open("x+b") as file:
             path = folder / write(file)
-            file.flush()
-            os.fsync(file.fileno())
         os.replace(temporary_file, path)
     return path
 

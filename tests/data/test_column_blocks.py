@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from bertft.config.data import DataConfig
 from bertft.data import data_sources
-from bertft.data.column_blocks import ColumnBlock
+from bertft.data.column_blocks import ColumnBlock, array_values
 from bertft.data.data_sources import open_file, records_to_table
 from bertft.data.file_sets import FileSet
 from bertft.data.readers import chunks
@@ -52,6 +52,15 @@ def compare(path: Path, **changes) -> int:
     assert block_rows == rows
     assert block_accounting == accounting
     return in_block
+
+
+@pytest.fixture(autouse=True)
+def several_threads():
+    """Chunks are parsed ahead by several threads, also on a machine with one core."""
+    count = pa.cpu_count()
+    pa.set_cpu_count(3)
+    yield
+    pa.set_cpu_count(count)
 
 
 @pytest.fixture(params=[16, 64, 1 << 22])
@@ -195,6 +204,39 @@ def test_parquet_and_arrow(tmp_path):
         for name in ("a.parquet", "a.arrow"):
             for label in labels:
                 assert compare(tmp_path / name, label=label) == 32
+
+
+def test_strings_that_are_not_utf_8(tmp_path):
+    """Few writers of Parquet check that strings are valid."""
+    texts = pa.array([b"a", b"b \xff", None, "酒".encode(), b"d"] * 4)
+    strings = pa.Array.from_buffers(pa.string(), len(texts), texts.buffers(), texts.null_count)
+    valid = pa.array(["酒", "a", "b", "c", "d"] * 4)
+    offsets = pa.array(range(len(texts) + 1), pa.int32())
+    repeated = pa.DictionaryArray.from_arrays(pa.array([0, 1]), strings[:2])
+    assert array_values(repeated) == ["a", "b \udcff"]
+    columns = {"plain": strings, "listed": pa.ListArray.from_arrays(offsets, strings)}
+    for name, column in columns.items():
+        table = pa.table({"text": column, "label": valid})
+        pa.parquet.write_table(table, tmp_path / "a.parquet", row_group_size=7)
+        config = DataConfig(name="x", train=str(tmp_path / "a.parquet"), **COLUMNS)
+        rows, accounting, _ = _read(tmp_path / "a.parquet", config, in_blocks=True)
+        assert rows["text"] == ["a", "酒", "d"] * 4, name
+        reason = "bytes that are not valid in the encoding"
+        assert (accounting["read"], accounting["counts"].get(reason)) == (20, 4), name
+    table = pa.table({"text": valid, "label": strings})
+    pa.parquet.write_table(table, tmp_path / "a.parquet")
+    assert compare(tmp_path / "a.parquet") == 20
+
+
+def test_long_texts_of_parquet_are_read_in_small_blocks(tmp_path, monkeypatch):
+    monkeypatch.setattr("bertft.data.readers.parquet._BATCH_BYTES", 1_000)
+    table = pa.table({"text": ["word " * 20] * 40, "label": ["a", "b"] * 20})
+    pa.parquet.write_table(table, tmp_path / "a.parquet", use_dictionary=False)
+    config = DataConfig(name="x", train=str(tmp_path / "a.parquet"), **COLUMNS)
+    schema = build_row_schema(config)
+    source = open_file(config, config.train, "data.train", schema)
+    sizes = [block.size for block in source.read(source.new_accounting())]
+    assert sum(sizes) == 40 and 1 < max(sizes) < 12
 
 
 def test_several_files(tmp_path, monkeypatch):

@@ -3,10 +3,11 @@ from __future__ import annotations
 import json
 import math
 
+import pyarrow as pa
 import pytest
 
 from bertft.config.data import DataConfig
-from bertft.data.labels import sort_class_names, to_class_name
+from bertft.data.labels import distinct_labels, sort_class_names, to_class_name
 from bertft.data.rows import RowError
 from bertft.data.splits import load_splits
 from bertft.errors import DataError, UsageError
@@ -197,3 +198,14 @@ def test_a_validation_split_of_one_class_is_fine(tmp_path):
     rows = [{"label": "a"}, {"label": "b"}]
     loaded = splits(tmp_path / "a.jsonl", rows, validation=str(tmp_path / "dev.jsonl"))
     assert len(loaded.validation) == 1
+
+
+def test_distinct_labels_are_those_of_the_table():
+    tables = [pa.table({"label": ["b", None, "a", "b"]}), pa.table({"label": [["x"], None, ["x"]]})]
+    for _ in range(2):
+        assert [distinct_labels(table) for table in tables] == [["b", "a"], ["x"]]
+    many = pa.table({"label": [str(number) for number in range(2_000)]})
+    assert distinct_labels(many) == distinct_labels(many) and len(distinct_labels(many)) == 2_000
+    tables.clear()
+    for number in range(20):  # a new table may get the id of a former one
+        assert distinct_labels(pa.table({"label": [str(number)]})) == [str(number)]

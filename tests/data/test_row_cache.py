@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import threading
 import zlib
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pyarrow as pa
 import pytest
 
 from bertft.config.data import DataConfig
-from bertft.data import data_sources
+from bertft.data import data_sources, file_contents
 from bertft.data.splits import load_splits
 from bertft.errors import DataError
 
@@ -128,25 +129,119 @@ def test_a_damaged_cache_file_is_replaced(path, reads, cache, damage):
     assert len(reads) == 2 and len(list(cache.iterdir())) == 1
 
 
-def test_a_file_that_changes_while_it_is_read_is_an_error(path, cache, monkeypatch):
+def append_row(path: Path) -> None:
+    with path.open("a") as file:
+        file.write("one more,a,c\n")
+
+
+def replace_by_another(path: Path) -> None:
+    """Another file of the same size and time."""
+    status = path.stat()
+    other = path.with_name("other.csv")
+    other.write_text(CONTENT.replace("a text 39", "a text 38"))
+    os.utime(other, ns=(status.st_atime_ns, status.st_mtime_ns))
+    other.rename(path)
+
+
+def rewrite_in_place(path: Path) -> None:
+    """As a second change within the resolution of the file's time."""
+    status = path.stat()
+    path.write_text(CONTENT.replace("a text 39", "a text 38"))
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def make_old(path: Path) -> Path:
+    os.utime(path, (1e9, 1e9))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("is_old", "change"),
+    [
+        (True, append_row), (True, replace_by_another), (False, append_row),
+        (False, replace_by_another), (False, rewrite_in_place),
+    ],
+)  # fmt: skip
+def test_a_file_that_changes_while_it_is_read_is_an_error(path, cache, monkeypatch, is_old, change):
     real = data_sources.records_to_batches
 
     def meddling(*args):
         yield from real(*args)
-        with path.open("a") as file:
-            file.write("one more,a,c\n")
+        change(path)
 
+    if is_old:
+        make_old(path)
     monkeypatch.setattr(data_sources, "records_to_batches", meddling)
     with pytest.raises(DataError, match="changed while it was read"):
         rows(path)
     assert list(cache.iterdir()) == []
 
 
+def test_a_file_that_changes_is_an_error_without_a_cache(path, tmp_path, monkeypatch):
+    real = data_sources.records_to_batches
+
+    def meddling(*args):
+        yield from real(*args)
+        append_row(path)
+
+    (tmp_path / "cache").write_text("a file where the folder would be")
+    monkeypatch.setattr(data_sources, "records_to_batches", meddling)
+    with pytest.raises(DataError, match="changed while it was read"):
+        rows(path)
+
+
+@pytest.mark.parametrize("is_old", [True, False])
+def test_a_file_is_hashed_while_it_is_read_unless_it_is_new(path, monkeypatch, is_old):
+    """The time of a file that was just written does not show another change."""
+    is_parsed = threading.Event()
+    opened_before = []
+    real_open, real = file_contents.open_regular_file, data_sources.records_to_batches
+
+    def open_late(path):
+        opened_before.append(not is_parsed.wait(60 if is_old else 0))
+        return real_open(path)
+
+    def announcing(*args):
+        yield from real(*args)
+        is_parsed.set()
+
+    if is_old:
+        make_old(path)
+    monkeypatch.setattr(file_contents, "open_regular_file", open_late)
+    monkeypatch.setattr(data_sources, "records_to_batches", announcing)
+    assert len(rows(path)) == 40
+    assert opened_before == ([False] if is_old else [True, False])
+
+
+def test_an_error_of_the_reader_ends_the_hashing(path):
+    with pytest.raises(DataError, match="column 'none' not found"):
+        rows(path, text="none")
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("bertft")]
+
+
+def test_files_of_the_same_size_have_entries_of_their_own(path, reads, cache):
+    other = path.with_name("other.csv")
+    other.write_text(CONTENT.replace("a text 39", "a text 38"))
+    for _ in range(2):
+        assert rows(path).column("text")[-1] == "a text 39"
+        assert rows(other).column("text")[-1] == "a text 38"
+    assert len(reads) == len(list(cache.iterdir())) == 2
+
+
+def test_an_entry_under_the_name_of_other_content_is_replaced(path, reads, cache):
+    rows(path)
+    (entry,) = cache.iterdir()
+    start, _, checksum = entry.name.rpartition(".arrow")[0].partition(".")
+    other = entry.rename(cache / f"{start[:-1]}{'0' if start[-1] != '0' else '1'}.{checksum}.arrow")
+    assert len(rows(path)) == 40
+    assert len(reads) == 2 and not other.exists()
+
+
 def test_an_unreadable_file_is_an_error(path, monkeypatch):
     def refused(*_):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("hashlib.file_digest", refused)
+    monkeypatch.setattr(file_contents, "open_regular_file", refused)
     with pytest.raises(DataError, match=r"rows\.csv: cannot be read \(Permission denied\)"):
         rows(path)
 

@@ -1,15 +1,11 @@
 from __future__ import annotations
 
-import threading
-import time
-
 import numpy as np
 import pytest
 
 from bertft.data.batch import (
     LengthGroupedSampler,
     evaluation_batches,
-    prefetch,
     split_into_micro_batches,
 )
 from bertft.models.sequence_layout import rounded_slot_count
@@ -114,59 +110,3 @@ def test_evaluation_batches_of_similar_blocks_have_few_sizes():
 
 def test_evaluation_of_nothing():
     assert evaluation_batches(np.array([], np.int32), 100) == []
-
-
-def prefetch_threads() -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if thread.name.startswith("bertft-prefetch")]
-
-
-def test_prefetch_keeps_order_and_ends_its_thread():
-    assert list(prefetch(range(100), depth=3)) == list(range(100))
-    assert prefetch_threads() == []
-
-
-def test_prefetch_works_ahead_but_not_further_than_its_depth():
-    made: list[int] = []
-    has_three = threading.Event()
-
-    def items():
-        for number in range(100):
-            made.append(number)
-            if len(made) == 3:
-                has_three.set()
-            yield number
-
-    stream = prefetch(items(), depth=2)
-    assert next(stream) == 0 and prefetch_threads()
-    assert has_three.wait(900)
-    time.sleep(0.05)
-    assert len(made) == 3, "the item that was returned, and two ahead"
-    stream.close()
-    assert prefetch_threads() == []
-
-
-def test_prefetch_raises_at_the_same_position():
-    def items():
-        yield 1
-        raise KeyError("broken")
-
-    stream = prefetch(items())
-    assert next(stream) == 1
-    with pytest.raises(KeyError, match="broken"):
-        next(stream)
-    assert prefetch_threads() == []
-
-
-def test_leaving_a_loop_ends_the_thread():
-    for number in prefetch(iter(int, 1)):  # endless
-        assert number == 0
-        break
-    assert prefetch_threads() == []
-
-
-def test_an_error_of_the_consumer_ends_the_thread():
-    with pytest.raises(ZeroDivisionError):  # noqa: PT012  (the loop is what is left)
-        for number in prefetch(iter(int, 1)):
-            1 / number
-    del number
-    assert prefetch_threads() == []

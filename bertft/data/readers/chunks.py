@@ -3,15 +3,29 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from pathlib import Path
-from typing import BinaryIO, TextIO
+from typing import BinaryIO, TextIO, TypeVar
+
+import numpy as np
+import pyarrow as pa
 
 from bertft.data.readers.compressed_files import open_binary
+from bertft.utils.background import map_ahead
 
-__all__ = ["CHUNK_BYTES", "has_simple_lines", "open_rest", "read_chunks", "skip_bytes"]
+__all__ = [
+    "CHUNK_BYTES",
+    "find_line_ends",
+    "open_rest",
+    "parse_chunks",
+    "read_chunks",
+    "skip_bytes",
+]
 
-CHUNK_BYTES = 1 << 22
+Parsed = TypeVar("Parsed")
+CHUNK_BYTES = 1 << 21
+_MAX_THREADS = 4  # each holds a chunk and its columns
+_LINE_FEED, _CARRIAGE_RETURN = ord("\n"), ord("\r")
 
 
 def read_chunks(file: BinaryIO) -> Iterator[bytes]:
@@ -19,22 +33,38 @@ def read_chunks(file: BinaryIO) -> Iterator[bytes]:
 
     The last chunk may have no line feed at its end.
     """
-    rest = b""
     while content := file.read(CHUNK_BYTES):
-        end = content.rfind(b"\n") + 1
-        if not end:
-            yield b""
-            return
-        yield rest + content[:end]
-        rest = content[end:]
-    if rest:
-        yield rest
+        if not content.endswith(b"\n"):
+            rest = file.readline(CHUNK_BYTES)
+            if len(rest) == CHUNK_BYTES and not rest.endswith(b"\n"):
+                yield b""
+                return
+            content += rest
+        yield content
 
 
-def has_simple_lines(chunk: bytes) -> bool:
-    """Whether carriage returns are only at the ends of lines, and there are no NUL bytes."""
-    returns = chunk.count(b"\r")
-    return b"\0" not in chunk and (not returns or returns == chunk.count(b"\r\n"))
+def parse_chunks(
+    parse: Callable[[bytes], Parsed], chunks: Iterable[bytes]
+) -> Generator[tuple[bytes, Parsed], None, None]:
+    """Each chunk and the result of ``parse``, which several threads call for the next chunks."""
+    # The number of cores that this process may use; OMP_NUM_THREADS reduces it.
+    return map_ahead(parse, chunks, min(pa.cpu_count(), _MAX_THREADS))
+
+
+def find_line_ends(chunk: bytes) -> np.ndarray | None:
+    """The positions of line feeds, int64 ascending; ``chunk`` ends with one.
+
+    None if a carriage return is not at the end of its line, or there is a NUL byte.
+    """
+    if b"\0" in chunk:
+        return None
+    content = np.frombuffer(chunk, np.uint8)
+    line_ends = np.flatnonzero(content == _LINE_FEED)
+    if b"\r" in chunk:
+        returns_at_ends = np.count_nonzero(content[line_ends - 1] == _CARRIAGE_RETURN)
+        if returns_at_ends != np.count_nonzero(content == _CARRIAGE_RETURN):
+            return None
+    return line_ends
 
 
 def open_rest(path: Path, offset: int, newline: str) -> TextIO:

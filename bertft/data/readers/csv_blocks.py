@@ -10,6 +10,9 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,9 +22,16 @@ from pyarrow import csv as arrow_csv
 
 from bertft.config.data import DataConfig
 from bertft.data.column_blocks import ColumnBlock
-from bertft.data.readers.chunks import has_simple_lines, open_rest, read_chunks, skip_bytes
+from bertft.data.readers.chunks import (
+    find_line_ends,
+    open_rest,
+    parse_chunks,
+    read_chunks,
+    skip_bytes,
+)
 from bertft.data.readers.compressed_files import open_binary
 from bertft.data.readers.csv_reader import (
+    QuoteCounter,
     TableStart,
     new_quote_counter,
     read_csv_file,
@@ -88,16 +98,19 @@ def _read_blocks(
     is_complete = False
     with open_binary(path) as file:
         skip_bytes(file, offset)
-        for chunk in read_chunks(file):
-            block = _parse_chunk(chunk, separator, is_quoted, start, line) if chunk else None
-            if block is None:
-                break
-            offset += len(chunk)
-            line += block.size
-            bad.count_row(block.size)
-            yield block
-        else:
-            is_complete = True
+        parse = partial(_parse_chunk, separator=separator, is_quoted=is_quoted, start=start)
+        with closing(parse_chunks(parse, read_chunks(file))) as parsed_chunks:
+            for chunk, block in parsed_chunks:
+                if block is None:
+                    break
+                if start.quotes is not None and b'"' in chunk:
+                    _count_quotes(start.quotes, chunk, separator)
+                bad.count_row(block.size)
+                yield replace(block, first_line=line)
+                offset += len(chunk)
+                line += block.size
+            else:
+                is_complete = True
     newline = "" if is_quoted else "\n"
     with io.StringIO() if is_complete else open_rest(path, offset, newline) as rest:
         yield from read_rest_of_csv(rest, line - 1, start, config, separator, bad)
@@ -127,12 +140,15 @@ def _read_first_row(
 
 
 def _parse_chunk(
-    chunk: bytes, separator: str, is_quoted: bool, start: TableStart, line: int
+    chunk: bytes, separator: str, is_quoted: bool, start: TableStart
 ) -> ColumnBlock | None:
-    """The rows in ``chunk``, the first of which is on ``line``; None if they are not simple."""
+    """The rows in ``chunk``; None if they are not simple."""
+    if not chunk:
+        return None
     if not chunk.endswith(b"\n"):
         chunk += b"\n"
-    if not has_simple_lines(chunk) or (
+    line_ends = find_line_ends(chunk)
+    if line_ends is None or (
         is_quoted and b'"' in chunk and not _has_simple_quotes(chunk, separator.encode())
     ):
         return None
@@ -153,22 +169,25 @@ def _parse_chunk(
         )
     except pa.ArrowInvalid:  # such as rows of another width, or bytes that are not UTF-8
         return None
-    if table.num_rows != chunk.count(b"\n") or _has_header(table, start):
+    if table.num_rows != len(line_ends) or _has_header(table, start):
         return None
-    if start.quotes is not None and b'"' in chunk:
-        for text in chunk.decode("utf-8").split("\n"):
-            if '"' in text:
-                start.quotes.count(text.rstrip("\r").split(separator))
     columns = [
         None if position is None else table.column(names[position]).combine_chunks()
         for position in start.positions
     ]
-    return ColumnBlock(line, columns, table.num_rows)
+    return ColumnBlock(0, columns, table.num_rows)
+
+
+def _count_quotes(quotes: QuoteCounter, chunk: bytes, separator: str) -> None:
+    """Count the fields in ``chunk`` that look quoted."""
+    for text in chunk.decode("utf-8").split("\n"):
+        if '"' in text:
+            quotes.count(text.rstrip("\r").split(separator))
 
 
 def _has_simple_quotes(chunk: bytes, separator: bytes) -> bool:
     """Whether every quote begins or ends a field, or is one of two within a quoted field."""
-    content = np.frombuffer(b"\n" + chunk, np.uint8)
+    content = np.frombuffer(chunk, np.uint8)
     quotes = np.flatnonzero(content == _QUOTE)
     if len(quotes) % 2:
         return False
@@ -177,6 +196,7 @@ def _has_simple_quotes(chunk: bytes, separator: bytes) -> bool:
     begins, ends = _IS_LINE_END.copy(), _IS_LINE_END.copy()
     begins[separator[0]] = ends[separator[0]] = True
     begins[ord("\r")] = False
+    # The chunk begins a line and ends with a line feed, so that -1 is the end of a line as well.
     begins_field = begins[content[opening - 1]]
     ends_field = ends[content[closing + 1]]
     return bool(
@@ -192,10 +212,12 @@ def _has_header(table: pa.Table, start: TableStart) -> bool:
     if start.header is None:
         return False
     is_repeated = None
-    for name in table.column_names:
-        names = [start.header[int(name)]]
+    for name in reversed(table.column_names):  # the last one differs in most rows
+        column, column_name = table.column(name), start.header[int(name)]
+        is_equal = pc.equal(column, column_name)
         if name == "0":  # after the byte order mark of a concatenated file
-            names.append(f"\ufeff{names[0]}")
-        is_equal = pc.is_in(table.column(name), pa.array(names))
+            is_equal = pc.or_(is_equal, pc.equal(column, f"\ufeff{column_name}"))
         is_repeated = is_equal if is_repeated is None else pc.and_(is_repeated, is_equal)
-    return is_repeated is not None and bool(pc.any(is_repeated).as_py())
+        if not pc.any(is_repeated).as_py():
+            return False
+    return is_repeated is not None

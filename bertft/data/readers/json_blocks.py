@@ -1,6 +1,6 @@
 """Large JSON Lines files, read in blocks of columns where their lines are well-formed.
 
-The first chunk of a file is read line by line, which checks the keys. A later chunk is parsed by
+The first lines of a file are read one by one, which checks the keys. A later chunk is parsed by
 Arrow if each line begins with an object and the texts and labels have one type; any other chunk is
 read line by line.
 """
@@ -10,8 +10,12 @@ from __future__ import annotations
 import codecs
 import io
 from collections.abc import Iterable, Iterator
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
+from typing import BinaryIO
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import json as arrow_json
@@ -19,9 +23,20 @@ from pyarrow import json as arrow_json
 from bertft.config.data import DataConfig
 from bertft.config.registry import TASKS
 from bertft.data.column_blocks import ColumnBlock
-from bertft.data.readers.chunks import has_simple_lines, open_rest, read_chunks
+from bertft.data.readers import chunks
+from bertft.data.readers.chunks import (
+    find_line_ends,
+    open_rest,
+    parse_chunks,
+    read_chunks,
+)
 from bertft.data.readers.compressed_files import open_binary
-from bertft.data.readers.json_lines import parse_lines, read_json_lines, read_json_lines_file
+from bertft.data.readers.json_lines import (
+    KEY_SAMPLE_OBJECTS,
+    parse_lines,
+    read_json_lines,
+    read_json_lines_file,
+)
 from bertft.data.readers.text_files import iter_lines
 from bertft.data.rows import BadRows, RowError
 from bertft.data.schema import ColumnSpec, Record
@@ -30,6 +45,7 @@ __all__ = ["read_json_blocks"]
 
 _OTHER_ENCODINGS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, b"\0")
 _LABEL_TYPES = (pa.string(), pa.int64(), pa.float64())
+_OBJECT_START = ord("{")
 _MAX_EXACT = 1 << 53  # whole numbers up to this are exact as float64
 
 
@@ -46,8 +62,7 @@ def read_json_blocks(
         and all(isinstance(name, str) and "." not in name for name in names)
     )
     with open_binary(path) as file:
-        chunks = read_chunks(file)
-        first = next(chunks, b"") if is_supported else b""
+        first = _read_first_lines(file) if is_supported else b""
         if not first.strip() or first.startswith(_OTHER_ENCODINGS):
             yield from read_json_lines_file(path, columns, config, bad)
             return
@@ -56,21 +71,38 @@ def read_json_blocks(
         requested = [str(name) for name in names]
         parser = _ChunkParser(requested, len(columns.text))
         offset, line = len(first), 1 + first.count(b"\n")
-        for chunk in chunks:
-            if not chunk:
-                with open_rest(path, offset, "\n") as rest:
-                    yield from _read_lines(rest, line, requested, config, bad)
-                return
-            block = parser.parse(chunk, line)
-            if block is not None:
-                bad.count_row(block.size)
-                yield block
-            else:
-                text = chunk.decode("utf-8", "surrogateescape")
-                lines = io.StringIO(text, newline="\n")
-                yield from _read_lines(lines, line, requested, config, bad)
-            offset += len(chunk)
-            line += chunk.count(b"\n")
+        with closing(parse_chunks(parser.parse, read_chunks(file))) as parsed_chunks:
+            for chunk, block in parsed_chunks:
+                if not chunk:
+                    with open_rest(path, offset, "\n") as rest:
+                        yield from _read_lines(rest, line, requested, config, bad)
+                    return
+                if block is not None:
+                    bad.count_row(block.size)
+                    yield replace(block, first_line=line)
+                    line += block.size
+                else:
+                    text = chunk.decode("utf-8", "surrogateescape")
+                    lines = io.StringIO(text, newline="\n")
+                    yield from _read_lines(lines, line, requested, config, bad)
+                    line += chunk.count(b"\n")
+                offset += len(chunk)
+
+
+def _read_first_lines(file: BinaryIO) -> bytes:
+    """The lines whose keys are the columns; b"" if one of them is longer than a chunk."""
+    lines: list[bytes] = []
+    size = objects = 0
+    while objects < KEY_SAMPLE_OBJECTS and size < chunks.CHUNK_BYTES:
+        line = file.readline(chunks.CHUNK_BYTES)
+        if len(line) == chunks.CHUNK_BYTES and not line.endswith(b"\n"):
+            return b""
+        if not line:
+            break
+        lines.append(line)
+        size += len(line)
+        objects += not line.isspace()
+    return b"".join(lines)
 
 
 def _read_lines(
@@ -85,15 +117,6 @@ def _read_lines(
             yield number, [content.get(name) for name in requested]
 
 
-def _is_utf_8(content: bytes) -> bool:
-    """Whether bytes are UTF-8, which Arrow does not check in JSON."""
-    try:
-        content.decode("utf-8")
-    except UnicodeDecodeError:
-        return False
-    return True
-
-
 class _ChunkParser:
     """Parses chunks of lines with the same keys.
 
@@ -104,31 +127,36 @@ class _ChunkParser:
 
     def __init__(self, names: list[str], text_count: int) -> None:
         self._names, self._texts = names, names[:text_count]
-        self._label_types = list(_LABEL_TYPES if len(names) > text_count else _LABEL_TYPES[:1])
+        self._label_types = _LABEL_TYPES if len(names) > text_count else _LABEL_TYPES[:1]
 
-    def parse(self, chunk: bytes, line: int) -> ColumnBlock | None:
-        """The rows in ``chunk``, the first of which is on ``line``; None if they are not simple."""
+    def parse(self, chunk: bytes) -> ColumnBlock | None:
+        """The rows in ``chunk``; None if they are not simple. Several threads may call it."""
         if not chunk.endswith(b"\n"):
             chunk += b"\n"
-        count = chunk.count(b"\n")
-        is_simple = has_simple_lines(chunk) and chunk.startswith(b"{")
-        if not is_simple or chunk.count(b"\n{") != count - 1 or not _is_utf_8(chunk):
+        line_ends = find_line_ends(chunk) if chunk.startswith(b"{") else None
+        if line_ends is None:
             return None
-        for label_type in list(self._label_types):
+        count = len(line_ends)
+        if not (np.frombuffer(chunk, np.uint8)[line_ends[:-1] + 1] == _OBJECT_START).all():
+            return None
+        label_types = self._label_types
+        for label_type in label_types:
             table = self._parse_as(chunk, label_type)
             if table is not None and table.num_rows == count:
                 # The type of the labels rarely changes within a file.
-                self._label_types.remove(label_type)
-                self._label_types.insert(0, label_type)
+                self._label_types = (label_type, *(t for t in label_types if t != label_type))
                 columns = [
                     table.column(name).combine_chunks() if name in table.column_names else None
                     for name in self._names
                 ]
-                return ColumnBlock(line, columns, count)
+                return ColumnBlock(0, columns, count)
         return None
 
     def _parse_as(self, chunk: bytes, label_type: pa.DataType) -> pa.Table | None:
-        """The values of ``chunk`` with labels of this type; None if it has other values."""
+        """The values of ``chunk`` with labels of this type; None if it has other values.
+
+        Arrow does not check whether texts are UTF-8; ``parse_text_block`` does.
+        """
         fields = [
             (name, pa.string() if name in self._texts else label_type) for name in self._names
         ]

@@ -27,6 +27,7 @@ from bertft.errors import DataError
 from bertft.utils.messages import format_list, quote_value
 
 __all__ = [
+    "KEY_SAMPLE_OBJECTS",
     "NumberedObject",
     "as_object",
     "is_array_row",
@@ -39,7 +40,7 @@ __all__ = [
 
 NumberedObject = tuple[int, dict[str, Any] | RowError]  # a row that is not an object has an error
 
-_KEY_SAMPLE_OBJECTS = 100  # the keys of these objects are the columns of the file
+KEY_SAMPLE_OBJECTS = 100  # the keys of these objects are the columns of the file
 _MAX_KEYS, _MAX_KEY_DEPTH = 2_000, 5  # of nested objects
 
 
@@ -98,7 +99,7 @@ def read_objects(
             there are no objects.
     """
     first_rows: list[NumberedObject] = []
-    for number, content in islice(objects, _KEY_SAMPLE_OBJECTS):
+    for number, content in islice(objects, KEY_SAMPLE_OBJECTS):
         if isinstance(content, RowError) and not first_rows:
             bad.add(number, content)
             continue

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ from bertft.data.column_blocks import ColumnBlock
 from bertft.data.rows import BadRows
 from bertft.data.schema import ColumnSpec, Record, find_columns
 from bertft.errors import DataError
+from bertft.utils.background import prefetch
 
 if TYPE_CHECKING:
     from pyarrow.parquet import FileMetaData
@@ -27,6 +29,7 @@ __all__ = [
 ]
 
 
+_BATCH_BYTES, _MAX_BATCH_ROWS = 1 << 23, 1 << 16
 _MAX_INDEX_BYTES = 1 << 26  # bytes between columns and footer that are checked
 
 
@@ -50,23 +53,33 @@ def read_parquet_blocks(
 
     source = bad.source
     try:
-        with parquet.ParquetFile(path) as file:
+        # Without pre_buffer, which reads a whole row group into memory first, reading is faster.
+        with parquet.ParquetFile(path, pre_buffer=False) as file:
             _check_single_file(path, file.metadata, source)
             bad.count_row(file.metadata.num_rows)
             names = file.schema_arrow.names
             positions = find_columns(columns, names, len(names), source)
+            batch_rows = _batch_rows(file.metadata)
             if len(set(names)) < len(names):
                 names = unique_names(names)
-                batches = (batch.rename_columns(names) for batch in file.iter_batches())
+                batches = (batch.rename_columns(names) for batch in file.iter_batches(batch_rows))
             else:
                 requested = {names[position] for position in positions if position is not None}
-                batches = file.iter_batches(columns=sorted(requested))
+                batches = file.iter_batches(batch_rows, columns=sorted(requested))
             selected_names = [
                 None if position is None else names[position] for position in positions
             ]
-            yield from blocks_of_batches(batches, selected_names)
+            with closing(prefetch(batches, depth=1)) as batches_ahead:
+                yield from blocks_of_batches(batches_ahead, selected_names)
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"not a valid Parquet file ({error})", where=source) from error
+
+
+def _batch_rows(metadata: FileMetaData) -> int:
+    """The number of rows that are read at once, so that they take about ``_BATCH_BYTES``."""
+    groups = map(metadata.row_group, range(metadata.num_row_groups))
+    row_bytes = sum(group.total_byte_size for group in groups) / max(1, metadata.num_rows)
+    return int(min(_MAX_BATCH_ROWS, max(1, _BATCH_BYTES / max(1.0, row_bytes))))
 
 
 def read_parquet_schema(path: Path) -> pa.Schema:

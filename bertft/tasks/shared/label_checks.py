@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from bertft.data.labels import NOT_NUMERIC
+from bertft.data.labels import NOT_NUMERIC, distinct_labels
 from bertft.data.rows import BadRows
 from bertft.errors import DataError
 from bertft.tasks.shared.label_lists import LABEL_LIST, LABEL_SPANS
@@ -50,7 +50,7 @@ def check_label_kind(
             raise error
     if kind != "class" or classes_given:
         return
-    names = pc.unique(table.column("label")).drop_null().to_pylist()
+    names = distinct_labels(table)
     if len(names) > 2 and _are_continuous(names):
         error = DataError(
             f"the labels are numbers such as {format_list(names[:3])}, not classes",

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from bertft.data.column_blocks import ColumnBlock
+from bertft.data.column_blocks import ColumnBlock, array_values
 from bertft.data.rows import RowError
 from bertft.tasks.shared.joined_texts import TEXT_JOINT
 
@@ -122,7 +122,7 @@ def _parse_values(
     encoded = column.dictionary_encode()
     labels: list[Any] = []
     are_valid: list[bool] = []
-    for value in encoded.dictionary.to_pylist():
+    for value in array_values(encoded.dictionary):
         try:
             labels.append(parse(value))
             are_valid.append(True)

@@ -23,6 +23,7 @@ from bertft.data.labels import (
     class_shares,
     configured_class_names,
     configured_label_mapping,
+    distinct_labels,
     format_similar_names,
     observed_classes,
     to_class_name,
@@ -357,14 +358,14 @@ class _TextLabelReader(LabelReader):
     def nothing_to_learn(self, table: pa.Table) -> str:
         if table.num_rows == 1:
             return ""
-        values = table.column("label")
         if self.schema.label_kind == "classes":
-            any_label = pc.any(pc.greater(pc.list_value_length(values), 0)).as_py()
+            sizes = pc.list_value_length(table.column("label"))
+            any_label = pc.any(pc.greater(sizes, 0)).as_py()
             return "" if any_label else "no row has a label"
-        distinct = pc.unique(values)
+        distinct = distinct_labels(table)
         if len(distinct) > 1:
             return ""
-        return f"all rows have the label {shorten(str(distinct[0].as_py()))}"
+        return f"all rows have the label {shorten(str(distinct[0]))}"
 
 
 @dataclass(frozen=True)
