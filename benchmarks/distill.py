@@ -48,8 +48,8 @@ from bertft.models.families import encoder_family, encoder_layers
 from bertft.models.precision import choose_precision
 from bertft.models.source import find_model_source
 from bertft.models.tokenizer import load_tokenizer
-from bertft.pipeline.model import build_task_model
 from bertft.pipeline.open_model import open_model
+from bertft.pipeline.task_model import build_task_model
 from bertft.tasks.feature_tables import build_features
 from bertft.tasks.task import build_task
 from bertft.training import optim as adamw

@@ -99,6 +99,9 @@ def content_digest(config: Mapping[str, Any]) -> str:
             value = _get_value(config, leaf.path)
             if leaf.path.startswith("data.") and is_several_files(value):
                 digest = _digest_files(value, leaf.path)
+            elif isinstance(value, list):  # several teachers
+                contents = [_digest_path(name) for name in value if isinstance(name, str)]
+                digest = hashlib.sha256(json.dumps(contents).encode()).hexdigest()
             else:
                 digest = _digest_path(value) if isinstance(value, str) else None
             if digest is not None:
@@ -112,11 +115,14 @@ def _hub_commits(config: Mapping[str, Any]) -> dict[str, str]:
     """Setting → commit, for the models of ``config`` on the Hub."""
     commits = {}
     for setting, revision_setting in _HUB_MODELS.items():
-        name = _get_setting(config, setting)
+        value = _get_value(config, setting)
         revision = _get_setting(config, revision_setting) if revision_setting else None
-        commit = _hub_commit(name, revision) if name and _is_hub_id(name) else None
-        if commit is not None:
-            commits[setting] = commit
+        for name in value if isinstance(value, list) else [value]:
+            is_hub_id = isinstance(name, str) and name and _is_hub_id(name)
+            commit = _hub_commit(name, revision) if is_hub_id else None
+            if commit is not None:
+                key = f"{setting}: {name}" if isinstance(value, list) else setting
+                commits[key] = commit
     return commits
 
 

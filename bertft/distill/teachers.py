@@ -3,11 +3,13 @@
 CachedTeacher   reads logits per feature from memory or from a mapped file: no forward pass
 OnlineTeacher   runs a forward pass in evaluation mode, without gradients
 StagedTeacher   runs only for the steps that compare inner states
+AveragedTeacher the mean of the logits of several teachers
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -16,10 +18,10 @@ from bertft.data.batch import Batch, collate, to_device
 from bertft.data.features import FeatureTable
 from bertft.distill.cached_logits import CachedLogits
 from bertft.models.forward_state import ActivationRecorder
-from bertft.models.precision import Precision
+from bertft.models.precision import Precision, at_least_fp32
 from bertft.models.runner import EncoderRunner
 
-__all__ = ["CachedTeacher", "OnlineTeacher", "StagedTeacher", "Teacher"]
+__all__ = ["AveragedTeacher", "CachedTeacher", "OnlineTeacher", "StagedTeacher", "Teacher"]
 
 
 class Teacher(ABC):
@@ -85,3 +87,21 @@ class StagedTeacher(Teacher):
         logits = self.online(batch, recorder)
         self.rows, self.batches = self.online.rows, self.online.batches
         return logits
+
+
+class AveragedTeacher(Teacher):
+    """z = mean_k z_k over the logits of ``teachers``; inner states are those of the first.
+
+    For classes, softmax(z) is the geometric mean of their distributions, normalized (Hinton et al.
+    2015, section 2: the soft targets of an ensemble). For regression, z is the mean score.
+    """
+
+    def __init__(self, teachers: Sequence[Teacher]) -> None:
+        self.teachers = list(teachers)
+
+    def __call__(self, batch: Batch, recorder: ActivationRecorder | None = None) -> Tensor:
+        first, *others = self.teachers
+        logits = [first(batch, recorder), *(teacher(batch) for teacher in others)]
+        self.rows = sum(teacher.rows for teacher in self.teachers)
+        self.batches = sum(teacher.batches for teacher in self.teachers)
+        return torch.stack([values.to(at_least_fp32(values.dtype)) for values in logits]).mean(0)

@@ -19,6 +19,7 @@ from huggingface_hub import ModelCard, ModelCardData
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from bertft.config.registry import TASKS
+from bertft.config.task_facts import join_words
 from bertft.export.markdown import (
     escape_cell,
     escape_markdown,
@@ -278,8 +279,10 @@ def _distillation_text(facts: CardFacts) -> list[str]:
     if facts.distillation is None:
         return []
     table = teacher_table(facts.distillation)
-    teacher = inline_code(_base_name(facts.distillation["teacher"]["path"]))
-    return [f"Distilled from {teacher}. {table.note}", item_to_markdown(table)]
+    teacher = facts.distillation["teacher"]
+    names = [inline_code(_base_name(path)) for path in teacher.get("paths") or [teacher["path"]]]
+    mean = " (the mean of their logits)" if len(names) > 1 else ""
+    return [f"Distilled from {join_words(names)}{mean}. {table.note}", item_to_markdown(table)]
 
 
 def _merge_table(facts: CardFacts) -> str:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
+
+from torch import nn
 
 from bertft.config.method_components.distill import DistillConfig
 from bertft.data.features import ConcatFeatureTable, FeatureTable, feature_key
@@ -17,7 +19,8 @@ from bertft.distill.augmentation import (
 )
 from bertft.errors import DataError, UsageError
 from bertft.pipeline.loaded_model import LoadedModel
-from bertft.pipeline.teacher import teacher_digest, teacher_feature_length
+from bertft.pipeline.teacher import teacher_digest
+from bertft.pipeline.teacher_features import teacher_feature_length
 from bertft.pipeline.training_table import TrainingTable
 from bertft.tasks.feature_tables import feature_key_parts
 from bertft.tasks.task import BaseTask
@@ -55,7 +58,8 @@ def add_augmented_copies(
             hint="Leave it out",
         )
     teacher_feature_length(teacher, tokenizer, max_length, token_aligned=True)
-    embeddings = teacher.task_model.model.get_input_embeddings().weight
+    embeddings = cast(nn.Embedding, teacher.task_model.model.get_input_embeddings()).weight
+    tokens = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
     key_parts = feature_key_parts(task, tokenizer, max_length)
     augmentation = Augmentation(settings.augment, settings.augment_probability, data_seed)
     source_keys = [feature_key(rows, key_parts) for rows in training.rows]
@@ -68,9 +72,7 @@ def add_augmented_copies(
             row_count,
             task.label_columns,
             embeddings.detach().float().cpu().numpy(),
-            classify_tokens(
-                tokenizer.convert_ids_to_tokens(range(len(tokenizer))), tokenizer.all_special_ids
-            ),
+            classify_tokens(tokens, tokenizer.all_special_ids),
             augmentation,
             key,
             cache,

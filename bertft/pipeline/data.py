@@ -112,7 +112,7 @@ def build_data(context: RunContext) -> RunData:
     if is_metric_function(task.metric) and not context.read_only:
         task.metric_function = load_metric_function(task.metric)
     distillation = DistillationSetup(context, task)
-    distillation.check_teacher()
+    distillation.check_teachers()
     base = _resolve_base(context, task, distillation)
     components = build_components(config.method, config.trainer.learning_rate)
     max_length = resolve_max_length(

@@ -1,6 +1,6 @@
 """Set up distillation for a run: open the teacher, build a student from it, compare the two.
 
-A resumed run must use the teacher that it was started with.
+A resumed run must use the teachers that it was started with.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,16 +23,16 @@ from bertft.pipeline.loaded_model import LoadedModel
 from bertft.pipeline.run_context import RunContext
 from bertft.pipeline.task_model import TaskModel
 from bertft.pipeline.teacher import (
-    StudentData,
     TeacherContext,
     open_teacher,
-    prepare_teacher,
+    prepare_teachers,
     teacher_digest,
 )
-from bertft.runs.manifest import Manifest, TeacherEntry
+from bertft.pipeline.training_table import StudentData
+from bertft.runs.manifest import Manifest, OtherTeacherEntry, TeacherEntry
 from bertft.tasks.task import BaseTask
 from bertft.training.evaluate import evaluate, evaluation_outputs
-from bertft.utils.messages import expand_home
+from bertft.utils.messages import expand_home, format_list
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -44,14 +45,14 @@ __all__ = [
     "warn_if_teacher_is_worse",
 ]
 
-_STUDENT_LAYERS = "method.distill.student_layers"
+_TEACHER, _STUDENT_LAYERS = "method.distill.teacher", "method.distill.student_layers"
 
 
 class DistillationSetup:
-    """Opens the teacher of a run once and keeps it.
+    """Opens the teachers of a run once and keeps them.
 
-    ``teacher_path``, ``load_teacher`` and ``build_student`` require a method with a teacher.
-    ``check_teacher``, ``prepare`` and ``bind_teacher`` do nothing for methods without one.
+    ``teacher_paths``, ``load_teacher`` and ``build_student`` require a method with a teacher.
+    ``check_teachers``, ``prepare`` and ``bind_teacher`` do nothing for methods without one.
     """
 
     def __init__(self, context: RunContext, task: BaseTask) -> None:
@@ -60,23 +61,32 @@ class DistillationSetup:
         self._context = context
         manifest = context.manifest
         self._recorded: TeacherEntry | None = manifest.get("teacher") if manifest else None
-        self._teacher: LoadedModel | None = None
+        self._teachers: dict[int, LoadedModel] = {}
 
-    def check_teacher(self) -> None:
-        """Open the teacher, so that an error in it is raised early.
+    def check_teachers(self) -> None:
+        """Open the teachers, so that an error in them is raised early.
 
         Raises:
-            UsageError: a resumed run was started with another teacher.
+            UsageError: a resumed run was started with another teacher, or the task does not support
+                several teachers.
         """
         if not self._needs_teacher:
             return
-        teacher = self.load_teacher()
-        if self._recorded is not None and self._recorded["digest"] != teacher_digest(teacher):
+        if len(self.teacher_paths) > 1 and not self.task.has_fixed_inputs:
             raise UsageError(
-                "the teacher is not the one that the run was started with",
-                where=self.teacher_path,
-                hint="Restore it, or start a new run",
+                f"{self.task.name} does not support several teachers",
+                where=_TEACHER,
+                hint=f"Choose one of them: {_TEACHER}={self.teacher_paths[0]}",
             )
+        recorded = [] if self._recorded is None else _recorded_teachers(self._recorded)
+        for number, path in enumerate(self.teacher_paths):
+            teacher = self.load_teacher(number)
+            if recorded and recorded[number]["digest"] != teacher_digest(teacher):
+                raise UsageError(
+                    "the teacher is not the one that the run was started with",
+                    where=path,
+                    hint="Restore it, or start a new run",
+                )
 
     @property
     def _needs_teacher(self) -> bool:
@@ -87,54 +97,65 @@ class DistillationSetup:
         """Whether the student is built from layers of the teacher."""
         return self.settings is not None and self.settings.student_layers is not None
 
-    @property
-    def teacher_path(self) -> str:
-        """The folder or Hub id of the teacher."""
+    @cached_property
+    def teacher_paths(self) -> list[str]:
+        """The folders or Hub ids of the teachers."""
         assert self.settings is not None and self.settings.teacher is not None
-        setting: str = self.settings.teacher
+        setting = self.settings.teacher
+        names: list[str] = setting if isinstance(setting, list) else [setting]
         if self._recorded is None:
-            return setting
-        # A relative path is relative to the folder in which the run was started.
-        recorded = str(self._recorded["path"])
-        if Path(recorded).is_dir():
-            return recorded
-        moved = expand_home(setting, "method.distill.teacher").is_dir()
-        return setting if moved else recorded
+            return names
+        recorded = [str(entry["path"]) for entry in _recorded_teachers(self._recorded)]
+        return [_find_teacher(*paths) for paths in zip(names, recorded, strict=True)]
 
-    def load_teacher(self) -> LoadedModel:
-        """The teacher, on the device and in the precision of the run; opened by the first call."""
-        if self._teacher is None:
+    def load_teacher(self, number: int = 0) -> LoadedModel:
+        """A teacher, on the device and in the precision of the run; opened by the first call."""
+        if number not in self._teachers:
             context = self._context
-            self._teacher = open_teacher(
-                self.teacher_path,
+            self._teachers[number] = open_teacher(
+                self.teacher_paths[number],
                 self.task,
                 context.precision.name,
                 str(context.device),
                 context.config.model.trust_remote_code,
                 cached_only=context.read_only,
             )
-        return self._teacher
+        return self._teachers[number]
 
     def build_student(self) -> tuple[str, PreTrainedModel]:
-        """Name and model of the student, in fp32, built from a second copy of the teacher."""
+        """Name and model of the student, in fp32, built from a second copy of the first teacher."""
         assert self.settings is not None
-        path, trust_remote_code = self.teacher_path, self._context.config.model.trust_remote_code
+        path = self.teacher_paths[0]
+        trust_remote_code = self._context.config.model.trust_remote_code
         teacher = open_teacher(path, self.task, "fp32", "cpu", trust_remote_code)
         return path, extract_student(teacher, self.settings.student_layers, path)
 
     def prepare(self, student: StudentData, log: Callable[[str], None]) -> TeacherContext | None:
-        """The teacher with its outputs (see ``prepare_teacher``); None without a teacher."""
-        if self._teacher is not None and self._teacher.task_model.head_note:
-            log(f"teacher {self.teacher_path}: {self._teacher.task_model.head_note}")
+        """The teachers with their outputs (see ``prepare_teachers``); None without a teacher."""
+        for number, teacher in self._teachers.items():
+            if teacher.task_model.head_note:
+                log(f"teacher {self.teacher_paths[number]}: {teacher.task_model.head_note}")
         if self.settings is None or not needs_teacher(self.settings):
             return None
-        return prepare_teacher(self.teacher_path, self.load_teacher(), self.settings, student, log)
+        teachers = {path: self.load_teacher(n) for n, path in enumerate(self.teacher_paths)}
+        return prepare_teachers(teachers, self.settings, student, log)
 
     def bind_teacher(self, task_model: TaskModel, teacher: TeacherContext | None) -> None:
         """Pass the teacher to the distillation component, which initializes its projections."""
         for component in task_model.components:
             if isinstance(component, Distillation) and teacher is not None:
                 component.bind_teacher(teacher.teacher, task_model.model, teacher.model)
+
+
+def _recorded_teachers(entry: TeacherEntry) -> list[OtherTeacherEntry]:
+    return [entry, *entry.get("others", [])]
+
+
+def _find_teacher(setting: str, recorded: str) -> str:
+    """The teacher of a resumed run: a relative ``setting`` is relative to where it was started."""
+    if Path(recorded).is_dir():
+        return recorded
+    return setting if expand_home(setting, _TEACHER).is_dir() else recorded
 
 
 def extract_student(
@@ -196,9 +217,9 @@ def warn_if_teacher_is_worse(
     teacher_value = teacher.metrics[task.metric]
     if task.is_better(student_value, teacher_value):
         warn(
-            f"the teacher {teacher.path} has {task.metric} {teacher_value:.4f} on validation,"
-            f" worse than the student's {student_value:.4f} before its first step. Check that"
-            " method.distill.teacher was trained for this task and these rows"
+            f"the teacher {format_list(teacher.paths)} has {task.metric} {teacher_value:.4f} on"
+            f" validation, worse than the student's {student_value:.4f} before its first step."
+            " Check that method.distill.teacher was trained for this task and these rows"
         )
 
 
@@ -222,6 +243,7 @@ def compare_with_teacher(
             "bytes": 4 * teacher.parameter_count,
             "rows_per_second": teacher.rows_per_second,
             "path": teacher.path,
+            **({"paths": teacher.paths} if len(teacher.paths) > 1 else {}),
             "validation": teacher.metrics,
         },
         "student": {
@@ -242,12 +264,20 @@ def teacher_entry(
 
     ``earlier_manifest``: that of a resumed run, whose forward passes are added.
     """
-    folder = Path(teacher.path).expanduser()
     earlier = earlier_manifest.get("teacher") if earlier_manifest else None
     earlier_forwards = (earlier.get("forwards") if earlier else None) or {}
     forwards = {
         name: count + earlier_forwards.get(name, 0)
         for name, count in teacher.count_forwards().items()
     }
-    path = str(folder.resolve()) if folder.is_dir() else teacher.path
-    return {"path": path, "digest": teacher.digest, "forwards": forwards}
+    first, *others = [
+        OtherTeacherEntry(path=_absolute_path(path), digest=digest)
+        for path, digest in zip(teacher.paths, teacher.digests, strict=True)
+    ]
+    entry: TeacherEntry = {**first, "forwards": forwards}
+    return {**entry, "others": others} if others else entry
+
+
+def _absolute_path(path: str) -> str:
+    folder = Path(path).expanduser()
+    return str(folder.resolve()) if folder.is_dir() else path

@@ -11,7 +11,8 @@ from bertft.models.model_config import read_model_config
 from bertft.pipeline.data import RunData
 from bertft.pipeline.run_context import RunContext
 from bertft.pipeline.task_model import TaskModel, build_task_model
-from bertft.pipeline.teacher import StudentData, TeacherContext
+from bertft.pipeline.teacher import TeacherContext
+from bertft.pipeline.training_table import StudentData
 from bertft.training.random_state import seed_all
 from bertft.utils.status import show_status
 

@@ -1,7 +1,7 @@
 """Open the teacher of a run, check it against the student, and compute its outputs.
 
     open_teacher       loads a run of any method, a transformers folder with a head, or a Hub id
-    prepare_teacher    reads the outputs from the cache, or computes them
+    prepare_teachers   reads the outputs from the cache, or computes them
 
 The cache key covers everything that the outputs depend on: rows, tokenizer, max_length, the order
 of the labels, the teacher's weights and method, and its precision.
@@ -22,13 +22,18 @@ import numpy as np
 
 from bertft.config.method_components.distill import DistillConfig
 from bertft.data.batch import evaluation_batches
-from bertft.data.features import FeatureTable, feature_key, tokenizer_hash
+from bertft.data.features import FeatureTable, feature_key
 from bertft.data.labels import are_placeholder_names
 from bertft.data.rows import Rows
-from bertft.data.splits import Splits
 from bertft.distill.cached_logits import CachedLogits, load_cached_logits, store_logits
 from bertft.distill.component import compares_inner_states
-from bertft.distill.teachers import CachedTeacher, OnlineTeacher, StagedTeacher, Teacher
+from bertft.distill.teachers import (
+    AveragedTeacher,
+    CachedTeacher,
+    OnlineTeacher,
+    StagedTeacher,
+    Teacher,
+)
 from bertft.errors import DataError, UsageError
 from bertft.models.head import reorder_outputs
 from bertft.models.loading import download_model
@@ -38,55 +43,36 @@ from bertft.pipeline.loaded_model import LoadedModel
 from bertft.pipeline.manifest import describe_hardware
 from bertft.pipeline.model_info import INFO_FILE
 from bertft.pipeline.open_model import open_model
-from bertft.pipeline.training_table import TrainingTable, join_training_table
-from bertft.tasks.feature_tables import build_features, build_unlabelled_features, feature_key_parts
+from bertft.pipeline.teacher_features import build_teacher_features, teacher_feature_length
+from bertft.pipeline.training_table import StudentData, join_training_table
+from bertft.tasks.feature_tables import feature_key_parts
 from bertft.tasks.task import BaseTask, Threshold
 from bertft.training.evaluate import evaluation_outputs, predict_logits, token_budget
 from bertft.utils.messages import expand_home, format_list
 from bertft.utils.safe_files import file_sha256, read_regular_text
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedModel
 
 __all__ = [
-    "StudentData",
     "TeacherContext",
     "open_teacher",
-    "prepare_teacher",
+    "prepare_teachers",
     "teacher_digest",
-    "teacher_feature_length",
 ]
 
 _SETTING = "method.distill.teacher"
 _VERSION = 1  # increase it when the outputs of a teacher for the same rows change
 
 
-@dataclass(frozen=True)
-class StudentData:
-    """The data that the student is trained on; the teacher must support it, too.
-
-    Attributes:
-        features: split → features.
-        training: the features to train on, which also contain augmented copies.
-        cache: folder for features and outputs of the teacher.
-    """
-
-    task: BaseTask
-    tokenizer: PreTrainedTokenizerBase
-    max_length: int
-    splits: Splits
-    features: Mapping[str, FeatureTable]
-    training: TrainingTable
-    cache: Path
-
-
 @dataclass
 class TeacherContext:
-    """A teacher that is ready for training.
+    """One or more teachers that are ready for training.
 
     Attributes:
-        teacher: returns the logits for a batch.
-        model: the teacher's model, if it runs in every step; None if its outputs are cached.
+        paths, digests: of each teacher.
+        teacher: returns the logits for a batch, which are the mean of several teachers.
+        model: the model of the first teacher, if it runs in steps; None if its outputs are cached.
         validation_outputs: outputs that ``metrics`` are computed from; None without validation
             rows.
         metrics: with the tuned threshold of the teacher, if it has one.
@@ -94,8 +80,8 @@ class TeacherContext:
         rows, batches: forward passes before the first step.
     """
 
-    path: str
-    digest: str
+    paths: list[str]
+    digests: list[str]
     teacher: Teacher
     model: PreTrainedModel | None
     parameter_count: int
@@ -104,6 +90,11 @@ class TeacherContext:
     rows_per_second: float | None
     rows: int
     batches: int
+
+    @property
+    def path(self) -> str:
+        """Folder or Hub id of the first teacher."""
+        return self.paths[0]
 
     def count_forwards(self) -> dict[str, int]:
         """Rows and batches that the teacher has run in this process."""
@@ -173,26 +164,63 @@ def open_teacher(
     return loaded
 
 
-def prepare_teacher(
+def prepare_teachers(
+    teachers: Mapping[str, LoadedModel],
+    settings: DistillConfig,
+    student: StudentData,
+    log: Callable[[str], None],
+) -> TeacherContext:
+    """Compute the outputs of each teacher, unless they are cached or computed in every step.
+
+    Args:
+        teachers: folder or Hub id, for the manifest and messages → teacher. Inner states are those
+            of the first.
+        log: called before a teacher runs over many rows.
+
+    Raises:
+        UsageError: a teacher does not support the tokenizer or the length of the student.
+        DataError: its outputs are not finite.
+        SystemResourceError: its outputs cannot be written to the cache.
+    """
+    contexts: list[TeacherContext] = []
+    for path, loaded in teachers.items():
+        gives_inner_states = compares_inner_states(settings) and not contexts
+        contexts.append(_prepare_teacher(path, loaded, settings, student, log, gives_inner_states))
+    return contexts[0] if len(contexts) == 1 else _average_teachers(contexts, student)
+
+
+def _average_teachers(contexts: Sequence[TeacherContext], student: StudentData) -> TeacherContext:
+    outputs = metrics = rows_per_second = None
+    all_outputs = [context.validation_outputs for context in contexts]
+    if all_outputs[0] is not None:
+        outputs = np.mean([values for values in all_outputs if values is not None], axis=0)
+        metrics = student.task.compute_all_metrics(outputs, student.features["validation"])
+    speeds = [context.rows_per_second for context in contexts]
+    if None not in speeds:
+        rows_per_second = 1 / sum(1 / speed for speed in speeds if speed is not None)
+    return TeacherContext(
+        [context.path for context in contexts],
+        [digest for context in contexts for digest in context.digests],
+        AveragedTeacher([context.teacher for context in contexts]),
+        contexts[0].model,
+        sum(context.parameter_count for context in contexts),
+        outputs,
+        metrics,
+        rows_per_second,
+        sum(context.rows for context in contexts),
+        sum(context.batches for context in contexts),
+    )
+
+
+def _prepare_teacher(
     path: str,
     loaded: LoadedModel,
     settings: DistillConfig,
     student: StudentData,
     log: Callable[[str], None],
+    needs_inner_states: bool,
 ) -> TeacherContext:
-    """Compute the teacher's outputs, unless they are cached or computed in every step.
-
-    Args:
-        path: folder or Hub id of the teacher, for the manifest and messages.
-        log: called before the teacher runs over many rows.
-
-    Raises:
-        UsageError: the teacher does not support the tokenizer or the length of the student.
-        DataError: its outputs are not finite.
-        SystemResourceError: its outputs cannot be written to the cache.
-    """
     task, features, splits = student.task, student.features, student.splits
-    needs_inner_states = compares_inner_states(settings)
     cache = student.cache if settings.cache == "disk" else None
     teacher_runner = _TeacherRunner(loaded, task, cache, log)
     teacher_length = teacher_feature_length(
@@ -203,7 +231,7 @@ def prepare_teacher(
         token_aligned=needs_inner_states or task.level == "token" or settings.augment > 0,
     )
     teacher_tables = (
-        None if teacher_length is None else _teacher_features(loaded, student, teacher_length)
+        None if teacher_length is None else build_teacher_features(loaded, student, teacher_length)
     )
     tables, length = teacher_tables or features, teacher_length or student.max_length
     training = student.training
@@ -238,8 +266,8 @@ def prepare_teacher(
         )
     model = loaded.task_model.model
     return TeacherContext(
-        path,
-        teacher_runner.digest,
+        [path],
+        [teacher_runner.digest],
         teacher,
         model if is_online else None,
         sum(parameter.numel() for parameter in model.parameters()),
@@ -342,79 +370,6 @@ class _TeacherRunner:
         return float(cached.metadata["rows"] / max(cached.metadata["seconds"], 1e-9))
 
 
-def teacher_feature_length(
-    loaded: LoadedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    max_length: int,
-    token_aligned: bool,
-) -> int | None:
-    """The maximum length of the teacher's own features; None if it uses the student's.
-
-    Args:
-        tokenizer: of the student, like ``max_length``.
-        token_aligned: whether the tokens of teacher and student must be the same.
-
-    Raises:
-        UsageError: they must be, and they are not.
-    """
-    task_model = loaded.task_model
-    has_same_tokenizer = tokenizer_hash(task_model.tokenizer) == tokenizer_hash(tokenizer)
-    longest = task_model.max_input_length
-    if has_same_tokenizer and max_length <= longest:
-        return None
-    if not token_aligned:
-        return min(loaded.info.max_length, longest)
-    if not has_same_tokenizer:
-        raise UsageError(
-            f"the teacher's tokenizer is {_describe_tokenizer(task_model.tokenizer)}, the"
-            f" student's {_describe_tokenizer(tokenizer)}: their tokens do not correspond",
-            where=_SETTING,
-            hint="Choose a student with the teacher's tokenizer; with different tokenizers,"
-            " only the soft loss of sequence-level tasks is supported, without augmented copies",
-        )
-    raise UsageError(
-        f"is {max_length}, but the teacher supports at most {longest} tokens",
-        where="data.max_length",
-        hint=f"Set data.max_length={longest} or less",
-    )
-
-
-def _teacher_features(
-    loaded: LoadedModel, student: StudentData, max_length: int
-) -> dict[str, FeatureTable]:
-    """Features of the student's rows from the teacher's tokenizer.
-
-    Raises:
-        DataError: only one of teacher and student has features for a row, so that outputs would be
-            compared with those for other rows.
-    """
-    task, tokenizer = student.task, loaded.task_model.tokenizer
-    # Skipped rows are counted with the student's features.
-    rows = {
-        name: replace(split, bad=copy.deepcopy(split.bad))
-        for name, split in student.splits.items()
-        if name in student.features
-    }
-    unlabelled = rows.pop("unlabelled", None)
-    tables = build_features(rows, task, tokenizer, max_length, student.cache, "skip")
-    if unlabelled is not None:
-        tables["unlabelled"] = build_unlabelled_features(
-            unlabelled, task, tokenizer, max_length, student.cache, "skip"
-        )
-    for name, table in tables.items():
-        teacher_mask = table.rows_with_features()
-        student_mask = student.features[name].rows_with_features()
-        differing = np.flatnonzero(teacher_mask != student_mask)
-        if len(differing):
-            raise DataError(
-                f"{len(differing):,} {name} rows fit the maximum length of only one of teacher and"
-                " student; the first is here",
-                where=table.rows.location(int(differing[0])),
-                hint="Remove them, or set a data.max_length that they fit with both tokenizers",
-            )
-    return tables
-
-
 def teacher_digest(loaded: LoadedModel) -> str:
     """sha256 over everything that the teacher's outputs depend on, without its path."""
     folder = local_model_folder(loaded.task_model.source)
@@ -430,7 +385,3 @@ def teacher_digest(loaded: LoadedModel) -> str:
         if loaded.task_model.runner.temperature is not None:
             content.append(loaded.task_model.runner.temperature)
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
-
-
-def _describe_tokenizer(tokenizer: PreTrainedTokenizerBase) -> str:
-    return f"{type(tokenizer).__name__} with {len(tokenizer):,} tokens"

@@ -8,13 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bertft.data.features import ConcatFeatureTable, FeatureTable
 from bertft.data.rows import Rows
 from bertft.data.splits import Splits
 from bertft.tasks.shared.report import format_row_location
+from bertft.tasks.task import BaseTask
 
-__all__ = ["TrainingTable", "join_training_table"]
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+__all__ = ["StudentData", "TrainingTable", "join_training_table"]
 
 
 @dataclass(frozen=True)
@@ -54,3 +60,22 @@ def join_training_table(features: Mapping[str, FeatureTable], splits: Splits) ->
         assert splits.train is not None
         train = ConcatFeatureTable(train, features["unlabelled"], len(splits.train))
     return TrainingTable(train, splits)
+
+
+@dataclass(frozen=True)
+class StudentData:
+    """The data that the student is trained on; the teacher must support it, too.
+
+    Attributes:
+        features: split → features.
+        training: the features to train on, which also contain augmented copies.
+        cache: folder for features and outputs of the teacher.
+    """
+
+    task: BaseTask
+    tokenizer: PreTrainedTokenizerBase
+    max_length: int
+    splits: Splits
+    features: Mapping[str, FeatureTable]
+    training: TrainingTable
+    cache: Path

@@ -40,12 +40,21 @@ class DataEntry(TypedDict):
     splits: dict[str, SplitEntry]
 
 
-class TeacherEntry(TypedDict):
-    """The teacher of a distillation: its folder or Hub id, sha256, and rows and batches it ran."""
+class OtherTeacherEntry(TypedDict):
+    """A further teacher of a distillation: its folder or Hub id, and its sha256."""
 
     path: str
     digest: str
+
+
+class TeacherEntry(OtherTeacherEntry):
+    """The teacher of a distillation: its folder or Hub id, sha256, and rows and batches it ran.
+
+    ``others``: the teachers after the first, whose passes ``forwards`` includes.
+    """
+
     forwards: NotRequired[dict[str, int] | None]
+    others: NotRequired[list[OtherTeacherEntry]]
 
 
 class Manifest(TypedDict):
@@ -136,10 +145,17 @@ def _is_time(value: Any) -> bool:
 
 def _is_teacher(value: Any) -> bool:
     """Whether ``value`` is an entry as ``bertft.pipeline.distillation`` writes it."""
+    if not isinstance(value, dict):
+        return False
+    others = value.get("others", [])
     return (
-        isinstance(value, dict)
-        and isinstance(value.get("path"), str)
-        and isinstance(value.get("digest"), str)
+        isinstance(others, list)
+        and all(
+            isinstance(entry, dict)
+            and isinstance(entry.get("path"), str)
+            and isinstance(entry.get("digest"), str)
+            for entry in [value, *others]
+        )
         and (value.get("forwards") is None or _are_counts(value["forwards"]))
     )
 

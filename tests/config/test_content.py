@@ -112,6 +112,7 @@ def hub(tmp_path, monkeypatch):
         {"model": {"path": "org/name"}},
         {"model": {"path": "other/name", "tokenizer": "org/name"}},
         {"method": {"distill": {"teacher": "org/name"}}},
+        {"method": {"distill": {"teacher": ["other/name", "org/name"]}}},
     ],
 )
 def test_a_model_on_the_hub_is_known_by_its_commit(hub, config):
@@ -143,3 +144,14 @@ def test_the_commit_of_an_adapters_base_is_part_of_it(hub, tmp_path):
     before = of(adapter)
     hub("main", "b" * 40)
     assert of(adapter) != before
+
+
+def test_the_content_of_each_of_several_teachers_is_part_of_it(tmp_path):
+    names = [str(tmp_path / name) for name in ("a", "b")]
+    for name in names:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "model.safetensors").write_bytes(b"1")
+    config = {"method": {"distill": {"teacher": names}}}
+    before = content_digest(config)
+    (tmp_path / "b" / "model.safetensors").write_bytes(b"22")
+    assert before and content_digest(config) not in (before, "")

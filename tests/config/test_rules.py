@@ -115,6 +115,9 @@ WRONG = [
         "method.distill.cache=memory",
         "memory has no effect",
     ),
+    ("method=distill method.distill.teacher=[]", "[] is not a teacher or a list of teachers"),
+    ("method=distill method.distill.teacher=[a,[b]]", "is not a teacher or a list of teachers"),
+    ("method=distill method.distill.teacher=[a,a]", "a teacher is listed twice"),
     (
         "method=distill method.distill.teacher=t method.distill.inner_fraction=0.5",
         "method.distill.inner_fraction: requires a loss on inner states",

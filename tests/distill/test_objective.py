@@ -19,7 +19,12 @@ from bertft.distill import build
 from bertft.distill.cached_logits import CachedLogits
 from bertft.distill.component import needs_teacher
 from bertft.distill.losses import inner_stage_steps
-from bertft.distill.teachers import CachedTeacher, OnlineTeacher, StagedTeacher
+from bertft.distill.teachers import (
+    AveragedTeacher,
+    CachedTeacher,
+    OnlineTeacher,
+    StagedTeacher,
+)
 from bertft.errors import UsageError
 from bertft.methods import collect_param_groups
 from bertft.methods.base import NewModules
@@ -202,6 +207,33 @@ def test_answers_that_are_remembered_teach_as_the_live_teacher_does():
         torch.testing.assert_close(mine, theirs, rtol=0, atol=1e-12)
     assert (live.objective.teacher.rows, live.objective.teacher.batches) == (14, 4)
     assert made.objective.teacher.rows == 0
+
+
+def test_several_teachers_give_the_mean_of_their_logits():
+    rows, generator = table(LENGTHS), np.random.default_rng(0)
+    taught = [generator.normal(size=(7, 3)) for _ in range(2)]
+    made, expected = stepper(weight=0.5), stepper(weight=0.5)
+    online = made.objective.teacher
+    with torch.no_grad():
+        live = online(collate(rows, np.arange(7), ())).numpy()
+    logits = (*taught, (live + sum(taught)) / 3)
+    cached = [CachedTeacher(CachedLogits(values, None, {})) for values in logits]
+    online.rows = 0
+    made.objective.teacher = AveragedTeacher([online, *cached[:2]])
+    expected.objective.teacher = cached[2]
+    one, other = gradients(made, cut(rows, 3)), gradients(expected, cut(rows, 3))
+    assert one[0] == pytest.approx(other[0], rel=1e-12)
+    for mine, theirs in zip(one[1], other[1], strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=0, atol=1e-12)
+    assert made.objective.teacher.rows == online.rows == 7
+
+
+def test_inner_states_are_those_of_the_first_of_several_teachers():
+    rows, inner = table(LENGTHS), {"hidden_weight": 1.0, "weight": 0.0, "hard_weight": 0.0}
+    made, expected = stepper(**inner), stepper(**inner)
+    others = CachedTeacher(CachedLogits(np.ones((7, 3)), None, {}))
+    made.objective.teacher = AveragedTeacher([made.objective.teacher, others])
+    assert gradients(made, cut(rows, 3))[2] == gradients(expected, cut(rows, 3))[2]
 
 
 def test_two_stages_first_the_inner_states_then_the_outputs():

@@ -183,6 +183,32 @@ def test_augmented_copies(cold, trained):
     assert result.status == 0 and losses[0] == losses[1], result
 
 
+def test_several_teachers(cold, trained):
+    """Their logits are averaged; layers and inner states are those of the first."""
+    teachers = [
+        trained("classification", *TEACHER),
+        trained("classification", "method=lora", "model.architecture.hidden_size=32"),
+    ]
+    setting = f"method.distill.teacher=[{teachers[0]},{teachers[1]}]"
+    words = (setting, "method.distill.student_layers=1", "method.distill.hidden_weight=0.1",
+             "method.distill.inner_fraction=0.4", "trainer.epochs=1")  # fmt: skip
+    result = distil(cold / "run", teachers[0], *words)
+    assert result.status == 0, result
+    entry = read(cold / "run" / "manifest.json")["teacher"]
+    assert [entry["path"], entry["others"][0]["path"]] == list(map(str, teachers))
+    # Three of eight steps of 8 rows compare inner states, with those of the first teacher.
+    assert entry["forwards"]["rows"] == 2 * (64 + 24) + 3 * 8
+    content = read(cold / "run" / "metrics.json")["distillation"]["teacher"]
+    assert content["paths"] == list(map(str, teachers))
+    result = run_bertft("train", f"resume={cold / 'run'}", "trainer.epochs=2")
+    assert result.status == 0, result
+    assert read(cold / "run" / "metrics.json")["train"]["steps"] == 16
+    assert run_bertft("merge", f"run={cold / 'run'}", "out=merged").status == 0
+    card = (cold / "merged" / "README.md").read_text()
+    names = " and ".join(f"`{teacher.name}`" for teacher in teachers)
+    assert f"Distilled from {names} (the mean of their logits)." in card
+
+
 def test_copies_that_have_no_targets(work_dir, trained, other_tokens):
     result = distil(work_dir / "no", trained("classification", *TEACHER), other_tokens,
                     "method.distill.augment=1")  # fmt: skip
@@ -352,7 +378,9 @@ def test_a_teacher_below_the_students_start_is_told(trained):
     rows = load_splits(saved.data).validation
     adapted = saved.task_model
     [table] = build_features({"v": rows}, adapted.task, adapted.tokenizer, 64, None).values()
-    teacher_context = TeacherContext("t", "", None, None, 0, None, {"accuracy": 0.01}, None, 0, 0)
+    teacher_context = TeacherContext(
+        ["t"], [""], None, None, 0, None, {"accuracy": 0.01}, None, 0, 0
+    )
     content: list[str] = []
     warn_if_teacher_is_worse(teacher_context, adapted, table, content.append)
     assert len(content) == 1 and "the teacher t has accuracy 0.0100 on validation" in content[0]

@@ -76,6 +76,8 @@ def test_a_home_that_is_not_on_this_machine_stays_as_it_is(tmp_path):
     ("parameters", {}), ("labels", [1]), ("check_rows", 3), ("teacher", []), ("teacher", "run"),
     ("teacher", {"path": "run"}), ("teacher", {"path": 3, "digest": "x"}),
     ("teacher", {"path": "run", "digest": "x", "forwards": {"rows": "x"}}),
+    ("teacher", {"path": "run", "digest": "x", "others": [{"path": "run"}]}),
+    ("teacher", {"path": "run", "digest": "x", "others": {}}),
 ])  # fmt: skip
 def test_an_entry_of_another_form_is_refused_where_the_manifest_is_read(tmp_path, name, value):
     """Not by the report, the model card or the resumed run that come to use it later."""

@@ -15,7 +15,8 @@ from bertft.data.splits import Splits
 from bertft.errors import DataError, UsageError
 from bertft.models import loading
 from bertft.models.source import ModelSource
-from bertft.pipeline import teacher
+from bertft.pipeline.teacher_features import build_teacher_features
+from bertft.pipeline.training_table import StudentData
 
 
 class Task:
@@ -49,8 +50,8 @@ def tables(monkeypatch, texts, unread):
     features = {"train": featurize(rows, Task().make_encoder((), 9), [], None)}
     splits = Splits(rows, None, None, None, False, None)
     saved = SimpleNamespace(task_model=SimpleNamespace(tokenizer=unread))
-    student = teacher.StudentData(Task(), None, 9, splits, features, None, None)
-    result = teacher._teacher_features(saved, student, 9)
+    student = StudentData(Task(), None, 9, splits, features, None, None)
+    result = build_teacher_features(saved, student, 9)
     assert rows.bad.counts == Counter(), "counted with the student's features alone"
     return result
 

@@ -14,9 +14,10 @@ __all__ = ["DistillConfig"]
 class DistillConfig:
     """Knowledge distillation: a teacher's outputs and hidden states as additional targets."""
 
-    teacher: str | None = setting(
+    teacher: Any = setting(
         None,
-        "Teacher: a run of any method, a transformers folder with a task head, or a Hub id.",
+        "Teacher: a run of any method, a transformers folder with a task head, or a Hub id. A list"
+        " of teachers averages their logits; inner states and layers are those of the first.",
         file="input",
     )
     student_layers: Any = setting(

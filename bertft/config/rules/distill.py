@@ -27,7 +27,17 @@ def _check_teacher(get: GetSetting) -> Iterator[Problem]:
             "has no effect without a loss on the teacher's outputs",
             f"Leave it out, or set {_NODE}.weight above 0",
         )
-    if get(f"{_NODE}.teacher") is not None:
+    teacher = get(f"{_NODE}.teacher")
+    if teacher is not None:
+        names = teacher if isinstance(teacher, list) else [teacher]
+        if not names or not all(isinstance(name, str) and name for name in names):
+            yield Problem(
+                f"{_NODE}.teacher",
+                f"{teacher!r} is not a teacher or a list of teachers",
+                "Use a run, a transformers folder or a Hub id, or a list as in [run1,run2]",
+            )
+        elif len(set(names)) < len(names):
+            yield Problem(f"{_NODE}.teacher", "a teacher is listed twice", "List each one once")
         return
     if active_weights:
         yield Problem(
