@@ -297,6 +297,8 @@ class ConcatFeatureTable(FeatureTable):
 
     def iter_chunks(self, name: str) -> Iterator[np.ndarray]:
         yield from self.first.iter_chunks(name)
+        if name not in self.second.columns:  # labels
+            return
         for values in self.second.iter_chunks(name):
             yield values + self.first_row_count if name == "row" else values
 

@@ -274,8 +274,10 @@ def teacher_entry(
         OtherTeacherEntry(path=_absolute_path(path), digest=digest)
         for path, digest in zip(teacher.paths, teacher.digests, strict=True)
     ]
-    entry: TeacherEntry = {**first, "forwards": forwards}
-    return {**entry, "others": others} if others else entry
+    entry = TeacherEntry(path=first["path"], digest=first["digest"], forwards=forwards)
+    if others:
+        entry["others"] = others
+    return entry
 
 
 def _absolute_path(path: str) -> str:

@@ -116,7 +116,6 @@ WRONG = [
         "memory has no effect",
     ),
     ("method=distill method.distill.teacher=[]", "[] is not a teacher or a list of teachers"),
-    ("method=distill method.distill.teacher=[a,[b]]", "is not a teacher or a list of teachers"),
     ("method=distill method.distill.teacher=[a,a]", "a teacher is listed twice"),
     (
         "method=distill method.distill.teacher=t method.distill.inner_fraction=0.5",

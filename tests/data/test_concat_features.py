@@ -7,8 +7,10 @@ import pyarrow as pa
 import pytest
 import torch
 
+from bertft.config.data import DataConfig
 from bertft.data.batch import collate
 from bertft.data.features import ConcatFeatureTable, FeatureTable, make_record_batch
+from bertft.tasks.classification import ClassificationTask
 
 
 def table(columns) -> FeatureTable:
@@ -32,6 +34,7 @@ def test_columns_contain_the_features_of_both_tables(concatenated):
     assert concatenated.gather("input_ids", order).tolist() == [11, 12, 7, 8, 9, 13, 14, 15, 5, 6]
     assert concatenated.gather("row", order).tolist() == [3, 1, 4, 0]
     assert concatenated.gather("labels", np.array([1, 0])).tolist() == [2, 1]
+    assert concatenated.read_column("labels").tolist() == [1, 2]
     for name in ("row", "input_ids"):
         assert (
             concatenated.read_column(name).tolist()
@@ -50,3 +53,11 @@ def test_a_batch_marks_the_features_that_have_labels(concatenated):
     assert torch.equal(batch.input_ids[batch.labelled_indices("token")], labelled.input_ids)
     whole = collate(concatenated.first, np.array([0]), ("labels",))
     assert whole.label_mask is None and whole.select_labelled() is whole
+
+
+def test_features_without_labels_have_no_loss_without_input(concatenated):
+    """A run with rows without labels records this loss to detect a collapse."""
+    task = ClassificationTask(DataConfig(name="t"), ["a", "b", "c"])
+    losses = task.input_free_losses(concatenated)
+    assert losses.terms.tolist() == [1, 1, 0, 0, 0]
+    assert losses.sums.tolist() == pytest.approx([np.log(2)] * 2 + [0] * 3)
