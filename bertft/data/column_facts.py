@@ -86,9 +86,9 @@ def summarize_columns(
         TableColumn(position, name if is_named else position, [row[position] for row in values])
         for position, name in enumerate(names)
     ]
-    roles: dict[str | int, str] = dict.fromkeys(
-        selected.optional, "group" if schema.group_field == "group" else "label"
-    )
+    roles: dict[str | int, str] = {
+        name: "group" if name == config.group else "label" for name in selected.optional
+    }
     roles.pop(_ID, None)
     sentence = () if config.sentence is None else sentence_columns(config)
     for role, requested_columns in (

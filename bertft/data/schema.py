@@ -16,7 +16,7 @@ from bertft.config.choices import DERIVED_COLUMNS
 from bertft.config.data import DataConfig
 from bertft.config.registry import TASKS
 from bertft.data.column_blocks import ColumnBlock
-from bertft.data.rows import UNDECODABLE, BadRows, RowError
+from bertft.data.rows import UNDECODABLE, BadRows, RowError, RowExclusion
 from bertft.errors import DataError, UsageError
 from bertft.utils.messages import (
     closest_name,
@@ -27,6 +27,8 @@ from bertft.utils.messages import (
 )
 
 __all__ = [
+    "ANSWER_COLUMN",
+    "EXCLUDED_ANSWERS",
     "ColumnName",
     "ColumnNotFound",
     "ColumnSpec",
@@ -38,12 +40,15 @@ __all__ = [
     "RowSchema",
     "build_row_schema",
     "check_characters",
+    "exclude_by_answer",
     "find_columns",
     "label_columns",
     "require_text",
     "sentence_columns",
     "text_columns",
 ]
+ANSWER_COLUMN = "answer"  # of Prodigy
+EXCLUDED_ANSWERS = {"reject": "rejected by the annotator", "ignore": "ignored by the annotator"}
 _ESCAPED_BYTE = re.compile("[\udc80-\udcff]")
 _MAX_COMPARED = 1_000  # columns searched for the closest name
 
@@ -61,6 +66,15 @@ def require_text(value: Any, field_name: str = "text") -> str:
             f"the {field_name} is {describe_value(value)}, not a string",
         )
     return check_characters(value, field_name)
+
+
+def exclude_by_answer(answer: object) -> None:
+    """Raise RowExclusion if ``answer``, the annotator's decision in Prodigy, is not to accept.
+
+    Other values are no decisions.
+    """
+    if isinstance(answer, str) and answer in EXCLUDED_ANSWERS:
+        raise RowExclusion(EXCLUDED_ANSWERS[answer])
 
 
 def check_characters(value: str, field_name: str) -> str:
@@ -357,15 +371,29 @@ def find_columns(
         raise errors[0]
     known_names = list(names or ())
     for column in columns.optional:
-        if known_names.count(column) > 1:
+        if known_names.count(column) > 1 and column != ANSWER_COLUMN:
             raise DataError(
                 f"{known_names.count(column)} columns have the name {column!r}",
                 where=source,
                 hint="Rename or remove one",
             )
     return positions + [
-        known_names.index(column) if column in known_names else None for column in columns.optional
+        _find_optional_column(column, known_names, positions) for column in columns.optional
     ]
+
+
+def _find_optional_column(
+    column: str, names: Sequence[str], requested: Sequence[int | None]
+) -> int | None:
+    """The position of an optional column, None if there is none.
+
+    The column of answers is not read if it is already ``requested``, or if its name is ambiguous.
+    """
+    if column not in names:
+        return None
+    position = names.index(column)
+    is_other = column == ANSWER_COLUMN and (position in requested or names.count(column) > 1)
+    return None if is_other else position
 
 
 def _find_column(

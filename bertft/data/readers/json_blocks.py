@@ -58,7 +58,7 @@ def read_json_blocks(
         config.encoding.lower() in ("utf-8", "utf8")
         and TASKS[config.task].label is not None
         and len(columns.label) <= 1
-        and not (columns.optional or columns.text_alternatives or columns.label_alternatives)
+        and not (columns.text_alternatives or columns.label_alternatives)
         and all(isinstance(name, str) and "." not in name for name in names)
     )
     with open_binary(path) as file:
@@ -69,7 +69,7 @@ def read_json_blocks(
         text = first.decode("utf-8", "surrogateescape").removeprefix("\ufeff")
         yield from read_json_lines(io.StringIO(text, newline="\n"), columns, config.encoding, bad)
         requested = [str(name) for name in names]
-        parser = _ChunkParser(requested, len(columns.text))
+        parser = _ChunkParser(requested, str(columns.label[0]) if columns.label else None)
         offset, line = len(first), 1 + first.count(b"\n")
         with closing(parse_chunks(parser.parse, read_chunks(file))) as parsed_chunks:
             for chunk, block in parsed_chunks:
@@ -121,13 +121,13 @@ class _ChunkParser:
     """Parses chunks of lines with the same keys.
 
     Args:
-        names: the keys of the texts, then that of the label.
-        text_count: the number of texts.
+        names: the keys that are read. Their values are strings, except those of ``label``.
+        label: the key of the label, if there is one.
     """
 
-    def __init__(self, names: list[str], text_count: int) -> None:
-        self._names, self._texts = names, names[:text_count]
-        self._label_types = _LABEL_TYPES if len(names) > text_count else _LABEL_TYPES[:1]
+    def __init__(self, names: list[str], label: str | None) -> None:
+        self._names, self._label = names, label
+        self._label_types = _LABEL_TYPES[:1] if label is None else _LABEL_TYPES
 
     def parse(self, chunk: bytes) -> ColumnBlock | None:
         """The rows in ``chunk``; None if they are not simple. Several threads may call it."""
@@ -158,7 +158,7 @@ class _ChunkParser:
         Arrow does not check whether texts are UTF-8; ``parse_text_block`` does.
         """
         fields = [
-            (name, pa.string() if name in self._texts else label_type) for name in self._names
+            (name, label_type if name == self._label else pa.string()) for name in self._names
         ]
         try:
             table = arrow_json.read_json(
@@ -170,7 +170,7 @@ class _ChunkParser:
         except pa.ArrowInvalid:
             return None
         if pa.types.is_floating(label_type):
-            largest = pc.max(pc.abs(table.column(self._names[-1]))).as_py()
+            largest = pc.max(pc.abs(table.column(self._label))).as_py()
             if largest is not None and not largest <= _MAX_EXACT:
                 return None
         return table

@@ -6,7 +6,7 @@ certainly valid is left to ``TextRowSchema.parse``, which reports it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from bertft.data.column_blocks import ColumnBlock, array_values
 from bertft.data.rows import RowError
 from bertft.tasks.shared.joined_texts import TEXT_JOINT
 
-__all__ = ["parse_text_block"]
+__all__ = ["is_any_of", "parse_text_block"]
 
 _MAX_TEXTS = 2  # more are joined row by row
 # Whether a character whose first byte in UTF-8 is this one is certainly not white space: a visible
@@ -68,6 +68,15 @@ def parse_text_block(
         arrays.append(parsed[0])
         is_valid &= parsed[1]
     return arrays, is_valid
+
+
+def is_any_of(column: pa.Array, values: Collection[str]) -> np.ndarray:
+    """Which texts of a column are one of ``values``, bool [rows]."""
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    if not any(is_type(column.type) for is_type in _TEXT_TYPES):
+        return np.zeros(len(column), dtype=bool)
+    return _to_numpy(pc.is_in(column, pa.array(list(values), column.type)))
 
 
 def _is_text(column: pa.Array | None) -> bool:

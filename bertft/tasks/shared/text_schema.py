@@ -30,10 +30,13 @@ from bertft.data.labels import (
 )
 from bertft.data.rows import BadRows, RowError
 from bertft.data.schema import (
+    ANSWER_COLUMN,
+    EXCLUDED_ANSWERS,
     ColumnSpec,
     LabelReader,
     RowSchema,
     check_characters,
+    exclude_by_answer,
     label_columns,
     require_text,
     text_columns,
@@ -54,7 +57,7 @@ from bertft.tasks.shared.label_lists import (
     parse_multiple_labels,
     reject_several_labels,
 )
-from bertft.tasks.shared.text_blocks import parse_text_block
+from bertft.tasks.shared.text_blocks import is_any_of, parse_text_block
 from bertft.tasks.shared.word_splitting import words_to_text
 from bertft.utils.messages import format_list, quote_value, shorten
 
@@ -98,7 +101,9 @@ class TextRowSchema(RowSchema):
                 hint="Set data.label=<column>; several 0/1 columns need data.task=multi_label",
             )
         group = (config.group,) if labelled and config.group is not None else ()
-        self.columns = ColumnSpec(names, label if labelled else (), group)
+        is_answer_free = ANSWER_COLUMN not in (*names, *label, *group)
+        answer = (ANSWER_COLUMN,) if labelled and is_answer_free else ()
+        self.columns = ColumnSpec(names, label if labelled else (), (*group, *answer))
         self.group_field = "group" if group else None
         self.has_column_per_class = self.label_kind == "classes" and _is_list(config.label)
         # The class of each 0/1 column.
@@ -115,14 +120,16 @@ class TextRowSchema(RowSchema):
 
     def parse(self, fields: Sequence[Any], split: str, ignored: list[str]) -> list[Any]:
         count = len(self.columns.text)
+        end = count + len(self.columns.label)
+        optional = dict(zip(self.columns.optional, fields[end:], strict=False))
+        exclude_by_answer(optional.pop(ANSWER_COLUMN, None))
         row: list[Any] = [require_text(words_to_text(fields[0]))]
         if count > 1:
             row.append(join_texts([self._second_text(field) for field in fields[1:count]]))
         if self.label_parser is not None:
-            end = count + len(self.columns.label)
             values = [_clean_label(field) for field in fields[count:end]]
             row.append(self.label_parser.parse(values, self.config.label_separator))
-            row += [self._parse_group(field, split) for field in fields[end:]]
+            row += [self._parse_group(value, split) for value in optional.values()]
         return row
 
     def parse_block(self, block: ColumnBlock) -> tuple[list[pa.Array], np.ndarray] | None:
@@ -137,9 +144,15 @@ class TextRowSchema(RowSchema):
         if parser is None:
             return parse_text_block(block, count)
         separator, parse = self.config.label_separator, parser.parse
-        return parse_text_block(
-            block, count, lambda value: parse([_clean_label(value)], separator), parser.arrow_type
+        has_answer = ANSWER_COLUMN in self.columns.optional
+        values = dataclasses.replace(block, columns=block.columns[:-1]) if has_answer else block
+        parsed = parse_text_block(
+            values, count, lambda value: parse([_clean_label(value)], separator), parser.arrow_type
         )
+        if parsed is None or not has_answer or block.columns[-1] is None:
+            return parsed
+        arrays, is_valid = parsed
+        return arrays, is_valid & ~is_any_of(block.columns[-1], EXCLUDED_ANSWERS)
 
     def _parse_group(self, value: Any, split: str) -> str | None:
         """The value of data.group as text. Raises RowError for a training row without one."""

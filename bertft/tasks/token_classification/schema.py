@@ -22,12 +22,14 @@ from bertft.data.annotated_spans import Span, parse_spans, parse_token_bounds
 from bertft.data.labels import class_shares, configured_label_mapping, to_class_name
 from bertft.data.readers.conll import WORD_COLUMNS, LineValues
 from bertft.data.readers.word_rows import group_words
-from bertft.data.rows import RowError, RowExclusion
+from bertft.data.rows import RowError
 from bertft.data.schema import (
+    ANSWER_COLUMN,
     ColumnSpec,
     LabelReader,
     RowSchema,
     check_characters,
+    exclude_by_answer,
     label_columns,
     require_text,
     sentence_columns,
@@ -58,11 +60,10 @@ __all__ = ["TokenClassificationRowSchema"]
 
 # Names of the column of spans that annotation tools use.
 _SPAN_COLUMNS = ("labels", "entities", "spans", "annotations")
-# Columns of annotation tools. Prodigy: the words of the text, and the annotator's decision. Label
-# Studio: the annotation, also of a text without spans.
-_TOKENS, _ANSWER, _ANNOTATION = "tokens", "answer", "annotation_id"
+# Columns of annotation tools. Prodigy: the words of the text. Label Studio: the annotation, also of
+# a text without spans.
+_TOKENS, _ANNOTATION = "tokens", "annotation_id"
 _ACCEPTED = "accept"
-_EXCLUDED_ANSWERS = {"reject": "rejected by the annotator", "ignore": "ignored by the annotator"}
 
 
 class TokenClassificationRowSchema(RowSchema):
@@ -118,7 +119,7 @@ class TokenClassificationRowSchema(RowSchema):
             self.columns = ColumnSpec(
                 names,
                 label,
-                optional=(_TOKENS, _ANSWER, _ANNOTATION),
+                optional=(_TOKENS, ANSWER_COLUMN, _ANNOTATION),
                 label_alternatives=_SPAN_COLUMNS if config.label is None else (),
             )
             self.fields += [("label", pa.list_(pa.string())), ("step", pa.int8())]
@@ -132,9 +133,7 @@ class TokenClassificationRowSchema(RowSchema):
 
     def parse(self, fields: Sequence[Any], split: str, ignored: list[str]) -> list[Any]:
         value, optional = fields[0], self._optional_values(fields)
-        answer = optional.get(_ANSWER)
-        if isinstance(answer, str) and answer in _EXCLUDED_ANSWERS:
-            raise RowExclusion(_EXCLUDED_ANSWERS[answer])
+        exclude_by_answer(optional.get(ANSWER_COLUMN))
         if not self.labelled:
             is_text = _is_text(value)
             text, bounds = _split_text(value, optional) if is_text else _parse_words(value, None)
@@ -163,7 +162,7 @@ class TokenClassificationRowSchema(RowSchema):
     def _parse_spans(self, value: Any, optional: Mapping[str, Any]) -> list[Span] | None:
         """The spans of a text, with the names of data.labels; None if ``value`` is not spans."""
         is_annotated = (
-            optional.get(_ANNOTATION) not in (None, "") or optional.get(_ANSWER) == _ACCEPTED
+            optional.get(_ANNOTATION) not in (None, "") or optional.get(ANSWER_COLUMN) == _ACCEPTED
         )
         if value in (None, "") and is_annotated:
             return []
