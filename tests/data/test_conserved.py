@@ -201,7 +201,7 @@ def test_lines_are_rows_blank_lines_and_others(tmp_path, kind):
 @pytest.mark.parametrize("kind", FORMATS)
 def test_around_the_block_of_a_table(tmp_path, monkeypatch, kind):
     monkeypatch.setattr(data_sources, "_CHUNK_ROWS", 8)
-    monkeypatch.setattr(json_lines, "_KEY_SAMPLE_OBJECTS", 8)
+    monkeypatch.setattr(json_lines, "KEY_SAMPLE_OBJECTS", 8)
     for count in (7, 8, 9, 15, 16, 17):
         texts = ["" if number == 8 else text for number, text in enumerate(numbered(count))]
         path, task, column = written(tmp_path, kind, texts)
