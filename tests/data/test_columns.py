@@ -119,7 +119,7 @@ def test_a_group_that_is_missing(tmp_path):
     path = tmp_path / "a.csv"
     message = refused(path, "text,label,by\na,x,1\nb,y,\n", group="by")
     assert "a.csv:3: the column 'by' of data.group is empty" in message
-    assert "or does not exist" in refused(path, "text,label\na,x\nb,y\n", group="by")
+    assert "or there is no such column" in refused(path, "text,label\na,x\nb,y\n", group="by")
     # Only training rows need one.
     (tmp_path / "t.csv").write_text("text,label\na,x\n")
     path.write_text("text,label,by\n" + "".join(f"t{n},{'xy'[n % 2]},{n}\n" for n in range(20)))

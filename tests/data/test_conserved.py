@@ -267,7 +267,7 @@ def test_a_row_lost_on_its_way_is_a_bug(tmp_path, monkeypatch):
     whole = json_lines.parse_lines
 
     def lossy(*args):
-        yield from (record for number, record in enumerate(whole(*args)) if number != 100)
+        yield from (record for number, record in enumerate(whole(*args)) if number != 50)
 
     monkeypatch.setattr(json_lines, "parse_lines", lossy)
     with pytest.raises(RuntimeError, match="120 rows read, but 119 used, 0 skipped"):
