@@ -4,6 +4,10 @@ everything   full fine-tuning (Devlin et al. 2019, arXiv 1810.04805, §4)
 biases       BitFit: every bias of the encoder (Ben Zaken et al. 2022, arXiv 2106.10199, §3)
 last_k       the top k layers and what is above them
 nothing      the base stays frozen
+
+With layer-wise learning rate decay (Howard and Ruder 2018, arXiv 1801.06146, §3.2; Clark et al.
+2020, arXiv 2003.10555, appendix B), a layer with n layers above it has decayⁿ times the rate of the
+top layer.
 """
 
 from __future__ import annotations
@@ -16,7 +20,7 @@ from torch import nn
 from bertft.config.method import MethodConfig
 from bertft.config.method_components.base import TrainableBaseConfig
 from bertft.errors import UsageError
-from bertft.methods.component import MethodComponent, NamedParameter
+from bertft.methods.component import MethodComponent, NamedParameter, ParamGroup
 from bertft.models.families import encoder_family, encoder_layers
 from bertft.models.linear_layers import plain_path
 
@@ -74,8 +78,11 @@ class BaseParameters(MethodComponent):
         self.settings, self.learning_rate = settings, learning_rate
         self.trains_base = settings.train != "nothing"
         self._trained_names: frozenset[str] = frozenset()
+        self._layers_above: dict[str, int] = {}
 
     def attach(self, model: PreTrainedModel) -> None:
+        if self.settings.layer_decay != 1:
+            self._layers_above = _layers_above(model)
         selected = self._select_names(model)
         frozen = {
             name for name, candidate in model.named_parameters() if not candidate.requires_grad
@@ -111,16 +118,58 @@ class BaseParameters(MethodComponent):
                 hint=f"Set it to {len(layers)} or less",
             )
         top_ids = {id(p) for layer in list(layers)[-layer_count:] for p in layer.parameters()}
-        below_ids: set[int] = set()
-        for name, child in model.base_model.named_children():
-            # Next to its layers an encoder has what all of them share, such as relative positions.
-            if name.startswith("embeddings") or any(module is layers for module in child.modules()):
-                below_ids |= {id(p) for p in child.parameters()} - top_ids
+        below_ids = _ids_below_the_layers(model, layers) - top_ids
         # Modules above the layers (a pretrained pooler, a final norm) train with them.
         return [name for name, p in model.named_parameters() if id(p) not in below_ids]
 
     def named_parameters(self, model: nn.Module) -> Iterator[NamedParameter]:
         return _select_parameters(model, self._trained_names)
+
+    def param_groups(self, model: nn.Module) -> Iterator[ParamGroup]:
+        """With ``layer_decay``, a group per layer: ``base`` at the top, ``base_below_1``, ..."""
+        for group in super().param_groups(model):
+            by_depth: dict[int, list[NamedParameter]] = {}
+            for name, parameter in group.parameters:
+                depth = self._layers_above.get(plain_path(name), 0)
+                by_depth.setdefault(depth, []).append((name, parameter))
+            for depth, parameters in sorted(by_depth.items()):
+                place = f"{self.name}_below_{depth}" if depth else self.name
+                name = place + group.name.removeprefix(self.name)
+                rate = group.learning_rate * self.settings.layer_decay**depth
+                yield ParamGroup(name, tuple(parameters), rate, group.use_weight_decay)
+
+
+def _layers_above(model: PreTrainedModel) -> dict[str, int]:
+    """Name of a parameter of the base → the number of layers above it.
+
+    It is 0 in the top layer and above, and L in the embeddings and in what all L layers share.
+    """
+    try:
+        layers = encoder_layers(model)
+    except UsageError as error:
+        raise UsageError(
+            f"the layers of a {model.config.model_type} model share one module",
+            where="method.base.layer_decay",
+            hint="Set it to 1",
+        ) from error
+    depths = dict.fromkeys(_ids_below_the_layers(model, layers), len(layers))
+    for depth, layer in enumerate(reversed(list(layers))):
+        depths |= {id(parameter): depth for parameter in layer.parameters()}
+    return {
+        plain_path(name): depths[id(parameter)]
+        for name, parameter in model.named_parameters()
+        if id(parameter) in depths
+    }
+
+
+def _ids_below_the_layers(model: PreTrainedModel, layers: nn.ModuleList) -> set[int]:
+    """ids of the parameters of the embeddings, of the layers, and of what all layers share."""
+    ids: set[int] = set()
+    for name, child in model.base_model.named_children():
+        # Next to its layers an encoder has what all of them share, such as relative positions.
+        if name.startswith("embeddings") or any(module is layers for module in child.modules()):
+            ids |= {id(parameter) for parameter in child.parameters()}
+    return ids
 
 
 def _select_parameters(model: nn.Module, plain_names: frozenset[str]) -> Iterator[NamedParameter]:

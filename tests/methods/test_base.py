@@ -124,6 +124,31 @@ def test_what_is_new_stays_in_the_heads_group(encoder, adapt):
     assert actual["base"].learning_rate == 0.25 and actual["base"].use_weight_decay
 
 
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "albert"])
+def test_layers_below_have_decayed_rates(encoder, adapt, kind):
+    model = encoder(kind)
+    settings = {"train": "everything", "learning_rate": 0.8, "layer_decay": 0.5}
+    groups = collect_param_groups(adapt(model, base=settings), model)
+    rates = {name: group.learning_rate for group in groups for name, _ in group.parameters}
+    path, above = LAYERS[kind]
+    for name in names(model) - head_of(model):
+        expected = 0.1  # the embeddings, and what the layers share
+        for depth, rate in enumerate((0.8, 0.4, 0.2)):
+            if name.startswith(f"{path}.{2 - depth}."):
+                expected = rate
+        if name.startswith(tuple(f"{start}." for start in above)):
+            expected = 0.8
+        assert rates[name] == expected, name
+    by_name = {group.name: group for group in groups}
+    assert {"base/no_decay", "base_below_1", "base_below_3/no_decay"} <= by_name.keys()
+    assert not by_name["base_below_3/no_decay"].use_weight_decay
+
+
+def test_layers_that_are_one_have_one_rate(encoder, adapt):
+    with pytest.raises(UsageError, match=r"method\.base\.layer_decay: .*share one module"):
+        adapt(encoder("albert"), base={"layer_decay": 0.9})
+
+
 def test_one_rate_for_all(encoder, adapt):
     assert [component.learning_rate for component in adapt(encoder(), rate=0.5, base={})] == [
         0.5,

@@ -26,3 +26,10 @@ class TrainableBaseConfig:
     learning_rate: float = setting(
         5e-5, "Peak learning rate of the pretrained weights.", above=0, at_most=MAX_LEARNING_RATE
     )
+    layer_decay: float = setting(
+        1.0,
+        "Layer-wise learning rate decay: the learning rate of a layer divided by that of the layer "
+        "above it. The embeddings are below the bottom layer. 1: all have the same rate.",
+        above=0,
+        at_most=1,
+    )
