@@ -1,4 +1,4 @@
-"""The default learning rate of LoRA depends on the number of targets."""
+"""The default learning rate of low-rank updates depends on the number of targets."""
 
 from __future__ import annotations
 
@@ -16,18 +16,19 @@ TARGETS, RATE = "method.low_rank.targets", "method.low_rank.learning_rate"
     [
         (["method=lora"], 2e-3),
         (["method=lora", f"{TARGETS}=query"], 2e-3),
-        (["method=lora", f"{TARGETS}=[query,key,value]"], 2e-3 * 2 / 3),
-        (["method=lora", f"{TARGETS}=[all_linear]"], 2e-3 / 3),
-        (["method=lora_prefix", f"{TARGETS}=all_linear"], 2e-3 / 3),
+        (["method=lora", f"{TARGETS}=[query,key,value]"], 1.333e-3),
+        (["method=lora", f"{TARGETS}=[all_linear]"], 6.667e-4),
+        (["method=lora_prefix", f"{TARGETS}=all_linear"], 6.667e-4),
         (["method=lora", f"{TARGETS}=all_linear", f"{RATE}=5e-3"], 5e-3),
-        (["method=svd_lora", f"{TARGETS}=all_linear"], 2e-3),
+        (["method=svd_lora"], 2e-3),
+        (["method=svd_lora", f"{TARGETS}=[query,key,value]"], 2e-3),
+        (["method=svd_lora", f"{TARGETS}=all_linear"], 1e-3),
+        (["method=svd_lora_prefix", f"{TARGETS}=all_linear"], 1e-3),
     ],
 )
 def test_the_default_rate(words, rate):
     config = compose_config(ComposeRequest("train", tuple(words)))
-    assert OmegaConf.select(config, RATE) == pytest.approx(rate, rel=1e-15)
-    if rate == 2e-3:
-        assert OmegaConf.select(config, RATE) == 2e-3
+    assert OmegaConf.select(config, RATE) == rate
 
 
 def test_invalid_targets_are_reported_as_such():

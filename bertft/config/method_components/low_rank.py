@@ -162,15 +162,17 @@ class LowRankConfig:
     )
 
 
-def default_rate(targets: Any) -> float:
-    """The learning rate of LoRA: 2e-3 · min(1, 2 / n) for n names in ``targets``.
+def default_rate(targets: Any, undivided: int = 2) -> float:
+    """The learning rate of low-rank updates: 2e-3 · min(1, ``undivided`` / n) for n targets.
 
-    all_linear counts as the six layers that an encoder layer of BERT has.
+    all_linear counts as the six layers that an encoder layer of BERT has. ``undivided``: 2 for
+    lora, 3 for svd_lora.
 
     The output of an encoder layer changes more per step with more updates in it: with all_linear
-    and 2e-3, some runs collapse.
+    and 2e-3, some runs collapse (see docs/methods/lora.md).
     """
     is_list = hasattr(targets, "__len__") and not isinstance(targets, str)
     names = list(targets) if is_list else [targets]
     count = _TARGETS_OF_ALL_LINEAR if "all_linear" in names else len(names)
-    return _RATE * min(1.0, 2 / max(1, count))
+    rate = _RATE * min(1.0, undivided / max(1, count))
+    return float(f"{rate:.4g}")  # the resolved configuration shows it
