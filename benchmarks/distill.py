@@ -59,6 +59,7 @@ from bertft.training.step import TrainStep, set_learning_rates
 __all__ = ["main"]
 
 _TEACHER = "teacher_of_6"  # its name in the results
+_ENSEMBLE = (0, 1, 2)  # seeds of the teachers of ensemble_copies
 _MODEL = ModelConfig(name="minilm", path="all-MiniLM-L6-v2")
 
 
@@ -102,14 +103,16 @@ def _experiment(args: argparse.Namespace) -> str:
         raise SystemExit(f"unknown ways {sorted(unknown)}; choose from {', '.join(ways)}")
     seeds = [int(seed) for seed in args.seeds.split(",")]
     common = _common_settings(args)
-    teachers = {seed: _folder(args, _TEACHER, seed) for seed in seeds}
-    for seed, teacher in teachers.items():
+    chosen = args.ways.split(",") if args.ways else list(ways)
+    for seed in dict.fromkeys([*seeds, *(_ENSEMBLE if "ensemble_copies" in chosen else ())]):
+        teacher = _folder(args, _TEACHER, seed)
         _run(results, _TEACHER, seed, teacher, [*common, "method=full", f"seed={seed}"])
-    for name in args.ways.split(",") if args.ways else ways:
+    for name in chosen:
         for seed in seeds:
-            names = [str(teachers[seed])]
+            names = [str(_folder(args, _TEACHER, seed))]
             if name == "ensemble_copies":  # the teacher of the student's seed is the first
-                names += [str(path) for number, path in teachers.items() if number != seed]
+                others = [number for number in _ENSEMBLE if number != seed][:2]
+                names += [str(_folder(args, _TEACHER, number)) for number in others]
             _run(results, name, seed, _folder(args, name, seed), [
                 *common, "method=distill", f"method.distill.teacher=[{','.join(names)}]",
                 f"method.distill.student_layers={args.layers}", f"seed={seed}", *ways[name],
