@@ -115,7 +115,7 @@ class TuneConfig(TrainConfig):
 
 @dataclass
 class CrossValidateConfig(TrainConfig):
-    """Train one run per fold, predict every row by a model that has not seen it, and average."""
+    """Train one run per fold, predict every row out of fold, and list suspect labels."""
 
     folds: int = setting(5, "Number of folds, each of which is the test split once.", at_least=2)
     repeats: int = setting(

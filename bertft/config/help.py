@@ -176,8 +176,9 @@ def main_page() -> str:
         "  bertft <command> [setting=value ...]",
         "",
     ]
+    width = max(map(len, COMMAND_CONFIGS)) + 2
     for name, cls in COMMAND_CONFIGS.items():
-        lines.append(f"  {name:<10}{(cls.__doc__ or '').strip()}")
+        lines.append(f"  {name:<{width}}{(cls.__doc__ or '').strip()}")
     lines += [
         "",
         "Examples",

@@ -27,8 +27,13 @@ class Contradiction:
     is_exact: bool
 
 
-def find_contradictions(rows: Rows, text_fields: Sequence[str]) -> list[Contradiction]:
+def find_contradictions(
+    rows: Rows, text_fields: Sequence[str], with_near: bool = True
+) -> list[Contradiction]:
     """Pairs of rows with different labels: exact duplicates, then near-duplicates.
+
+    ``with_near=False`` is for labels that are parts of the text, such as entities and answers:
+    nearly the same text has other ones.
 
     A row is paired with the first earlier row whose text is equal and whose label differs, and
     with one near-duplicate. In a file of more than 20,000 rows, near-duplicates of an even sample
@@ -47,7 +52,7 @@ def find_contradictions(rows: Rows, text_fields: Sequence[str]) -> list[Contradi
             exact.append(Contradiction(other, row, True))
         if other is None or len(earlier) < 2:
             earlier.append(row)
-    return exact + _near(texts, labels, gap)
+    return exact + (_near(texts, labels, gap) if with_near else [])
 
 
 def _near(texts: TextColumns, labels: np.ndarray, gap: float) -> list[Contradiction]:
@@ -84,8 +89,8 @@ def contradiction_table(rows: Rows, found: Sequence[Contradiction]) -> TableItem
     return TableItem(
         "contradictions",
         "Duplicates with different labels",
-        f"{exact:,} pairs with the same text except for case and spaces, and"
-        f" {len(found) - exact:,} with nearly the same text.{more}",
+        f"Pairs with the same text except for case and spaces: {exact:,}. With nearly the same"
+        f" text: {len(found) - exact:,}.{more}",
         head=("texts", "row", "label", "row", "label"),
         rows=cells,
         kinds=("word", "text", "word", "text", "word"),

@@ -39,6 +39,8 @@ def render_cross_validation(
         method=result.config.method.name,
         metrics=metric_table(result),
         folds=fold_table(result),
-        suspects=None if suspects is None else suspect_table(result, suspects),
-        contradictions=contradiction_table(result.rows, contradictions) if contradictions else None,
+        labels=[
+            *([] if suspects is None else [suspect_table(result, suspects)]),
+            *([contradiction_table(result.rows, contradictions)] if contradictions else []),
+        ],
     )

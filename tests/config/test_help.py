@@ -137,7 +137,7 @@ def test_a_page_opens_with_what_the_command_does():
 def test_the_main_page_names_every_command():
     page = main_page()
     for name, cls in COMMAND_CONFIGS.items():
-        assert name in page and cls.__doc__.strip() in page
+        assert f"  {name}  " in page and f"  {cls.__doc__.strip()}" in page
 
 
 @pytest.mark.parametrize("command", COMMAND_CONFIGS)

@@ -181,6 +181,7 @@ def test_duplicates_with_different_labels():
     assert [(pair.first, pair.second) for pair in found if pair.is_exact] == [(0, 1), (1, 3)]
     near = {(pair.first, pair.second) for pair in found if not pair.is_exact}
     assert (4, 5) in near and near <= {(4, 5), (5, 6)}
+    assert len(find_contradictions(rows, ("text",), with_near=False)) == 2
     table = contradiction_table(rows, found)
     assert table.rows[0] == ["exact", "a.csv:1 'Good film'", "x", "a.csv:2 'good film'", "y"]
     same = Rows(pa.table(columns | {"label": ["x"] * 8}), BadRows("a.csv"))

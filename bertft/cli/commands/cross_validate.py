@@ -20,6 +20,7 @@ from bertft.cli.commands.sweep import (
 )
 from bertft.config.command_configs import TrainConfig
 from bertft.config.compose import to_dataclass
+from bertft.config.registry import TASKS
 from bertft.config.sweep_plan import SweepJob, SweepPlan
 from bertft.cross_validation.contradictions import find_contradictions
 from bertft.cross_validation.files import PREDICTIONS_FILE, metric_table, write_files
@@ -168,7 +169,10 @@ def _report(result: CrossValidation) -> None:
     print_escaped(f"{predicted}, each by a model that has not seen it: {file}")
     suspects = _report_suspects(result)
     show_status("searching duplicates with different labels")
-    contradictions = find_contradictions(result.rows, result.schema.text_fields)
+    has_label_of_text = TASKS[result.config.data.task].label is not None
+    contradictions = find_contradictions(
+        result.rows, result.schema.text_fields, with_near=has_label_of_text
+    )
     page = result.folder / PAGE_FILE
     atomic_write_text(page, render_cross_validation(result, suspects, contradictions))
     if contradictions:
