@@ -177,6 +177,9 @@ class _Detection:
         is_text = is_text and (config.format is None or READERS[config.format].text)
         if is_text and config.encoding == type(config).encoding:
             self._apply_encoding()
+        head = read_head(self._first, self._config.encoding) if is_text else ""
+        if is_text and not head and len(self._sampler.samples) == 1:
+            raise DataError("the file is empty", where=self._sampler.source)
         if not {"task", "format"} & self._configured and self._apply(
             propose_task(self._first, self._config)
         ):
@@ -184,7 +187,6 @@ class _Detection:
         is_known = any(extension in spec.extensions for spec in specs)
         if "format" in self._configured or not is_text or config.format is not None:
             return
-        head = read_head(self._first, self._config.encoding)
         if head.lstrip().startswith("__label__") and _SEVERAL_LABELS.search(head):
             self._apply(["data.task=multi_label"])
         if is_known and extension != _TEXT_EXTENSION:

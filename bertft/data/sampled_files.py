@@ -30,6 +30,7 @@ class FileSampler:
     Attributes:
         paths: all files.
         samples: those of the sampled files, which are evenly spaced among ``paths``.
+        source: the name of the files in messages.
     """
 
     def __init__(
@@ -56,7 +57,7 @@ class FileSampler:
             DataError: there is no such file, or it cannot be read.
         """
         self.paths = resolve_files(value, setting)
-        self._source = source or format_names(value)
+        self.source = source or format_names(value)
         count = min(len(self.paths), _MAX_FILES)
         self._sampled_paths = [
             self.paths[len(self.paths) * number // count] for number in range(count)
@@ -86,7 +87,7 @@ class FileSampler:
         """The samples as a set of files. Raises as ``open_files``."""
         contents = [sample.path for sample in self.samples]
         files = open_paths(self._sampled_paths, self._names, contents, setting, schema, config)
-        return SampledFileSet(self._source, files, tuple(self.samples))
+        return SampledFileSet(self.source, files, tuple(self.samples))
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import codecs
 import csv
+import io
 import re
 from collections.abc import Sequence
+from itertools import islice
 
 from bertft.data.guess_columns import LABEL_COLUMN_NAMES, TEXT_COLUMN_NAMES
 from bertft.data.readers.json_documents import is_json_document
@@ -132,7 +134,7 @@ def detect_text_format(head: str) -> list[str]:
     """
     if is_json_document(head):
         return ["data.format=json"]
-    lines = [line for line in head.splitlines()[:_MAX_LINES] if line.strip()]
+    lines = [line for line in _first_lines(head) if line.strip()]
     if not lines:
         return []
     if parse_json_object(lines[0]) is not None:
@@ -152,9 +154,15 @@ def detect_text_format(head: str) -> list[str]:
     return []
 
 
+def _first_lines(head: str) -> list[str]:
+    """The first lines, without their ends; unlike str.splitlines, U+2028 and so on end no line."""
+    lines = io.StringIO(head, newline=None)
+    return [line.removesuffix("\n") for line in islice(lines, _MAX_LINES)]
+
+
 def _is_conll(head: str) -> bool:
     """Whether lines of words with entity tags are separated by blank lines."""
-    lines = head.splitlines()[:_MAX_LINES]
+    lines = _first_lines(head)
     words = [line for line in lines if line.strip() and not line.startswith(("#", "-DOCSTART-"))]
     tagged = sum(_TAG.fullmatch(line.strip()) is not None for line in words)
     has_blank_line = any(not line.strip() for line in lines[1:-1])

@@ -181,6 +181,16 @@ def test_a_configured_column_that_does_not_exist_is_an_error(tmp_path):
     assert result.file_set.first.format.name == "csv"
 
 
+def test_blank_lines_are_not_read_row_by_row(tmp_path, monkeypatch):
+    def refuse(*_args, **_options):
+        raise AssertionError("millions of blank lines would be read several times")
+
+    monkeypatch.setattr("bertft.data.readers.csv_reader.iter_lines", refuse)
+    (tmp_path / "a.csv.gz").write_bytes(gzip.compress(b"\n \n" * 50_000))
+    detected = detect(tmp_path / "a.csv.gz", tmp_path / "samples")
+    assert str(detected.error) == f"{tmp_path / 'a.csv.gz'}: the file is empty"
+
+
 def test_invalid_rows_are_counted(tmp_path):
     (tmp_path / "a.csv").write_text(table() + ",1\nonly one\n")
     result = detect(tmp_path / "a.csv", tmp_path / "sample")

@@ -1,8 +1,14 @@
 # ruff: noqa: RUF001 (texts in other scripts)
 from __future__ import annotations
 
-import pytest
+import io
+import json
 
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bertft.data.readers import text_files
 from bertft.data.text_detection import detect_encoding, detect_text_format, guess_wide_encoding
 
 CHINESE = "这部电影非常好看，演员的表演也很精彩，推荐大家去看。\n房间很小，服务态度不好。\n" * 20
@@ -80,3 +86,31 @@ def test_other_bytes_are_not_wide(head):
 )
 def test_the_format_of_a_text_without_an_extension(head, settings):
     assert detect_text_format(head) == settings
+
+
+@pytest.mark.parametrize("separator", ["\u2028", "\x1c", "\x85", "\v", "\f"])
+def test_only_line_ends_end_a_line(separator):
+    """str.splitlines would split these texts in the middle."""
+    rows = "".join(f"a{separator}b {number}\t{'xy'[number % 2]}\n" for number in range(8))
+    assert detect_text_format(rows) == ["data.format=tsv"]
+    assert detect_text_format(rows.replace("\n", "\r\n")) == ["data.format=tsv"]
+    lines = "".join(json.dumps({"text": f"a{separator}b"}, ensure_ascii=False) + "\n" for _ in "ab")
+    assert detect_text_format(lines) == ["data.format=jsonl"]
+
+
+@given(
+    text=st.text(st.sampled_from("\n\n\r ab"), max_size=30),
+    block=st.sampled_from([3, 8, 1 << 16]),
+    max_rest=st.sampled_from([0, 4, 100]),
+)
+def test_blank_lines_are_skipped_in_blocks(text, block, max_rest):
+    expected = [line for line in io.StringIO(text, newline="") if line.strip()][:1] or [""]
+    rest = text[text.find(expected[0]) + len(expected[0]) :] if expected[0] else ""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(text_files, "_HEAD_CHARACTERS", block)
+        for blank_lines in (0, 2, 100):
+            patch.setattr(text_files, "_MAX_BLANK_LINES", blank_lines)
+            actual = text_files._read_lines(io.BytesIO(text.encode()), "utf-8", max_rest)
+            if expected[0] and text.count(expected[0]) == 1:
+                assert actual == (expected[0], rest[:max_rest])
+            assert actual[0] == expected[0]

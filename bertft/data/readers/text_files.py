@@ -50,6 +50,7 @@ __all__ = [
 MAX_LINE_CHARACTERS = 1 << 24  # longer lines are an error; limits the memory for a line
 _HEAD_BYTES = 4096
 _HEAD_CHARACTERS = 1 << 16  # from which the format is detected
+_MAX_BLANK_LINES = 100  # more are skipped in blocks
 _CODECS_OF_NAMES = ("idna", "punycode", "undefined")  # they are not encodings of files
 _MAX_FIRST_LINE_CHARACTERS = 1 << 20  # characters of the first line that are read
 _JSON_DOCUMENT = re.compile(r'\s*(\{\s*$|\[\s*(\{|\[\s*"|$))')
@@ -207,13 +208,34 @@ def _read_lines(source: Path | BinaryIO, encoding: str, max_rest: int) -> tuple[
     line = rest = ""
     with open_text(source, encoding, "") as file:
         try:
-            while line := file.readline(_MAX_FIRST_LINE_CHARACTERS):
-                if line.strip():
+            for _ in range(_MAX_BLANK_LINES):
+                line = file.readline(_MAX_FIRST_LINE_CHARACTERS)
+                if not line or line.strip():
                     rest = file.read(max_rest)
-                    break
+                    return line, rest
+            text = _skip_blank_lines(file) + file.readline(_MAX_FIRST_LINE_CHARACTERS)
+            lines = io.StringIO(text, newline="")
+            line = lines.readline(_MAX_FIRST_LINE_CHARACTERS)
+            rest = lines.read(max_rest)
+            rest += file.read(max_rest - len(rest))
         except UnicodeError:  # reported by the reader, with the line
             pass
     return line, rest
+
+
+def _skip_blank_lines(file: TextIO) -> str:
+    """The text that was read, from the first line that is not blank; much faster than by lines."""
+    block = file.read(_HEAD_CHARACTERS)
+    while block.isspace():
+        last, block = block, file.read(_HEAD_CHARACTERS)
+        if block and not last.endswith(("\n", "\r")):  # white space before the text
+            block = last[_end_of_last_line(last) :] + block
+    return block[_end_of_last_line(block[: len(block) - len(block.lstrip())]) :]
+
+
+def _end_of_last_line(text: str) -> int:
+    """The position after the last line end in ``text``; 0 if there is none."""
+    return max(text.rfind("\n"), text.rfind("\r")) + 1
 
 
 def parse_json_object(line: str) -> dict[str, object] | None:
