@@ -69,7 +69,7 @@ def _near(texts: TextColumns, labels: np.ndarray, gap: float) -> list[Contradict
 
     found = find_near_duplicates(queries, texts.iter_chunks(), is_candidate)
     return [
-        Contradiction(*sorted((query * step, reference)), False)
+        Contradiction(min(query * step, reference), max(query * step, reference), False)
         for query, (reference, _) in sorted(found.items())
     ]
 

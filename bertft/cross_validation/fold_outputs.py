@@ -133,8 +133,13 @@ def _write(path: Path, key: str, outputs: FoldOutputs) -> None:
         arrays |= {"probabilities": classes.probabilities, "labels": classes.labels}
         if classes.sizes is not None:
             arrays["sizes"] = classes.sizes
+    content_of_file: dict[str, Any] = {
+        "key": np.array(key),
+        "digest": np.array(_digest(arrays)),
+        **arrays,
+    }
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, key=np.array(key), digest=np.array(_digest(arrays)), **arrays)
+    np.savez_compressed(buffer, **content_of_file)
     atomic_write_bytes(path, buffer.getvalue())
 
 

@@ -60,6 +60,14 @@ def test_what_changes_the_last_bits_is_told():
     assert len(hardware_changes({"hardware": other}, device, 1)) == 1
 
 
+def test_a_list_of_rows_to_drop_is_found_where_the_run_read_it(tmp_path):
+    data = DataConfig(name="files", train=str(tmp_path / "a.csv"), drop_rows="suspects.csv")
+    manifest = manifest_of() | {"directory": str(tmp_path)}
+    assert recorded_data(data, manifest).drop_rows == str(tmp_path / "suspects.csv")
+    assert recorded_data(data, manifest, {"data.drop_rows"}) == data
+    assert recorded_data(data, manifest_of()) == data
+
+
 def test_a_home_that_is_not_on_this_machine_stays_as_it_is(tmp_path):
     """The run may come from a machine with other users: what does not read the file needs none."""
     file = tmp_path / "a.csv"
