@@ -100,10 +100,11 @@ def _gain(sweep: Path) -> dict[str, Any]:
         metrics = json.loads(job.with_name("metrics.json").read_text(encoding="utf-8"))
         is_dropped = settings["data.drop_rows"] != "null"
         accuracy[is_dropped][settings["seed"]] = metrics["test"]["accuracy"]
-    differences = [accuracy[True][seed] - accuracy[False][seed] for seed in accuracy[True]]
+    seeds = sorted(accuracy[True])
+    differences = [accuracy[True][seed] - accuracy[False][seed] for seed in seeds]
     return {
-        "with": list(accuracy[False].values()),
-        "without": list(accuracy[True].values()),
+        "with": [accuracy[False][seed] for seed in seeds],
+        "without": [accuracy[True][seed] for seed in seeds],
         "difference_mean": statistics.fmean(differences),
         "difference_std": statistics.stdev(differences),
     }
