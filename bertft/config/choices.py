@@ -15,6 +15,7 @@ __all__ = [
     "MAX_TEXT_COLUMNS",
     "PRECISIONS",
     "QA_SCORERS",
+    "SOUPS",
     "SPLITS",
     "TAGGING_SCHEMES",
     "TRACKERS",
@@ -26,6 +27,7 @@ FORMER_LAYOUTS = {"stream": "unpadded", "rows": "packed"}  # recorded by runs of
 SPLITS = ("train", "validation", "test")
 TAGGING_SCHEMES = ("io", "iob1", "bio", "bios", "bioes", "biluo", "bmes")
 QA_SCORERS = ("squad", "cmrc2018")
+SOUPS = ("mean", "greedy")  # how merge and export choose the runs to average
 BAD_ROW_POLICIES = ("error", "skip")
 DERIVED_COLUMNS = ("@file", "@folder")  # columns from the name of the file, not from its content
 MAX_TEXT_COLUMNS = 16

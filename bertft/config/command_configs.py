@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from bertft.config.choices import BAD_ROW_POLICIES, PRECISIONS, SPLITS
+from bertft.config.choices import BAD_ROW_POLICIES, PRECISIONS, SOUPS, SPLITS
 from bertft.config.data import DataConfig
 from bertft.config.loss import LossConfig
 from bertft.config.method import MethodConfig
@@ -51,6 +51,17 @@ _PRECISION_HELP = "Precision of the computation. Null: that of the run; fp32 for
 _DEVICE_HELP = "Device: cpu, cuda, cuda:1, ... auto: CUDA if available, else CPU."
 _TRUST_HELP = "Run Python code from the model's Hub repository."
 _OUT_HELP = "Output folder. It must be new or empty."
+_RUNS_HELP = (
+    "Runs to average, instead of run: a list of run folders of the same base and labels, as in"
+    " [one,two]; or a folder of runs."
+)
+_HOW_HELP = (
+    "Which of runs are averaged. mean: all of them. greedy: one after the other, the best first, as"
+    " long as the metric on one half of the validation rows does not fall."
+)
+_HALVES_HELP = (
+    "Seed of the halves of the validation rows: one chooses among runs, the other reports."
+)
 
 
 @dataclass
@@ -156,7 +167,7 @@ class EvalRequest(EvalConfig):
 
 @dataclass
 class MergeConfig:
-    """Fold the trained updates into the base model and write a transformers folder."""
+    """Fold the updates of a run, or the average of several, into the base; write a model folder."""
 
     run: str | None = setting(None, "Run folder.", file="input")
     adapter: str | None = setting(None, _ADAPTER_HELP, file="input")
@@ -167,12 +178,15 @@ class MergeConfig:
     checkpoint: str = setting("best", _CHECKPOINT_HELP)
     prefix: str = setting(
         "error",
+    runs: Any = setting(None, _RUNS_HELP, file="input")
+    how: str = setting("mean", _HOW_HELP, choices=SOUPS)
         "What to do with a prefix, which cannot be folded into weights. error: stop. separate: fold"
         " the other updates and store the prefix in a separate file of the folder.",
         choices=("error", "separate"),
         former_choices={"refuse": "error", "beside": "separate"},
     )
     device: str = setting("auto", _DEVICE_HELP)
+    seed: int = setting(0, _HALVES_HELP, at_least=0)
     trust_remote_code: bool = setting(False, _TRUST_HELP)
 
 
@@ -193,6 +207,14 @@ class ExportConfig:
     format: str = setting(
         "peft",
         "Output format. peft: adapter_config.json and the adapter weights. onnx: model.onnx with"
+    runs: Any = setting(None, f"{_RUNS_HELP} Only with format=peft.", file="input")
+    how: str = setting("mean", _HOW_HELP, choices=SOUPS)
+    rank: int | None = setting(
+        None,
+        "Rank of each adapted layer of the average of runs, by a truncated SVD. Null: as high as"
+        " the average needs, without an error.",
+        at_least=1,
+    )
         " all updates folded in.",
         choices=("peft", "onnx"),
     )
@@ -205,6 +227,7 @@ class ExportConfig:
 class PredictConfig:
     """Predict unlabelled rows and write JSON Lines, CSV or Parquet."""
 
+    seed: int = setting(0, _HALVES_HELP, at_least=0)
     run: str | None = setting(None, _RUN_HELP, file="input")
     adapter: str | None = setting(None, _ADAPTER_HELP, file="input")
     base: str | None = setting(None, _BASE_HELP, file="input")

@@ -62,7 +62,7 @@ _EXAMPLES = {
         "bertft predict RUN new.csv output=predictions.csv",
         "bertft predict RUN text='A film to remember.'",
     ),
-    "merge": ("bertft merge RUN merged",),
+    "merge": ("bertft merge RUN merged", "bertft merge runs=[RUN,RUN2] how=greedy out=soup"),
     "export": ("bertft export RUN adapter", "bertft export RUN graph format=onnx"),
     "verify": ("bertft verify RUN",),
     "report": ("bertft report RUN",),

@@ -14,7 +14,8 @@ import bertft
 from bertft.config.command_configs import TrainConfig
 from bertft.config.dataset_title import dataset_title
 from bertft.config.method_components.low_rank import KINDS
-from bertft.export.model_card import CardFacts, MergeCheck, SplitFacts
+from bertft.config.task_facts import join_words
+from bertft.export.model_card import CardFacts, MergeCheck, SoupFacts, SplitFacts
 from bertft.export.transformers_folder import read_license
 from bertft.models.source import local_model_folder
 from bertft.pipeline.adapter_folder import CONFIG_FILE
@@ -38,6 +39,7 @@ def collect_card_facts(
     pair: bool,
     library: str = "transformers",
     prefix_file: str | None = None,
+    soup: SoupFacts | None = None,
 ) -> CardFacts:
     """The facts of ``loaded`` for the card in its new folder.
 
@@ -50,6 +52,8 @@ def collect_card_facts(
         pair: Whether the input is a pair of texts.
         library: The library that loads the new folder: "transformers", "peft" or "onnx".
         prefix_file: File or folder of the prefix, if it is not part of the model.
+        soup: What was averaged, if the model is the average of several runs and ``loaded`` is based
+            on the first one; its results and settings are then left out.
     """
     if loaded.run is None or loaded.config is None:
         return _facts_of_folder(loaded, name, check, counts, library)
@@ -57,7 +61,7 @@ def collect_card_facts(
     metrics: Mapping[str, Any] = (
         read_metrics_json(loaded.run.metrics_path) if loaded.run.is_finished else {}
     )
-    is_best = (metrics.get("best") or {}).get("step") == loaded.info.step
+    is_best = soup is None and (metrics.get("best") or {}).get("step") == loaded.info.step
     method = used_method_settings(loaded.config)
     splits = {
         name: SplitFacts(
@@ -66,19 +70,20 @@ def collect_card_facts(
             split["fingerprint"],
         )
         for name, split in manifest["data"]["splits"].items()
+        if soup is None or name in soup.splits
     }
     return CardFacts(
         name=name,
         task=loaded.info.task,
         auto_class=loaded.task_model.task.auto_class,
         base_model=loaded.task_model.source.hub_id or manifest["base"]["name"],
-        method=method.pop("name"),
-        settings=method,
+        method=method.pop("name") if soup is None else join_words(soup.methods),
+        settings=method if soup is None else {},
         splits=splits,
         metric=loaded.task_model.task.metric,
-        step=loaded.info.step,
+        step=loaded.info.step if soup is None else None,
         validation=(metrics.get("validation") or {}) if is_best else {},
-        counts=metrics["parameters"] if is_best else counts,
+        counts=_card_counts(metrics["parameters"] if is_best else counts, soup),
         versions={"bertft": manifest["bertft"], **manifest["packages"]},
         labels=loaded.info.labels,
         pair=pair,
@@ -92,7 +97,13 @@ def collect_card_facts(
         data_title=dataset_title(loaded.config.data),
         distillation=metrics.get("distillation") if is_best else None,
         calibration=loaded.calibration,
+        soup=soup,
     )
+
+
+def _card_counts(counts: Mapping[str, Any], soup: SoupFacts | None) -> Mapping[str, Any]:
+    """An average has the size of the base; what its runs trained can differ."""
+    return counts if soup is None else {"total": counts["total"]}
 
 
 def used_method_settings(config: TrainConfig) -> dict[str, Any]:

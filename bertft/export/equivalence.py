@@ -10,7 +10,7 @@ import numpy as np
 from bertft.data.rows import Rows
 from bertft.errors import MergeError
 from bertft.export.card_facts import collect_card_facts
-from bertft.export.model_card import MergeCheck, render_model_card
+from bertft.export.model_card import MergeCheck, SoupFacts, render_model_card
 from bertft.pipeline.check_rows import read_check_rows, sample_check_rows
 from bertft.pipeline.loaded_model import LoadedModel
 from bertft.pipeline.open_model import OpenSettings, open_from_settings
@@ -50,6 +50,7 @@ class EquivalenceCheck:
         runner: LogitsModel | None = None,
         library: str = "transformers",
         prefix_file: str | None = None,
+        soup: SoupFacts | None = None,
     ) -> str:
         """Compare the logits, then write README.md.
 
@@ -62,6 +63,7 @@ class EquivalenceCheck:
             runner: Computes the logits in place of ``exported``.
             library: The library that loads the folder: "transformers", "peft" or "onnx".
             prefix_file: File or folder of the prefix, if it is not part of the model.
+            soup: What was averaged, if the model is the average of several runs.
 
         Returns:
             One line on the difference, for the terminal.
@@ -82,6 +84,7 @@ class EquivalenceCheck:
             pair="text_pair" in self.rows.columns,
             library=library,
             prefix_file=prefix_file,
+            soup=soup,
         )
         (folder / "README.md").write_text(render_model_card(facts), encoding="utf-8")
         metric = self.loaded.task_model.task.metric

@@ -34,11 +34,12 @@ from bertft.export.result_tables import (
     metrics_table,
     teacher_table,
 )
+from bertft.tasks.report_items import TableItem
 from bertft.tasks.task import Threshold
 from bertft.utils.metric_names import order_metrics, split_metric_groups
 from bertft.utils.numbers import format_count, format_number, format_score
 
-__all__ = ["CardFacts", "MergeCheck", "SplitFacts", "render_model_card"]
+__all__ = ["CardFacts", "MergeCheck", "SoupFacts", "SplitFacts", "render_model_card"]
 
 _TEMPLATES = Path(__file__).parent / "card"
 # The Hub's name of the task of each head.
@@ -106,6 +107,29 @@ class MergeCheck:
 
 
 @dataclass(frozen=True)
+class SoupFacts:
+    """The average of several runs.
+
+    Attributes:
+        how: How the runs were chosen.
+        candidates: The number of runs to choose from.
+        sources: The averaged runs, one row each.
+        scores: Metrics of the average, of the runs and of their ensemble; None: not scored.
+        methods: The methods of the averaged runs.
+        splits: The splits of the data that are the same for all of them.
+        notes: Further sentences.
+    """
+
+    how: str
+    candidates: int
+    sources: TableItem
+    scores: TableItem | None
+    methods: tuple[str, ...]
+    splits: frozenset[str]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class CardFacts:
     """The content of a model card.
 
@@ -120,6 +144,7 @@ class CardFacts:
         data_title: The name of the data in the title.
         threshold: The decision threshold of a model that does not come from a run.
         origin: The folder of a model that does not come from a run.
+        soup: What was averaged, if the model is the average of several runs.
     """
 
     name: str
@@ -148,6 +173,7 @@ class CardFacts:
     calibration: Mapping[str, Any] | None = None
     threshold: Threshold | None = None
     origin: str | None = None
+    soup: SoupFacts | None = None
 
 
 def render_model_card(facts: CardFacts) -> str:
@@ -178,6 +204,7 @@ def render_model_card(facts: CardFacts) -> str:
         calibration=_calibration_text(facts),
         distillation=_distillation_text(facts),
         merge_table=_merge_table(facts),
+        soup=_soup_text(facts),
         settings=_flatten_settings(facts.settings),
         count_titles=_COUNT_TITLES,
         max_shown_labels=_MAX_SHOWN_LABELS,
@@ -208,8 +235,14 @@ def _metadata(facts: CardFacts) -> ModelCardData:
         base_model_relation="adapter" if facts.library == "peft" else "finetune",
         datasets=[facts.dataset] if facts.dataset else None,
         metrics=list(dict.fromkeys(metrics)) or None,
-        tags=["bertft", *([facts.method] if facts.method else [])],
+        tags=["bertft", *_tags(facts)],
     )
+
+
+def _tags(facts: CardFacts) -> list[str]:
+    if facts.soup is not None:
+        return ["model-soup", *facts.soup.methods]
+    return [facts.method] if facts.method else []
 
 
 def _threshold(facts: CardFacts) -> Threshold | None:
@@ -287,6 +320,25 @@ def _distillation_text(facts: CardFacts) -> list[str]:
 
 def _merge_table(facts: CardFacts) -> str:
     """Metrics before and after merging; empty if the rows have no labels."""
+def _soup_text(facts: CardFacts) -> list[str]:
+    """What was averaged and its scores; empty for a model of a single run."""
+    soup = facts.soup
+    if soup is None:
+        return []
+    averaged, paragraphs = len(soup.sources.rows), []
+    if averaged == 1:
+        opening = f"These are the weights of one of {soup.candidates} runs: no average was better."
+    else:
+        opening = (
+            f"The weights are the mean of those of {averaged} of {soup.candidates} runs"
+            f" (how={soup.how}; a model soup, Wortsman et al. 2022, arXiv 2203.05482)."
+        )
+    paragraphs += [" ".join([opening, *soup.notes]), item_to_markdown(soup.sources)]
+    if soup.scores is not None:
+        paragraphs += [item_to_markdown(soup.scores), escape_markdown(soup.scores.note)]
+    return paragraphs
+
+
     if facts.merge is None or not facts.merge.before:
         return ""
     before, after = facts.merge.before, facts.merge.after

@@ -104,6 +104,7 @@ def open_run(
     warn: Callable[[str], None],
     trust_remote_code: bool = False,
     trust_setting: str = "trust_remote_code",
+    calibrated: bool = True,
 ) -> LoadedModel:
     """Load a checkpoint of ``run``; ``open_model`` describes the arguments."""
     config = read_runnable_config(run.path, trust_remote_code, trust_setting)
@@ -145,10 +146,11 @@ def open_run(
             weights=read_trained_weights(folder),
         )
     task_model.model.eval()
-    calibration = read_calibration(run, info.step) if is_calibration_requested(config) else None
+    is_requested = calibrated and is_calibration_requested(config)
+    calibration = read_calibration(run, info.step) if is_requested else None
     if calibration is not None:
         apply_calibration(calibration, task_model)
-    elif is_calibration_requested(config) and checkpoint == "best":
+    elif is_requested and checkpoint == "best":
         if run.is_finished:
             warn(f"{run.path}: the calibration belongs to another checkpoint and is not applied")
         else:
@@ -349,6 +351,7 @@ def open_model(
     accepts_onnx: bool = False,
 ) -> LoadedModel:
     """Load the model in ``path``, ready to evaluate.
+    calibrated: bool = True,
 
     Args:
         path: a run, a merged folder, an adapter, a plain transformers folder or an ONNX folder.
@@ -363,6 +366,8 @@ def open_model(
         accepts_onnx: whether an ONNX folder may be loaded, which has no weights for torch.
     """
     folder = expand_home(path, "run")
+        calibrated: whether what was fitted to the outputs of a run is applied (see
+            ``bertft.pipeline.calibration``).
     head_settings = head_settings or HeadSettings.from_settings(data)
     if RunFolder(folder).has_run:
         return open_run(
@@ -377,6 +382,7 @@ def open_model(
             trust_setting,
         )
     if is_adapter_folder(folder):
+            calibrated,
         return open_adapter(
             folder,
             precision or _FOLDER_PRECISION,

@@ -51,9 +51,14 @@ COMMAND_RULES: dict[str, tuple[Rule, ...]] = {
         runs.check_checkpoint_name,
         *trainer.DEVICE_RULES,
     ),
-    "merge": (runs.check_opened_model, runs.check_checkpoint_name, trainer.check_device),
+    "merge": (
+        runs.check_merged_model,
+        runs.check_merged_prefix,
+        runs.check_checkpoint_name,
+        trainer.check_device,
+    ),
     "export": (
-        runs.check_opened_model,
+        runs.check_merged_model,
         runs.check_export_format,
         runs.check_checkpoint_name,
         trainer.check_device,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,9 +18,15 @@ __all__ = [
     "check_dry_run",
     "check_eval_model",
     "check_export_format",
+    "check_merged_model",
+    "check_merged_prefix",
     "check_opened_model",
     "check_resume",
 ]
+
+
+_NO_RUNS = "has no effect without runs, the runs to average"
+_NO_RUNS_HINT = "Set runs=[<run>,<run>], or leave it out"
 
 
 def check_checkpoint_name(get: GetSetting) -> Iterator[Problem]:
@@ -73,8 +80,53 @@ def check_opened_model(get: GetSetting) -> Iterator[Problem]:
         yield from check_class_names("labels", labels)
 
 
+def check_merged_model(get: GetSetting) -> Iterator[Problem]:
+    """merge and export take a run, an adapter, or several runs to average."""
+    runs = get("runs")
+    if runs is None:
+        yield from check_opened_model(get)
+        for name, default in (("how", "mean"), ("seed", 0)):
+            if get(name) != default:
+                yield Problem(name, _NO_RUNS, _NO_RUNS_HINT)
+        return
+    folders = runs if isinstance(runs, list) else [runs]
+    if not folders or not all(isinstance(folder, (str, int)) and str(folder) for folder in folders):
+        yield Problem(
+            "runs", f"{runs!r} is not a list of folders", "Write runs=[outputs/a,outputs/b]"
+        )
+        return
+    for name in ("run", "adapter", "base", "task", "labels"):
+        if get(name) is not None:
+            yield Problem(name, "cannot be combined with runs", "Set only one of them")
+    same_folders = [
+        (first, second)
+        for first, second in itertools.combinations(map(str, folders), 2)
+        if Path(first).expanduser().resolve() == Path(second).expanduser().resolve()
+    ]
+    for first, second in same_folders:
+        other_name = f" ({first} and {second})" if first != second else ""
+        yield Problem("runs", f"{first} is listed twice{other_name}", "List each run once")
+
+
+def check_merged_prefix(get: GetSetting) -> Iterator[Problem]:
+    """The prefixes of several runs are not averaged."""
+    if get("runs") is not None and get("prefix") == "separate":
+        yield Problem(
+            "prefix", "separate is not supported with runs", "Average runs without a prefix"
+        )
+
+
 def check_export_format(get: GetSetting) -> Iterator[Problem]:
-    """An adapter already is in peft's format."""
+    """An adapter already is in peft's format; an average of runs can only be an adapter."""
+    if get("runs") is None and get("rank") is not None:
+        yield Problem("rank", _NO_RUNS, _NO_RUNS_HINT)
+    if get("runs") is not None and get("format") == "onnx":
+        yield Problem(
+            "format",
+            "onnx is not supported with runs",
+            "Average them first: bertft merge runs=[<run>,<run>] out=<folder>, then bertft export"
+            " <folder> <graph> format=onnx",
+        )
     if get("format") == "peft" and get("adapter") is not None:
         yield Problem(
             "format", "the adapter already is in peft's format", "Use format=onnx or bertft merge"

@@ -22,7 +22,7 @@ from bertft.runs.metrics_json import RunMetrics, read_metrics_json
 from bertft.runs.run_folder import RunFolder
 from bertft.utils.messages import shorten
 
-__all__ = ["FinishedRun", "check_comparable", "read_runs"]
+__all__ = ["FinishedRun", "check_comparable", "iter_finished_runs", "read_runs"]
 
 # Settings that are not compared: they do not change the result, or other settings imply them.
 _IRRELEVANT_SETTINGS = (
@@ -60,7 +60,7 @@ def read_runs(paths: Sequence[str], warn: Callable[[str], None]) -> list[Finishe
     """The runs in ``paths``, without duplicates. UsageError or DataError for a path without one."""
     folders_by_path: dict[Path, RunFolder] = {}
     for path in paths:
-        for folder in _folders(Path(path).expanduser(), warn):
+        for folder in iter_finished_runs(Path(path).expanduser(), warn):
             folders_by_path.setdefault(folder.path.resolve(), folder)
     folders = list(folders_by_path.values())
     manifests = [read_manifest(folder) for folder in folders]
@@ -117,7 +117,12 @@ def _positive_class(run: FinishedRun) -> str:
     return shorten(str(labels[1]))
 
 
-def _folders(path: Path, warn: Callable[[str], None]) -> Iterator[RunFolder]:
+def iter_finished_runs(path: Path, warn: Callable[[str], None]) -> Iterator[RunFolder]:
+    """The run in ``path``, or the finished runs in this folder of runs.
+
+    Raises:
+        UsageError: The run is not finished, or there is no finished run.
+    """
     run = RunFolder(path)
     if run.has_run:
         if not run.is_finished:
