@@ -60,6 +60,7 @@ _TASKS = {
     "classification": TaskSpec(
         task_class="bertft.tasks.classification:ClassificationTask",
         class_probabilities=True,
+        prediction_sets=True,
         problem_type="single_label_classification",
     ),
     "masked_lm": TaskSpec(
@@ -75,6 +76,7 @@ _TASKS = {
         task_class="bertft.tasks.multi_label:MultiLabelTask",
         label="classes",
         class_probabilities=True,
+        prediction_sets=True,
         problem_type="multi_label_classification",
     ),
     "question_answering": TaskSpec(
@@ -91,6 +93,7 @@ _TASKS = {
         task_class="bertft.tasks.regression:RegressionTask",
         label="number",
         supports_class_names=False,
+        prediction_sets=True,
         problem_type="regression",
     ),
     "token_classification": TaskSpec(

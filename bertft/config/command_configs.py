@@ -88,8 +88,16 @@ class TrainConfig:
     seed: int = setting(0, "Seed of new weights, dropout and the order of the rows.", at_least=0)
     calibrate: str | None = setting(
         None,
-        "temperature: after training, fit a temperature for the logits on the validation rows.",
-        choices=("temperature",),
+        "After training, fit on the validation rows. temperature: a temperature for the logits."
+        " conformal: prediction sets that contain the true answer with the probability of coverage,"
+        " on one half of the rows; the other half reports.",
+        choices=("temperature", "conformal"),
+    )
+    coverage: float = setting(
+        0.95,
+        "calibrate=conformal: probability that a prediction set contains the true answer.",
+        above=0,
+        below=1,
     )
     tune_threshold: bool = setting(
         False,
@@ -170,23 +178,23 @@ class MergeConfig:
     """Fold the updates of a run, or the average of several, into the base; write a model folder."""
 
     run: str | None = setting(None, "Run folder.", file="input")
+    runs: Any = setting(None, _RUNS_HELP, file="input")
+    how: str = setting("mean", _HOW_HELP, choices=SOUPS)
     adapter: str | None = setting(None, _ADAPTER_HELP, file="input")
     base: str | None = setting(None, _BASE_HELP, file="input")
     task: str | None = setting(None, _TASK_HELP, choices=_SEQUENCE_TASKS)
     labels: Any = setting(None, _LABELS_HELP)
     out: str = setting(MISSING, _OUT_HELP, file="output")
     checkpoint: str = setting("best", _CHECKPOINT_HELP)
+    seed: int = setting(0, _HALVES_HELP, at_least=0)
     prefix: str = setting(
         "error",
-    runs: Any = setting(None, _RUNS_HELP, file="input")
-    how: str = setting("mean", _HOW_HELP, choices=SOUPS)
         "What to do with a prefix, which cannot be folded into weights. error: stop. separate: fold"
         " the other updates and store the prefix in a separate file of the folder.",
         choices=("error", "separate"),
         former_choices={"refuse": "error", "beside": "separate"},
     )
     device: str = setting("auto", _DEVICE_HELP)
-    seed: int = setting(0, _HALVES_HELP, at_least=0)
     trust_remote_code: bool = setting(False, _TRUST_HELP)
 
 
@@ -199,14 +207,6 @@ class ExportConfig:
         "Run folder; for format=onnx also a merged folder or a transformers folder.",
         file="input",
     )
-    adapter: str | None = setting(None, f"{_ADAPTER_HELP} Only with format=onnx.", file="input")
-    base: str | None = setting(None, _BASE_HELP, file="input")
-    task: str | None = setting(None, _TASK_HELP, choices=_SEQUENCE_TASKS)
-    labels: Any = setting(None, _LABELS_HELP)
-    out: str = setting(MISSING, _OUT_HELP, file="output")
-    format: str = setting(
-        "peft",
-        "Output format. peft: adapter_config.json and the adapter weights. onnx: model.onnx with"
     runs: Any = setting(None, f"{_RUNS_HELP} Only with format=peft.", file="input")
     how: str = setting("mean", _HOW_HELP, choices=SOUPS)
     rank: int | None = setting(
@@ -215,10 +215,19 @@ class ExportConfig:
         " the average needs, without an error.",
         at_least=1,
     )
+    adapter: str | None = setting(None, f"{_ADAPTER_HELP} Only with format=onnx.", file="input")
+    base: str | None = setting(None, _BASE_HELP, file="input")
+    task: str | None = setting(None, _TASK_HELP, choices=_SEQUENCE_TASKS)
+    labels: Any = setting(None, _LABELS_HELP)
+    out: str = setting(MISSING, _OUT_HELP, file="output")
+    format: str = setting(
+        "peft",
+        "Output format. peft: adapter_config.json and the adapter weights. onnx: model.onnx with"
         " all updates folded in.",
         choices=("peft", "onnx"),
     )
     checkpoint: str = setting("best", _CHECKPOINT_HELP)
+    seed: int = setting(0, _HALVES_HELP, at_least=0)
     device: str = setting("auto", _DEVICE_HELP)
     trust_remote_code: bool = setting(False, _TRUST_HELP)
 
@@ -227,7 +236,6 @@ class ExportConfig:
 class PredictConfig:
     """Predict unlabelled rows and write JSON Lines, CSV or Parquet."""
 
-    seed: int = setting(0, _HALVES_HELP, at_least=0)
     run: str | None = setting(None, _RUN_HELP, file="input")
     adapter: str | None = setting(None, _ADAPTER_HELP, file="input")
     base: str | None = setting(None, _BASE_HELP, file="input")

@@ -66,7 +66,8 @@ class TaskSpec:
         label: one of LABEL_KINDS for a schema of texts with a label; None if the schema decides.
         supports_class_names: whether data.labels can name the classes.
         class_probabilities: whether the predictions are probabilities of classes, so that loss.*,
-            calibrate and tune_threshold are supported.
+            calibrate=temperature and tune_threshold are supported.
+        prediction_sets: whether calibrate=conformal is supported (``BaseTask.conformal_fields``).
         settings: the settings of ``data`` that this task reads and some other tasks do not.
         problem_type: transformers' ``problem_type``, for a task that classifies or scores
             sequences.
@@ -87,6 +88,7 @@ class TaskSpec:
     label: str | None = "class"
     supports_class_names: bool = True
     class_probabilities: bool = False
+    prediction_sets: bool = False
     settings: tuple[str, ...] = ()
     problem_type: str | None = None
     sample: tuple[str, Any] = ("pair", ("text", "text_pair"))

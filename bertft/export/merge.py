@@ -57,6 +57,7 @@ def write_merged_model(config: MergeConfig, folder: Path, name: str) -> list[str
         model,
         loaded.prediction_settings,
         loaded.info.task,
+        task_model.task.conformal,
     )
     for module in ("prefix", "prompt"):
         if module in model._modules:

@@ -291,6 +291,8 @@ def _calibration_text(facts: CardFacts) -> list[str]:
     sentences = describe_calibration(facts.calibration, positive_class)
     if facts.calibration.get("temperature") is not None:
         sentences.append("The temperature is folded into the weights of the head.")
+    if facts.calibration.get("conformal") is not None:
+        sentences.append("`bertft predict` adds the set of each row; plain transformers does not.")
     paragraphs = [
         " ".join(sentences),
         item_to_markdown(calibration_table(facts.calibration)),
@@ -318,8 +320,6 @@ def _distillation_text(facts: CardFacts) -> list[str]:
     return [f"Distilled from {join_words(names)}{mean}. {table.note}", item_to_markdown(table)]
 
 
-def _merge_table(facts: CardFacts) -> str:
-    """Metrics before and after merging; empty if the rows have no labels."""
 def _soup_text(facts: CardFacts) -> list[str]:
     """What was averaged and its scores; empty for a model of a single run."""
     soup = facts.soup
@@ -339,6 +339,8 @@ def _soup_text(facts: CardFacts) -> list[str]:
     return paragraphs
 
 
+def _merge_table(facts: CardFacts) -> str:
+    """Metrics before and after merging; empty if the rows have no labels."""
     if facts.merge is None or not facts.merge.before:
         return ""
     before, after = facts.merge.before, facts.merge.after

@@ -73,7 +73,13 @@ def export_onnx(config: ExportConfig, folder: Path, name: str) -> list[str]:
     model.config.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     write_merged_info(
-        folder, loaded.info.max_length, None, model, loaded.prediction_settings, loaded.info.task
+        folder,
+        loaded.info.max_length,
+        None,
+        model,
+        loaded.prediction_settings,
+        loaded.info.task,
+        task_model.task.conformal,
     )
     runner = OnnxRunner(folder, model.config, task_model.task.level)
     check_message = check.write_card(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -125,6 +126,8 @@ def write_peft_adapter(folder: Path, loaded: LoadedModel) -> dict[str, Tensor]:
     }
     if loaded.threshold is not None:
         info["threshold"] = loaded.threshold
+    if task_model.task.conformal is not None:
+        info["conformal"] = asdict(task_model.task.conformal)
     atomic_write_json(folder / INFO_FILE, info)
     return tensors
 

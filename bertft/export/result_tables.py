@@ -118,6 +118,8 @@ def calibration_table(
     if calibration.get("threshold") is not None:
         tuned = calibration["tuned"]
         rows.append([f"{tuned['metric']} with the threshold", tuned["before"], tuned["after"]])
+    if "observed" in calibration:
+        rows += [[name, None, value] for name, value in calibration["observed"].items()]
     note = " ".join(describe_calibration(calibration, positive_class))
     head = ("validation", "before", "after")
     return TableItem("calibration", "Calibration", note, head=head, rows=rows)
@@ -148,6 +150,13 @@ def describe_calibration(
         sentences.append(
             f"{fitted} fitted on the validation rows, so metrics on validation are optimistic;"
             " metrics on test are not."
+        )
+    if (sets := calibration.get("conformal")) is not None:
+        sentences.append(
+            "Prediction sets contain the true answer with a probability of at least"
+            f" {sets['coverage']:.4g}. They were calibrated on {format_count(sets['rows'])} of the"
+            f" {format_count(calibration['rows'])} validation rows; their coverage and size are for"
+            " the other rows."
         )
     if "bins" in calibration:
         sentences.append(f"The calibration error uses {calibration['bins']} bins.")

@@ -1,11 +1,12 @@
-"""Fit a temperature and thresholds on validation after training; store and apply them.
+"""Fit a temperature, thresholds or prediction sets on validation after training; apply them.
 
     calibrate           fit what the run configures, apply it, and measure its effect
     read_calibration    read the values of a finished run from its metrics.json
     apply_calibration   apply them to a model
 
 The temperature is fitted first, and the thresholds are then fitted to the calibrated probabilities.
-Both belong to one checkpoint, the best, whose step is recorded with them in metrics.json under
+Prediction sets are fitted on one half of the validation rows (``bertft.pipeline.conformal``). All
+values belong to one checkpoint, the best, whose step is recorded with them in metrics.json under
 "calibration". The file is written when the run is finished and removed when the run is resumed, so
 that it always matches the checkpoints.
 """
@@ -13,6 +14,7 @@ that it always matches the checkpoints.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -20,6 +22,7 @@ import numpy as np
 from bertft.config.command_configs import TrainConfig
 from bertft.data.features import FeatureTable
 from bertft.errors import DataError
+from bertft.pipeline.conformal import fit_sets, observed_sets, parse_sets
 from bertft.pipeline.model_info import is_threshold
 from bertft.pipeline.task_model import TaskModel
 from bertft.runs.metrics_json import Calibration, read_metrics_json
@@ -39,7 +42,7 @@ __all__ = [
 
 
 def is_calibration_requested(config: TrainConfig) -> bool:
-    """Whether ``config`` enables a temperature or tuned thresholds."""
+    """Whether ``config`` enables a temperature, prediction sets or tuned thresholds."""
     return config.calibrate is not None or config.tune_threshold
 
 
@@ -99,7 +102,7 @@ def _fit(
         "temperature": None,
         "threshold": None,
     }
-    if config.calibrate is not None:
+    if config.calibrate == "temperature":
         temperature = task.best_temperature(logits, table)
         if temperature is None:
             warn(
@@ -121,6 +124,10 @@ def _fit(
             },
         }
         logits = scaled
+    if config.calibrate == "conformal":
+        sets = fit_sets(task, logits, table, config.coverage, config.data.seed)
+        calibration["conformal"] = asdict(sets)
+        task.set_conformal(sets)
     metrics = task.compute_all_metrics(logits, table)
     if config.tune_threshold:
         before = metrics
@@ -133,12 +140,16 @@ def _fit(
             "before": before[metric],
             "after": metrics[metric],
         }
-    return calibration, metrics
+    observed = observed_sets(task, logits, table)
+    if observed:
+        calibration["observed"] = observed
+    return calibration, metrics | observed
 
 
 def apply_calibration(calibration: Calibration, task_model: TaskModel) -> None:
-    """Set the temperature and the threshold of ``task_model``."""
+    """Set the temperature, the threshold and the prediction sets of ``task_model``."""
     task_model.runner.temperature = calibration["temperature"]
+    task_model.task.set_conformal(parse_sets(calibration.get("conformal")))
     if calibration["threshold"] is not None:
         task_model.task.set_threshold(calibration["threshold"])
 
@@ -166,6 +177,10 @@ def _is_calibration(value: Any) -> bool:
     if not isinstance(value, dict) or type(value.get("step")) is not int:
         return False
     temperature, threshold = value.get("temperature"), value.get("threshold")
+    try:
+        parse_sets(value.get("conformal"))
+    except ValueError:
+        return False
     has_temperature = temperature is None or (
         type(temperature) is float and 1e-6 < temperature < 1e6
     )

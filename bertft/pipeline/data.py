@@ -32,6 +32,7 @@ from bertft.models.source import ModelSource, find_model_source
 from bertft.models.tokenizer import load_tokenizer, unknown_id
 from bertft.pipeline import base_model
 from bertft.pipeline.augmentation import add_augmented_copies
+from bertft.pipeline.conformal import check_calibration_rows
 from bertft.pipeline.distillation import DistillationSetup
 from bertft.pipeline.manifest import recorded_data, recorded_path
 from bertft.pipeline.open_model import load_folded_model
@@ -123,6 +124,9 @@ def build_data(context: RunContext) -> RunData:
     show_status("tokenizing")
     with context.distributed.main_process_first():  # the others find the features in the cache
         features = _build_features(context, splits, task, base, max_length)
+    if config.calibrate == "conformal":
+        validation = features.get("validation")
+        check_calibration_rows(None if validation is None else len(validation), config.coverage)
     if task.metric_function is not None and "validation" in features:
         _try_metric_function(task, features["validation"])
     training, augmented = join_training_table(features, splits), None

@@ -20,6 +20,7 @@ from bertft.errors import DataError, UsageError
 from bertft.models.check_weights import first_non_finite
 from bertft.pipeline.adapter_folder import is_adapter_folder
 from bertft.pipeline.checkpoint import CheckpointInfo
+from bertft.pipeline.conformal import observed_sets
 from bertft.pipeline.model_info import INFO_FILE
 from bertft.pipeline.onnx_folder import is_onnx_folder
 from bertft.pipeline.task_model import TaskModel
@@ -117,11 +118,18 @@ class LoadedModel:
     def evaluate(
         self, table: FeatureTable, on_outputs: Callable[[np.ndarray], object] | None = None
     ) -> dict[str, float]:
-        """The metrics on the features ``table``; ``on_outputs`` is called once with all outputs."""
+        """The metrics on the features ``table``; ``on_outputs`` is called once with all outputs.
+
+        With prediction sets, also their coverage and size.
+        """
         task_model = self.task_model
-        return evaluate(
-            task_model.runner, task_model.task, table, task_model.precision, on_outputs=on_outputs
+        kept: list[np.ndarray] = []
+        metrics = evaluate(
+            task_model.runner, task_model.task, table, task_model.precision, on_outputs=kept.append
         )
+        if on_outputs is not None:
+            on_outputs(kept[0])
+        return metrics | observed_sets(task_model.task, kept[0], table)
 
     @property
     def prediction_settings(self) -> dict[str, Any]:

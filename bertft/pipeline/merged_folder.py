@@ -21,6 +21,7 @@ from bertft.config.method_components.prefix import PrefixConfig
 from bertft.errors import DataError
 from bertft.pipeline.model_info import INFO_FILE
 from bertft.runs.tensor_files import read_tensors, write_tensors
+from bertft.tasks.shared.conformal import ConformalSets
 from bertft.tasks.task import Threshold
 from bertft.utils.atomic_io import atomic_write_json
 from bertft.utils.safe_files import DAMAGED_FILE_HINT
@@ -43,6 +44,7 @@ def write_merged_info(
     model: Any,
     prediction_settings: Mapping[str, Any] | None = None,
     task: str | None = None,
+    conformal: ConformalSets | None = None,
 ) -> None:
     """Write bertft.json and, if there is a prefix, its vectors from ``model``."""
     settings = asdict(prefix) if prefix is not None else None
@@ -52,6 +54,8 @@ def write_merged_info(
         "answering": dict(prediction_settings or {}),
         "prefix": settings,
     }
+    if conformal is not None:
+        content["conformal"] = asdict(conformal)
     atomic_write_json(folder / INFO_FILE, content)
     if prefix is not None:
         write_tensors(folder / _PREFIX_FILE, _prefix_tensors(model))

@@ -73,7 +73,7 @@ def build_model(context: RunContext, data: RunData) -> RunModel:
     if context.checkpoint is None:
         _log_notes(context, task_model, has_trained_head)
     distillation.bind_teacher(task_model, teacher)
-    if config.calibrate is not None:
+    if config.calibrate == "temperature":
         output_layer(task_model.model)  # UsageError if the temperature could not be folded later
     if not has_trained_head:
         head = head_parameters(task_model.model)

@@ -3,6 +3,7 @@
     checkpoint       task, labels, max_length, step
     merged folder    task, max_length, answering, prefix
     adapter          task, labels, max_length, answering, prefix (null), threshold if one was tuned
+    both             conformal: prediction sets, if they were calibrated
 
 Other libraries ignore the file. A folder that bertft did not write does not have it.
 """
@@ -18,6 +19,8 @@ from bertft.config.method_components.prefix import PrefixConfig
 from bertft.config.registry import TASKS
 from bertft.config.values import check_answer_settings, check_recorded_settings
 from bertft.errors import DataError
+from bertft.pipeline.conformal import parse_sets
+from bertft.tasks.shared.conformal import ConformalSets
 from bertft.tasks.task import Threshold
 from bertft.utils.messages import invalid_entry, shorten
 from bertft.utils.safe_files import DAMAGED_FILE_HINT, read_json_object
@@ -39,6 +42,7 @@ class ModelInfo:
         prediction_settings: settings of ``data`` that predictions depend on.
         prefix: settings of the prefix that is stored next to a merged model.
         threshold: the tuned decision threshold of an adapter.
+        conformal: how prediction sets are computed.
     """
 
     task: str | None = None
@@ -48,6 +52,7 @@ class ModelInfo:
     prediction_settings: dict[str, Any] = field(default_factory=dict)
     prefix: PrefixConfig | None = None
     threshold: Threshold | None = None
+    conformal: ConformalSets | None = None
 
 
 def read_model_info(folder: Path, required: Collection[str] = ()) -> ModelInfo:
@@ -85,6 +90,7 @@ def read_model_info(folder: Path, required: Collection[str] = ()) -> ModelInfo:
         prefix = content.get("prefix")
         if prefix is not None:
             prefix = PrefixConfig(**check_recorded_settings("method.prefix", prefix))
+        conformal = parse_sets(content.get("conformal"))
     except ValueError as error:
         raise DataError(
             f"has invalid content ({error})", where=str(file), hint=DAMAGED_FILE_HINT
@@ -97,6 +103,7 @@ def read_model_info(folder: Path, required: Collection[str] = ()) -> ModelInfo:
         prediction_settings,
         prefix,
         parse_threshold(content.get("threshold"), str(file)),
+        conformal,
     )
 
 
@@ -108,7 +115,16 @@ def _is_label_list(value: Any) -> bool:
     )
 
 
-_ENTRIES = {"task", "labels", "max_length", "step", "answering", "prefix", "threshold"}
+_ENTRIES = {
+    "task",
+    "labels",
+    "max_length",
+    "step",
+    "answering",
+    "prefix",
+    "threshold",
+    "conformal",
+}
 
 # Entries whose validity does not depend on the configuration.
 _VALIDATORS: dict[str, Callable[[Any], bool]] = {

@@ -26,6 +26,7 @@ from bertft.pipeline.loaded_model import LoadedModel, make_loaded_model
 from bertft.pipeline.model_info import INFO_FILE
 from bertft.pipeline.task_model import TaskModel
 from bertft.tasks.task import BaseTask, build_task
+from bertft.utils.messages import add_location
 
 __all__ = ["open_adapter"]
 
@@ -49,6 +50,8 @@ def open_adapter(
     if data is None:
         data = replace(DataConfig(name=folder.name, task=name), **info.prediction_settings)
     task = build_task(data, labels)
+    with add_location(folder / INFO_FILE):
+        task.set_conformal(info.conformal)
     task_model = _build_adapter_model(
         adapter, task, tokenizer, choose_precision(precision, resolve_device(device), "precision")
     )

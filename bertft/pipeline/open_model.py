@@ -43,7 +43,7 @@ from bertft.pipeline.head_settings import HeadSettings
 from bertft.pipeline.loaded_model import LoadedModel, make_loaded_model
 from bertft.pipeline.manifest import recorded_data
 from bertft.pipeline.merged_folder import THRESHOLD_KEY, load_prefix_weights
-from bertft.pipeline.model_info import parse_threshold, read_model_info
+from bertft.pipeline.model_info import INFO_FILE, parse_threshold, read_model_info
 from bertft.pipeline.onnx_folder import is_onnx_folder, load_onnx_model
 from bertft.pipeline.open_adapter import open_adapter
 from bertft.pipeline.task_model import TaskModel, build_task_model
@@ -231,6 +231,8 @@ def open_folder(
         if info.prefix is not None:
             load_prefix_weights(folder, task_model.model)
     threshold = parse_threshold(config.get(THRESHOLD_KEY), str(config_file))
+    with add_location(folder / INFO_FILE):
+        task.set_conformal(info.conformal)
     return make_loaded_model(
         folder,
         task_model,
@@ -349,9 +351,9 @@ def open_model(
     trust_remote_code: bool = False,
     trust_setting: str = "trust_remote_code",
     accepts_onnx: bool = False,
+    calibrated: bool = True,
 ) -> LoadedModel:
     """Load the model in ``path``, ready to evaluate.
-    calibrated: bool = True,
 
     Args:
         path: a run, a merged folder, an adapter, a plain transformers folder or an ONNX folder.
@@ -364,10 +366,10 @@ def open_model(
             can set it; what a folder records is ignored.
         trust_setting: the name of that setting, for messages.
         accepts_onnx: whether an ONNX folder may be loaded, which has no weights for torch.
-    """
-    folder = expand_home(path, "run")
         calibrated: whether what was fitted to the outputs of a run is applied (see
             ``bertft.pipeline.calibration``).
+    """
+    folder = expand_home(path, "run")
     head_settings = head_settings or HeadSettings.from_settings(data)
     if RunFolder(folder).has_run:
         return open_run(
@@ -380,9 +382,9 @@ def open_model(
             warn,
             trust_remote_code,
             trust_setting,
+            calibrated,
         )
     if is_adapter_folder(folder):
-            calibrated,
         return open_adapter(
             folder,
             precision or _FOLDER_PRECISION,

@@ -156,7 +156,7 @@ class RowPredictor:
             if isinstance(prediction, RowError):
                 self._invalid_counts[prediction.reason] += 1
                 row_id = {} if prediction.row_id is None else {"id": prediction.row_id}
-                empty = dict.fromkeys(self._task.prediction_fields)
+                empty = dict.fromkeys(self._task.output_fields)
                 result = {**kept_values, **row_id, **empty, "error": prediction.detail}
             else:
                 result = {**kept_values, **prediction}
@@ -251,7 +251,7 @@ def output_columns(task: BaseTask, rows: PredictionInput, has_errors: bool) -> l
 def _prediction_keys(task: BaseTask) -> list[str]:
     """The keys of a prediction in a table: ``scores`` has one column per class."""
     keys = []
-    for name in task.prediction_fields:
+    for name in task.output_fields:
         if name == "scores" and task.class_names is not None:
             keys += [f"{name}.{class_name}" for class_name in task.class_names]
         else:
@@ -261,7 +261,7 @@ def _prediction_keys(task: BaseTask) -> list[str]:
 
 def kept_key(name: str, task: BaseTask, rows: PredictionInput) -> str:
     """The key of a kept column in the output: another one if a prediction has the same key."""
-    reserved = {"line", "error", *task.prediction_fields, *_prediction_keys(task)}
+    reserved = {"line", "error", *task.output_fields, *_prediction_keys(task)}
     if rows.locations:
         reserved.add("file")
     return f"input_{name}" if name in reserved else name

@@ -25,6 +25,7 @@ from bertft.pipeline.checkpoint import (
     read_trained_weights,
     read_training_state,
 )
+from bertft.pipeline.conformal import observed_sets
 from bertft.pipeline.frozen_states import use_frozen_states
 from bertft.pipeline.manifest import build_manifest, hardware_changes
 from bertft.pipeline.optimization import group_component
@@ -290,6 +291,8 @@ class TrainingRun:
                 self.distributed,
                 on_outputs=self._keep_test_outputs,
             )
+            if self.test_outputs is not None:
+                test_metrics |= observed_sets(task_model.task, self.test_outputs, features["test"])
         peak_bytes = memory.peak(task_model.precision.device) or 0
         [peak_bytes] = self.distributed.all_reduce_max(peak_bytes)
         if not self.distributed.is_main_process:

@@ -158,7 +158,10 @@ def _calibration_lines(calibration: Mapping[str, Any] | None) -> list[str]:
         return []
     table = calibration_table(calibration)
     changes = [
-        f"{name} {format_cell(before)} → {format_cell(after)}" for name, before, after in table.rows
+        f"{name} {format_cell(after)}"
+        if before is None
+        else f"{name} {format_cell(before)} → {format_cell(after)}"
+        for name, before, after in table.rows
     ]
     return [f"calibration on validation: {', '.join(changes)}", *filter(None, [table.note])]
 

@@ -49,7 +49,7 @@ class ParameterCounts(TypedDict):
 
 
 class Calibration(TypedDict):
-    """Temperature and decision threshold; the optional entries exist for those that are enabled."""
+    """Temperature, decision threshold, prediction sets; optional entries exist if enabled."""
 
     step: int
     rows: int
@@ -59,6 +59,8 @@ class Calibration(TypedDict):
     ece: NotRequired[dict[str, float]]
     loss: NotRequired[dict[str, float]]
     tuned: NotRequired[dict[str, Any]]
+    conformal: NotRequired[dict[str, Any]]  # ``bertft.tasks.shared.conformal.ConformalSets``
+    observed: NotRequired[dict[str, float]]  # the sets on the rows that report
 
 
 class RunMetrics(TypedDict):

@@ -48,6 +48,7 @@ class ClassificationTask(ClassTask):
 
     name = "classification"
     prediction_fields = ("label", "score", "scores")
+    conformal_fields = ("prediction_set", "abstain")
     problem_type = "single_label_classification"
     default_metric = "accuracy"
     answer_noun = "class"
@@ -191,11 +192,37 @@ class ClassificationTask(ClassTask):
     def decode_predictions(
         self, logits: np.ndarray, features: FeatureTable
     ) -> Iterator[dict[str, Any]]:
-        """``label``, its ``score`` (probability), and the ``scores`` of all classes by name."""
+        """``label``, its ``score`` (probability), and the ``scores`` of all classes by name.
+
+        With calibrated sets, also ``prediction_set``, the most probable class first, and
+        ``abstain``: whether the set is not a single class.
+        """
         for row, number in zip(softmax(logits).tolist(), self.predict_classes(logits), strict=True):
             scores = dict(zip(self.classes, row, strict=True))
             label = self.classes[number]
-            yield {"label": label, "score": scores[label], "scores": scores}
+            prediction = {"label": label, "score": scores[label], "scores": scores}
+            if self.conformal is not None:
+                names = self.names_in_set(row)
+                prediction |= {"prediction_set": names, "abstain": len(names) != 1}
+            yield prediction
+
+    def conformal_scores(self, logits: np.ndarray, features: FeatureTable) -> np.ndarray:
+        """1 − p of the true class."""
+        targets = features.read_column("labels")
+        return 1 - softmax(logits)[np.arange(len(targets)), targets]
+
+    def set_metrics(
+        self, logits: np.ndarray, features: FeatureTable, rows: np.ndarray
+    ) -> dict[str, float]:
+        """``coverage``, ``mean_set_size``, and ``abstention``, the share of sets to abstain on."""
+        is_in_set = self.class_sets(softmax(logits[rows]))
+        targets = features.read_column("labels")[rows]
+        sizes = is_in_set.sum(1)
+        return {
+            "coverage": float(is_in_set[np.arange(len(targets)), targets].mean()),
+            "mean_set_size": float(sizes.mean()),
+            "abstention": float((sizes != 1).mean()),
+        }
 
     def class_probabilities(self, logits: np.ndarray, features: FeatureTable) -> ClassProbabilities:
         return ClassProbabilities(softmax(logits), features.read_column("labels"))

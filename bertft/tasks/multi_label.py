@@ -65,6 +65,7 @@ class MultiLabelTask(ClassTask):
     name = "multi_label"
     label_key = "true_labels"
     prediction_fields = ("labels", "scores")
+    conformal_fields = ("prediction_set", "abstain")
     problem_type = "multi_label_classification"
     default_metric = "f1_micro"
     answer_noun = "labels"
@@ -233,7 +234,11 @@ class MultiLabelTask(ClassTask):
     def decode_predictions(
         self, logits: np.ndarray, features: FeatureTable
     ) -> Iterator[dict[str, Any]]:
-        """``labels`` whose probability reaches the threshold, and the ``scores`` of all by name."""
+        """``labels`` whose probability reaches the threshold, and the ``scores`` of all by name.
+
+        With calibrated sets, also ``prediction_set``, the labels that may be true, the most
+        probable first, and ``abstain``: whether they differ from ``labels``.
+        """
         for row, predicted in zip(
             sigmoid(logits).tolist(), self.predict_classes(logits), strict=True
         ):
@@ -243,7 +248,29 @@ class MultiLabelTask(ClassTask):
                 for name, is_predicted in zip(self.classes, predicted, strict=True)
                 if is_predicted
             ]
-            yield {"labels": labels, "scores": scores}
+            prediction: dict[str, Any] = {"labels": labels, "scores": scores}
+            if self.conformal is not None:
+                names = self.names_in_set(row)
+                prediction |= {"prediction_set": names, "abstain": set(names) != set(labels)}
+            yield prediction
+
+    def conformal_scores(self, logits: np.ndarray, features: FeatureTable) -> np.ndarray:
+        """1 − p of the least probable true label; 0 for a row without labels."""
+        truth = features.read_column("labels") > 0.5
+        return np.where(truth, 1 - sigmoid(logits), 0.0).max(1)
+
+    def set_metrics(
+        self, logits: np.ndarray, features: FeatureTable, rows: np.ndarray
+    ) -> dict[str, float]:
+        """``coverage``: the share of rows whose set has all true labels; size and abstention."""
+        is_in_set = self.class_sets(sigmoid(logits[rows]))
+        truth = features.read_column("labels")[rows] > 0.5
+        predicted = self.predict_classes(logits[rows])
+        return {
+            "coverage": float((is_in_set | ~truth).all(1).mean()),
+            "mean_set_size": float(is_in_set.sum(1).mean()),
+            "abstention": float((is_in_set != predicted).any(1).mean()),
+        }
 
     def class_probabilities(self, logits: np.ndarray, features: FeatureTable) -> ClassProbabilities:
         return ClassProbabilities(sigmoid(logits), features.read_column("labels") > 0.5)

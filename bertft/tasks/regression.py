@@ -42,6 +42,7 @@ class RegressionTask(SequenceTask):
     name = "regression"
     label_key = "true_score"
     prediction_fields = ("score",)
+    conformal_fields = ("prediction_interval",)
     problem_type = "regression"
     default_metric = "pearson"
     answer_noun = "value"
@@ -140,9 +141,29 @@ class RegressionTask(SequenceTask):
     def decode_predictions(
         self, logits: np.ndarray, features: FeatureTable
     ) -> Iterator[dict[str, Any]]:
-        """``score``, the number."""
+        """``score``, the number; with calibrated sets also ``prediction_interval``, its ends."""
         for value in logits[:, 0].tolist():
-            yield {"score": value}
+            prediction: dict[str, Any] = {"score": value}
+            if self.conformal is not None:
+                width = self.conformal.quantile
+                prediction["prediction_interval"] = [value - width, value + width]
+            yield prediction
+
+    def conformal_scores(self, logits: np.ndarray, features: FeatureTable) -> np.ndarray:
+        """The absolute error."""
+        truth = features.read_column("labels").astype(np.float64)
+        return np.abs(logits[:, 0].astype(np.float64) - truth)
+
+    def set_metrics(
+        self, logits: np.ndarray, features: FeatureTable, rows: np.ndarray
+    ) -> dict[str, float]:
+        """``coverage``, and ``interval_width``, which is the same for all rows."""
+        assert self.conformal is not None, "set_conformal was called"
+        is_covered = self.conformal_scores(logits, features)[rows] <= self.conformal.quantile
+        return {
+            "coverage": float(is_covered.mean()),
+            "interval_width": 2 * self.conformal.quantile,
+        }
 
     def prediction_findings(self, logits: np.ndarray, features: FeatureTable) -> Iterator[Finding]:
         """Whether the predicted numbers hardly differ."""

@@ -32,6 +32,7 @@ from bertft.errors import UsageError
 from bertft.tasks.class_probabilities import ClassProbabilities
 from bertft.tasks.report_items import ReportItem
 from bertft.tasks.row_answers import RowAnswers
+from bertft.tasks.shared.conformal import ConformalSets
 from bertft.tasks.shared.encoding import DEFAULT_MAX_LENGTH
 from bertft.tasks.shared.input_free import InputFreeLosses
 from bertft.tasks.shared.losses import categorical_kl_loss
@@ -100,6 +101,9 @@ class BaseTask(ABC):
     # The probability from which a label, the second of two classes or no answer is predicted; None:
     # the task does not use one.
     threshold: Threshold | None = None
+    # How prediction sets are computed, if they were calibrated.
+    conformal: ConformalSets | None = None
+    conformal_fields: ClassVar[tuple[str, ...]] = ()  # keys of ``decode_predictions`` then
     # The Python function in data.metric. It is set where the command line names it.
     metric_function: MetricFunction | None = None
 
@@ -419,6 +423,28 @@ class BaseTask(ABC):
     def calibration_error(self, logits: np.ndarray, features: FeatureTable) -> float:
         """Expected calibration error of the probabilities, in [0, 1]."""
         raise self._unsupported_error("temperature", "calibrate")
+
+    def conformal_scores(self, logits: np.ndarray, features: FeatureTable) -> np.ndarray:
+        """The conformal score of each labelled row, fp64 [rows] (see ``shared.conformal``)."""
+        raise self._unsupported_error("prediction set", "calibrate")
+
+    def set_metrics(
+        self, logits: np.ndarray, features: FeatureTable, rows: np.ndarray
+    ) -> dict[str, float]:
+        """Observed coverage and size of the prediction sets of ``rows`` (bool [rows])."""
+        raise self._unsupported_error("prediction set", "calibrate")
+
+    @property
+    def output_fields(self) -> tuple[str, ...]:
+        """The keys of ``decode_predictions``, with those of prediction sets if there are any."""
+        extra = () if self.conformal is None else self.conformal_fields
+        return (*self.prediction_fields, *extra)
+
+    def set_conformal(self, sets: ConformalSets | None) -> None:
+        """Predict sets from now on; None: no sets. UsageError if the task does not support them."""
+        if sets is not None and not self.conformal_fields:
+            raise self._unsupported_error("prediction set", "calibrate")
+        self.conformal = sets
 
     def _unsupported_error(self, feature: str, setting: str) -> UsageError:
         return UsageError(

@@ -15,6 +15,7 @@ from bertft.utils.messages import Problem
 __all__ = ["CLASS_RULES"]
 
 _CLASS_TASKS = tasks_with("class_probabilities")
+_SET_TASKS = tasks_with("prediction_sets")
 _MULTI_LABEL_TASKS = tuple(name for name in _CLASS_TASKS if TASKS[name].label == "classes")
 _LOSS_SETTINGS = ("class_weights", "label_smoothing", "focal_gamma")
 
@@ -63,12 +64,19 @@ def _check_class_weights(get: GetSetting) -> Iterator[Problem]:
 
 
 def _check_calibration(get: GetSetting) -> Iterator[Problem]:
-    task = get("data.task")
-    if get("calibrate") is not None and task not in (None, *_CLASS_TASKS):
+    task, calibrate = get("data.task"), get("calibrate")
+    supported = _SET_TASKS if calibrate == "conformal" else _CLASS_TASKS
+    if calibrate is not None and task not in (None, *supported):
         yield Problem(
-            "calibrate",
+            "calibrate" if calibrate == "temperature" else f"calibrate={calibrate}",
             f"is not supported by data.task={task}",
-            f"Leave it out. It is for {join_words(_CLASS_TASKS)}",
+            f"Leave it out. It is for {join_words(supported)}",
+        )
+    if calibrate != "conformal" and get("coverage") != default_value("coverage"):
+        yield Problem(
+            "coverage",
+            "has no effect without prediction sets",
+            "Add calibrate=conformal, or leave it out",
         )
 
 

@@ -181,6 +181,17 @@ class ClassTask(SequenceTask):
             *self.confidence_and_correct(logits, features.read_column("labels"))
         )
 
+    def class_sets(self, probabilities: np.ndarray) -> np.ndarray:
+        """Which classes are in the set of each row, bool [rows, C]; [C] for a single row."""
+        assert self.conformal is not None, "set_conformal was called"
+        return 1 - probabilities <= self.conformal.quantile
+
+    def names_in_set(self, probabilities: Sequence[float]) -> list[str]:
+        """The names of the classes in the set of a row, the most probable one first."""
+        is_in_set = self.class_sets(np.array(probabilities))
+        order = np.argsort(-np.array(probabilities), kind="stable")
+        return [self.classes[number] for number in order if is_in_set[number]]
+
     def best_threshold(
         self, logits: np.ndarray, features: FeatureTable
     ) -> tuple[float | dict[str, float], str]:
