@@ -39,8 +39,8 @@ def describe_choice(choice: Choice, scores: SoupScores | None) -> list[str]:
         lines.append(choice.reason)
     if scores is not None and _is_much_worse(scores):
         lines.append(
-            "the average is worse than the best run: average runs that start from the same head"
-            " (docs/soups.md), or set how=greedy"
+            "the average is worse than the best run: set how=greedy, or average runs of about the"
+            " same quality that start from the same head"
         )
     return lines
 
