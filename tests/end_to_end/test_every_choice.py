@@ -19,7 +19,7 @@ from small_runs import answers, read, run_bertft, write_task
 from test_random_combinations import METHODS, NORMAL, TASKS, combination
 
 from bertft.config import registry
-from bertft.config.choices import QA_SCORERS, TAGGING_SCHEMES
+from bertft.config.choices import QA_SCORERS, SOUPS, TAGGING_SCHEMES
 from bertft.config.command_configs import COMMAND_CONFIGS, TRAINING_COMMANDS
 from bertft.config.schema import iter_leaves, settings_tree
 from bertft.tasks.question_answering import metrics
@@ -78,7 +78,8 @@ CASES: dict[str, tuple[str, ...]] = {
     ),
     "svd_lora_prefix": (
         "regression", "method=svd_lora_prefix", "trainer.precision=fp32",
-        "trainer.layout=unpadded", "trainer.on_collapse=warn",
+        "trainer.layout=unpadded", "trainer.on_collapse=warn", "calibrate=conformal",
+        "coverage=0.5",
     ),
     "head": (
         "token_classification", "data.scheme=auto", "data.source=sample", "method=head",
@@ -271,6 +272,7 @@ ELSEWHERE = {
     ("eval", "precision=fp16"), ("predict", "precision=fp16"),  # CUDA
     ("merge", "prefix=separate"),  # the cases above
     ("export", "format=onnx"),  # test_onnx.py
+    *((command, f"how={how}") for command in ("merge", "export") for how in SOUPS),  # test_soup.py
     *(("init", f"task={name}") for name in registry.TASKS.names()),  # tests/cli/test_init.py
     *(("inspect", f"output={name}") for name in ("text", "json")),  # tests/cli/test_inspect.py
     *(("inspect", f"model.weights={name}") for name in ("pretrained", "random")),
