@@ -39,12 +39,12 @@ __all__ = ["Configuration", "main", "simulate"]
 _EVALUATIONS = 8
 # 0.3, 1, 3 and 10 times the default learning rate of LoRA on all linear layers.
 _GRID = {
-    "method.low_rank.learning_rate": ("0.0002", "0.0006666666666666666", "0.002", "0.006667"),
+    "method.low_rank.learning_rate": ("0.0002", "0.0006667", "0.002", "0.006667"),
     "method.rank": ("4", "8"),
     "method.low_rank.dropout": ("0.05", "0.2"),
 }
 _SIZE = 16
-_DEFAULT = dict(zip(_GRID, ("0.0006666666666666666", "8", "0.05"), strict=True))
+_DEFAULT = dict(zip(_GRID, ("0.0006667", "8", "0.05"), strict=True))
 _METHOD = (
     "method=lora", "method.low_rank.targets=all_linear", f"trainer.evaluations={_EVALUATIONS}",
     "trainer.threads=1", "report=false", "quiet=true",
