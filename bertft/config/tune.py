@@ -20,7 +20,8 @@ class TuneSettings:
 
     trials: int | None = setting(
         16,
-        "Number of configurations to try, the default included. Null: as many as tune.time allows.",
+        "Number of configurations to try, including the default if its settings are in the space."
+        " Null: as many as tune.time allows.",
         at_least=2,
         at_most=10_000,
     )
