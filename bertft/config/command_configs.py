@@ -56,11 +56,12 @@ _RUNS_HELP = (
     " [one,two]; or a folder of runs."
 )
 _HOW_HELP = (
-    "Which of runs are averaged. mean: all of them. greedy: one after the other, the best first, as"
-    " long as the metric on one half of the validation rows does not fall."
+    "Which runs are averaged. mean: all of them. greedy: start with the best run and try the others"
+    " in order; a run is kept if the metric on one half of the validation rows does not fall."
 )
 _HALVES_HELP = (
-    "Seed of the halves of the validation rows: one chooses among runs, the other reports."
+    "Seed of the two halves of the validation rows: runs are chosen on one half and compared on the"
+    " other."
 )
 
 
@@ -88,9 +89,10 @@ class TrainConfig:
     seed: int = setting(0, "Seed of new weights, dropout and the order of the rows.", at_least=0)
     calibrate: str | None = setting(
         None,
-        "After training, fit on the validation rows. temperature: a temperature for the logits."
-        " conformal: prediction sets that contain the true answer with the probability of coverage,"
-        " on one half of the rows; the other half reports.",
+        "Calibration on the validation rows after training. temperature: fit a temperature that"
+        " divides the logits. conformal: calibrate prediction sets, which contain the true answer"
+        " with the probability in the setting coverage, on one half of the rows, and evaluate them"
+        " on the other half.",
         choices=("temperature", "conformal"),
     )
     coverage: float = setting(

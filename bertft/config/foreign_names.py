@@ -117,7 +117,6 @@ SCRIPT_NAMES = {
 
 FOREIGN_SETTINGS = {**TRAINING_ARGUMENTS, **PEFT_NAMES, **SCRIPT_NAMES}
 
-_AFTER_TRAINING = "bertft eval and bertft predict do this after training"
 _PADDING = "Evaluation builds its batches by tokens, for most encoders without padding"
 _FIRST_EVALUATION = "The first evaluation follows the first epoch, or trainer.evaluate_every steps"
 _LOADER = "Features are read from a memory-mapped file by a thread; there are no worker processes"
@@ -218,8 +217,8 @@ NO_SETTING = {
     "debug": "check=true runs one step on the longest rows",
     "skip_memory_metrics": "metrics.json always has the peak memory",
     "do_train": "bertft train trains and evaluates",
-    "do_eval": _AFTER_TRAINING,
-    "do_predict": _AFTER_TRAINING,
+    "do_eval": "bertft train evaluates validation and test rows; bertft eval evaluates a run again",
+    "do_predict": "bertft predict does this after training",
     "overwrite_output_dir": "A finished run is not overwritten: set hydra.run.dir",
     # peft
     "exclude_modules": "There is no exclusion: list the layers to update in"
@@ -242,7 +241,8 @@ NO_SETTING = {
     "rank_pattern": "method=svd_lora chooses the rank of each layer during training",
     "alpha_pattern": "All layers have the scale method.low_rank.alpha / method.rank (svd_lora:"
     " / method.initial_rank)",
-    "init_weights": "The components define their initial weights",
+    "init_weights": "The method defines the initial weights (lora, svd_lora: method.low_rank.start;"
+    " vera: method.low_rank.d_initial)",
     "init_ia3_weights": "The factors start at 1",
     "save_projection": "Always done: checkpoints and adapters contain A and B",
     "prompt_tuning_init": "The initialization of the prompt cannot be configured",

@@ -111,7 +111,7 @@ MOST_USED = {
         "model": "encoder; see --help model",
         "trainer.epochs": "passes over the rows; null: that of the method",
         "trainer.batch_size": "rows per optimizer step",
-        "trainer.evaluations": "evaluations per run, which place the rungs; null: 8",
+        "trainer.evaluations": "evaluations, at which trials can stop; null: 8",
         "seed": "seed of the trials",
         "config": "YAML file of settings; it can have a group tune",
     },

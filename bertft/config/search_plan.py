@@ -181,8 +181,8 @@ def read_plan(
                 [
                     Problem(
                         "trainer.evaluate_every",
-                        "is not supported by a search: its rungs are at evaluations, as fractions"
-                        " of the steps",
+                        "is not supported by a search: trials stop at evaluations after fixed"
+                        " fractions of the steps",
                         f"Set trainer.evaluations={EVALUATIONS} instead",
                     )
                 ]

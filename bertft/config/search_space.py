@@ -46,8 +46,10 @@ _SEARCHED_DATA = ("max_length", "stride", "max_answer_length", "no_answer_thresh
 _UNSUPPORTED = {
     "seed": "Set tune.seeds to compare the best configuration with the default over several seeds",
     "experiment": "Run one search per experiment",
-    "trainer.evaluations": "Set it to one value: it places the rungs",
-    "trainer.evaluate_every": "Set trainer.evaluations to one value: it places the rungs",
+    "trainer.evaluations": "Set it to one value: trials can stop at these evaluations",
+    "trainer.evaluate_every": (
+        "Set trainer.evaluations to one value: trials can stop at these evaluations"
+    ),
     "trainer.checkpoint_every": "Leave it out",
     "trainer.keep_checkpoints": "Leave it out",
 }

@@ -79,7 +79,8 @@ def match_states(settings: DistillConfig, student: Any, teacher: Any) -> Compare
                 f"the student has {head_counts[0]} attention heads and the teacher"
                 f" {head_counts[1]}",
                 where="method.distill.attention_weight",
-                hint="Use relation_weight, which supports different numbers of heads",
+                hint="Set it to 0, and method.distill.relation_weight above 0, which supports"
+                " different numbers of heads",
             )
     relation, heads = None, 0
     if settings.relation_weight:
@@ -112,7 +113,7 @@ def _check_interface(settings: DistillConfig, *families: EncoderFamily) -> None:
                 raise UsageError(
                     f"the attention states of a {family.model_type} model are not accessible",
                     where=f"method.distill.{name}",
-                    hint="Set it to 0; hidden_weight is supported",
+                    hint="Set it to 0; method.distill.hidden_weight is supported",
                 )
 
 

@@ -419,7 +419,8 @@ class EncoderRunner:
             raise UsageError(
                 f"the attention of a {self.family.model_type} model cannot be recorded",
                 where="method.distill",
-                hint="Set attention_weight and relation_weight to 0; hidden_weight is supported",
+                hint="Set method.distill.attention_weight=0 and method.distill.relation_weight=0;"
+                " method.distill.hidden_weight is supported",
             )
 
     def _check_attention_calls(self, state: ForwardState) -> None:

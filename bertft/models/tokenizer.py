@@ -176,9 +176,10 @@ def _match_tokenizer_file(tokenizer: Any, source: ModelSource, where: str) -> An
     rebuilt = _rebuild_tokenizer(file_tokenizer, tokenizer, _recorded_tokens(source), where)
     if not _encodes_as_expected(rebuilt, probe, expected):
         raise UsageError(
-            "transformers cannot build the tokenizer that tokenizer.json describes",
+            "transformers does not split texts as tokenizer.json describes",
             where=where,
-            hint="Load and save it again with this version of transformers",
+            hint="Use another copy of the tokenizer. If the tokens of transformers are right, load"
+            " it with AutoTokenizer and write the file again with save_pretrained",
         )
     return rebuilt
 

@@ -172,7 +172,7 @@ def extract_student(
         raise UsageError(
             f"the teacher {name} has a {unfoldable[0]}, which cannot be folded into weights",
             where=_STUDENT_LAYERS,
-            hint="Remove student_layers and choose the student with model=<name>",
+            hint="Leave it out, and choose the student with model=<name>",
         )
     teacher.task_model.fold()
     try:
@@ -181,7 +181,7 @@ def extract_student(
         raise UsageError(
             f"a {model.config.model_type} model has one layer that is applied several times",
             where=_STUDENT_LAYERS,
-            hint="Remove it and choose a smaller student with model=<name>",
+            hint="Leave it out, and choose a smaller student with model=<name>",
         ) from error
     selected = select_teacher_layers(requested_layers, len(layers))
     for position, number in enumerate(selected):

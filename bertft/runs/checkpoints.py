@@ -42,6 +42,7 @@ from bertft.utils.system_errors import find_os_error
 __all__ = ["CheckpointStore"]
 
 _NO_STATE_MESSAGE = "has no training state, because it was only kept as the best checkpoint"
+_RESUME_HINT = "Use bertft train resume=<run>, which resumes from the newest intact checkpoint"
 
 
 def _ignore_warning(message: str) -> None:
@@ -125,7 +126,7 @@ class CheckpointStore:
         path = self.checkpoint_path(step)
         self._verify(path)
         if with_state and not has_training_state(path):
-            raise UsageError(_NO_STATE_MESSAGE, where=str(path), hint="Resume from last")
+            raise UsageError(_NO_STATE_MESSAGE, where=str(path), hint=_RESUME_HINT)
         return path
 
     def describe_damage(self, step: int) -> str | None:

@@ -248,7 +248,7 @@ def trials_table(result: SearchResult) -> TableItem:
     strong = [n for n, trial in enumerate(result.trials) if trial.folder == result.best.folder]
     head = ["trial", *names.values(), *fractions, ""]
     kinds = ["number"] * (len(head) - 1) + ["text"]
-    note = f"{journal.metric} on the validation rows, the best up to this part of the steps."
+    note = f"{journal.metric} on the validation rows: best value up to each fraction of the steps."
     return TableItem("trials", "Trials", note, head=head, rows=rows, strong=strong, kinds=kinds)
 
 

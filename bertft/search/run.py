@@ -168,7 +168,8 @@ class Search:
                 "the run of the default configuration has no validation metric, by which trials"
                 " are ranked",
                 where=str(folder),
-                hint="Set data.validation=<file>, or check the method's schedule",
+                hint="Set data.validation=<file>. If the run has validation rows, no evaluation"
+                " counted for best: its log.txt states why",
             )
         lower = is_lower_better(metrics)
         final, error = read_results(folder, [1.0], lower)

@@ -95,8 +95,8 @@ def _check_methods(sources: Sequence[SoupSource]) -> None:
         adapting = [component.name for component in components if component.adapts_layers]
         if adapting != ["low_rank"] or any(component.trains_base for component in components):
             raise UsageError(
-                f"the update of {source.name} (method={source.config.method.name}) is not low-rank"
-                " updates of layers alone, which a LoRA adapter can hold",
+                f"{source.name} (method={source.config.method.name}) has updates other than"
+                " low-rank updates of layers, which are all that a LoRA adapter can hold",
                 where="runs",
                 hint="Use bertft merge runs=[...] out=<folder>, which writes the whole model",
             )

@@ -40,7 +40,8 @@ def describe_choice(choice: Choice, scores: SoupScores | None) -> list[str]:
     if scores is not None and _is_much_worse(scores):
         lines.append(
             "the average is worse than the best run: set how=greedy, or average runs of about the"
-            " same quality that start from the same head"
+            " same quality whose heads have the same initial weights (the same seed, or the same"
+            " trained head in model.path)"
         )
     return lines
 
@@ -65,9 +66,10 @@ def scores_table(choice: Choice, scores: SoupScores) -> TableItem:
         difference = scores.differences.get("ensemble")
         rows.append(_score_row("ensemble", "", scores.ensemble, difference))
     note = (
-        f"{scores.metric} on two halves of the validation rows (seed {scores.seed}): {chosen:,}"
-        f" rows chose among the runs, the other {reported:,} report. Difference to the best run on"
-        f" the rows that report, with a 95 % interval of a paired bootstrap ({DRAWS:,} samples)."
+        f"{scores.metric} on two halves of the validation rows (seed {scores.seed}). Column"
+        f" chose: the {chosen:,} rows on which the best run and, with how=greedy, the averaged runs"
+        f" were chosen. Column report: the other {reported:,} rows. The difference to the best run"
+        f" is on these other rows, with a 95 % interval of a paired bootstrap ({DRAWS:,} samples)."
         " Ensemble: the mean of the logits of all runs."
     )
     head = ("model", "", "chose", "report", "difference to best")

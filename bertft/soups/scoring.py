@@ -54,13 +54,16 @@ class RowScorer:
     """
 
     def __init__(self, sources: Sequence[SoupSource], first: LoadedModel, seed: int) -> None:
-        fingerprints = {source.validation_fingerprint for source in sources}
-        if None in fingerprints or len(fingerprints) > 1:
-            raise UsageError(
-                "a run has no validation rows" if None in fingerprints else _DIFFERENT_ROWS,
-                where="runs",
-                hint="Train with the same data.validation=<file>",
-            )
+        for source in sources:
+            fingerprint = source.validation_fingerprint
+            if fingerprint is None or fingerprint != sources[0].validation_fingerprint:
+                raise UsageError(
+                    f"{source.name} has no validation rows"
+                    if fingerprint is None
+                    else f"{sources[0].name} and {source.name} have different validation rows",
+                    where="runs",
+                    hint="Set how=mean, or train the runs with the same data.validation=<file>",
+                )
         self.task: BaseTask = first.task_model.task
         rows = load_split(first, _SPLIT)
         self.features: FeatureTable = first.build_features(_SPLIT, rows)
@@ -100,9 +103,10 @@ class RowScorer:
         per_row = self.task.per_row_statistics(outputs, self.features)
         if per_row is None:
             raise DataError(
-                f"{self.task.name} has no statistics per row, or an output is not finite",
+                f"data.task={self.task.name} has no per-row statistics, or an output of a run is"
+                " not finite",
                 where="runs",
-                hint="Use how=mean without validation rows in common",
+                hint="Set how=mean, which does not need scores of the runs",
             )
         statistics = per_row[1]
         if self._chooses is None:
@@ -112,9 +116,10 @@ class RowScorer:
         )
         if self.metric not in values:
             raise UsageError(
-                f"{self.metric} cannot be computed from statistics of rows",
+                f"data.metric={self.metric} cannot be computed from per-row statistics",
                 where="runs",
-                hint=f"Train with another data.metric, such as {self.task.default_metric}",
+                hint="Set how=mean, or train with another data.metric, such as"
+                f" {self.task.default_metric}",
             )
         choosing, reported = values[self.metric]
         return HalfScores(float(choosing), float(reported), statistics[~self._chooses])
@@ -124,7 +129,7 @@ class RowScorer:
             raise UsageError(
                 f"{rows} validation rows are too few for two halves",
                 where="runs",
-                hint="Train with more validation rows",
+                hint=f"Set how=mean, or train with at least {_MIN_ROWS} validation rows",
             )
         return first_half(rows, self.seed)
 
@@ -136,6 +141,3 @@ class RowScorer:
 
     def _reweighted(self, statistics: np.ndarray, weights: np.ndarray) -> np.ndarray:
         return self.task.metrics_from_statistics(statistics, weights)[self.metric]
-
-
-_DIFFERENT_ROWS = "the runs have different validation rows"

@@ -160,7 +160,7 @@ def _base_identity(source: SoupSource) -> Mapping[str, Any]:
 
 def _prediction_settings(source: SoupSource) -> Mapping[str, Any]:
     names = TASKS.implementation(source.manifest["task"], "task_class").prediction_settings
-    return {name: getattr(source.config.data, name) for name in names}
+    return {f"data.{name}": getattr(source.config.data, name) for name in names}
 
 
 _EQUAL: Mapping[str, Callable[[SoupSource], Any]] = {
@@ -168,8 +168,8 @@ _EQUAL: Mapping[str, Callable[[SoupSource], Any]] = {
     "tasks": lambda source: source.manifest["task"],
     "labels": lambda source: source.manifest["labels"],
     "tokenizers": lambda source: source.manifest.get("tokenizer"),
-    "values of max_length": lambda source: source.manifest["max_length"],
-    "settings of predictions": _prediction_settings,
+    "values of data.max_length": lambda source: source.manifest["max_length"],
+    "settings of prediction": _prediction_settings,
 }
 _HINTS = {
     "base models": "Average runs that were trained from the same weights",

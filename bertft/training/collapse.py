@@ -263,7 +263,7 @@ class CollapseMonitor:
                 steps - measured.step,
                 steps,
                 "",
-                f"{self.advice}. trainer.on_collapse=retry lowers it during the run",
+                f"{self.advice}. trainer.on_collapse=retry lowers the learning rate during the run",
             )
         if retries:
             count, (collapsed_step, good_step) = len(retries), retries[-1]

@@ -29,7 +29,7 @@ def score_run(config: EvalRequest) -> Evaluation:
         raise UsageError(
             f"{config.adapter or config.run} is not a run folder and records no data",
             where="data",
-            hint="Set data=files data.validation=<file>, or another data=",
+            hint="Set data=files data.validation=<file>, or data=<preset>",
         )
     show_status("reading data")
     rows = load_split(loaded, config.split, print_escaped, config.explicit_settings)

@@ -35,5 +35,6 @@ def run(config: VerifyConfig, _: Path) -> None:
         raise DataError(
             f"{format_list(damaged)} {verb} changed since the run",
             where=str(run_folder.path),
-            hint="Restore the files from a copy; resume= uses the newest intact checkpoint",
+            hint="Restore the files from a copy. bertft train resume=<run> uses the newest intact"
+            " checkpoint",
         )

@@ -17,7 +17,8 @@ class DistillConfig:
     teacher: Any = setting(
         None,
         "Teacher: a run of any method, a transformers folder with a task head, or a Hub id. A list"
-        " of teachers averages their logits; inner states and layers are those of the first.",
+        " of teachers averages their logits; the losses on hidden states, attention and relations,"
+        " and method.distill.student_layers, use the first.",
         file="input",
     )
     student_layers: Any = setting(

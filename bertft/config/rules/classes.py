@@ -36,10 +36,16 @@ def _check_loss(get: GetSetting) -> Iterator[Problem]:
                 f"Leave it out. It is for {join_words(_CLASS_TASKS)}",
             )
     elif changed_settings and _ignores_labels(get):
+        is_explicit = get("method.distill.hard_weight") is not None
+        change = (
+            "set method.distill.hard_weight above 0"
+            if is_explicit
+            else "set method.distill.weight below 1"
+        )
         yield Problem(
             changed_settings[0],
             "has no effect: the loss on the labels has weight 0",
-            "Leave it out, or lower method.distill.weight",
+            f"Leave it out, or {change}",
         )
 
 

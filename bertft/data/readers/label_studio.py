@@ -98,7 +98,7 @@ def _task_row(task: Mapping[str, Any]) -> dict[str, Any]:
     """The keys of a task's data and its id. Raises RowError."""
     data = task.get("data")
     if not isinstance(data, dict):
-        raise RowError("no data", "the task has no object data")
+        raise RowError("no data", "the task has no object 'data'")
     return {"id": task.get("id"), **data}
 
 

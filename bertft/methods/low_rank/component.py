@@ -108,7 +108,8 @@ class LowRank(MethodComponent):
             has_dora = any(isinstance(update, DoRA) for _, update in adapters.values())
             if has_dora and isinstance(linear, LinearWrapper):
                 raise UsageError(
-                    f"DoRA does not support {pairs[0][0].path}, which another method has changed",
+                    f"DoRA does not support {pairs[0][0].path}, which another component of the"
+                    " method has changed",
                     where="method.low_rank.use_dora",
                     hint="Set it to false",
                 )

@@ -159,7 +159,11 @@ class QuestionAnsweringRowSchema(RowSchema):
         if first_error is not None and not located:
             raise first_error
         if split == "train" and located and located[0][2]:
-            raise RowError("guessed offset", "the offset of the answer is only a guess")
+            raise RowError(
+                "guessed offset",
+                "the row marks the offset of the answer as a guess (offset_guessed). Correct"
+                " answer_start and remove the mark",
+            )
         return [(answer, start) for answer, start, _ in located]
 
     def label_reader(self, model_classes: list[str] | None = None) -> LabelReader:

@@ -256,7 +256,7 @@ def test_tasks_of_label_studio_with_another_key_and_without_data(read):
     assert raised.value.proposed_settings == ["data.text=sentence"]
     assert read(json.dumps([task]), "train.json", text="sentence").train.column("label") == TAGS[:1]
     tasks = [label_studio_task(1, ROWS[0]), label_studio_task(2, ROWS[0], data=None)]
-    with pytest.raises(DataError, match=r"train\.json, task 2: the task has no object data"):
+    with pytest.raises(DataError, match=r"train\.json, task 2: the task has no object 'data'"):
         read(json.dumps(tasks), "train.json")
 
 
