@@ -108,21 +108,24 @@ def metric_table(result: CrossValidation) -> TableItem:
     rows: list[list[TableCell]] = [
         [
             summary.name,
-            summary.mean,
-            summary.std,
+            _finite(summary.mean),
+            _finite(summary.std),
             "–" if summary.interval is None else " – ".join(map(format_score, summary.interval)),
-            min(summary.values),
-            max(summary.values),
+            min(filter(math.isfinite, summary.values), default=None),
+            max(filter(math.isfinite, summary.values), default=None),
         ]
         for summary in result.metrics
     ]
+    undefined = [one.name for one in result.metrics if not all(map(math.isfinite, one.values))]
+    note = f" Without a mean, a metric is undefined in a fold: {', '.join(undefined)}."
     repeats = f", {result.repeats} repetitions" if result.repeats > 1 else ""
     return TableItem(
         "metrics",
         f"Cross-validation, {result.fold_count} folds{repeats}",
         "The std is that of the folds. Their training rows overlap, so that it is not a standard"
         " error. The interval is a bootstrap over the"
-        f" {'groups' if result.schema.group_field is not None else 'rows'}.",
+        f" {'groups' if result.schema.group_field is not None else 'rows'}."
+        f"{note if undefined else ''}",
         head=("metric", "mean", "std", "95 % interval", "lowest fold", "highest fold"),
         rows=rows,
         strong=(0,),

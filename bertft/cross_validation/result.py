@@ -16,7 +16,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import fmean, stdev
 
 import numpy as np
 
@@ -184,10 +183,18 @@ def _summarize(
     )
     summaries = []
     for name in names:
-        values = [result.metrics.get(name, math.nan) for result in results]
-        interval = intervals.get(name)
-        summaries.append(MetricSummary(name, fmean(values), stdev(values), interval, values))
+        values = [result.metrics.get(name) for result in results]
+        summaries.append(summarize_metric(name, values, intervals.get(name)))
     return summaries
+
+
+def summarize_metric(
+    name: str, values: Sequence[float | None], interval: tuple[float, float] | None
+) -> MetricSummary:
+    """Mean and std of the ``values`` of the folds: NaN if a fold has None, an undefined metric."""
+    numbers = [math.nan if value is None else value for value in values]
+    mean, std = float(np.mean(numbers)), float(np.std(numbers, ddof=1))
+    return MetricSummary(name, mean, std, interval, numbers)
 
 
 def fold_mean_intervals(

@@ -27,6 +27,7 @@ __all__ = ["DROPPED_REASON", "drop_listed_rows"]
 DROPPED_REASON = "dropped (data.drop_rows)"
 _SETTING = "data.drop_rows"
 _MAX_BYTES = 1 << 30
+_MAX_DIGITS = 12  # more than the lines of any file
 _TEXT_FIELDS = ("text", "text_pair")
 _CHANGED_HINT = (
     "The list is for other rows, or data.train was edited since. Repeat bertft cross_validate"
@@ -90,8 +91,12 @@ def _read_list(name: str) -> list[tuple[str, dict[str, str]]]:
 
 def _row_number(entry: Mapping[str, Any], rows: Rows, where: str) -> int:
     text = str(entry["line"] or "")
-    if not (text.isascii() and text.isdigit()):
-        raise DataError(f"{text!r} is not the number of a line", where=where, hint=_CHANGED_HINT)
+    if not (text.isascii() and text.isdigit() and len(text) <= _MAX_DIGITS):
+        raise DataError(
+            f"{shorten(repr(text), 40)} is not the number of a line",
+            where=where,
+            hint=_CHANGED_HINT,
+        )
     files = [file for file, _ in rows.bad.files]
     if not files:
         return int(text)

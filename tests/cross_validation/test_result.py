@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
 from bertft.config.data import DataConfig
-from bertft.cross_validation.result import fold_mean_intervals
+from bertft.cross_validation.files import metric_table
+from bertft.cross_validation.result import fold_mean_intervals, summarize_metric
 from bertft.report.compare.bootstrap import confidence_interval, resample_weights
 from bertft.tasks.task import build_task
 
@@ -58,3 +62,22 @@ def test_without_statistics_or_with_an_undefined_metric():
     assert fold_mean_intervals(task, [statistics, empty], [np.arange(40), np.arange(0)], 40) == {}
     one = [statistics, statistics[:1]]  # a resample without the only row of a fold
     assert fold_mean_intervals(task, one, [np.arange(40), np.array([40])], 41) == {}
+
+
+def test_a_metric_that_is_undefined_in_a_fold_has_no_mean():
+    """ROC-AUC, for example, in a fold without a positive: metrics.json has null."""
+    defined = summarize_metric("accuracy", [0.5, 0.7, 0.9], (0.6, 0.8))
+    assert (defined.mean, defined.std) == pytest.approx((0.7, 0.2))
+    undefined = summarize_metric("roc_auc", [None, 0.7, 0.9], None)
+    assert math.isnan(undefined.mean) and math.isnan(undefined.std)
+    nowhere = summarize_metric("average_precision", [None, None, None], None)
+    result = SimpleNamespace(
+        metrics=[defined, undefined, nowhere],
+        repeats=1,
+        fold_count=3,
+        schema=SimpleNamespace(group_field=None),
+    )
+    table = metric_table(result)
+    assert table.rows[1] == ["roc_auc", None, None, "–", 0.7, 0.9]
+    assert table.rows[2] == ["average_precision", None, None, "–", None, None]
+    assert table.note.endswith("undefined in a fold: roc_auc, average_precision.")

@@ -83,6 +83,9 @@ def test_a_list_for_other_rows_is_refused(config):
     suspects(config, 3, line="three")
     with pytest.raises(DataError, match=r"'three' is not the number of a line"):
         load_all_rows(config)
+    suspects(config, 3, line="9" * 5000)  # more digits than int() accepts
+    with pytest.raises(DataError, match=r"'9+… .* is not the number of a line"):
+        load_all_rows(config)
     suspects(config, *range(2, 22))
     with pytest.raises(DataError, match="lists all training rows"):
         load_all_rows(config)
