@@ -197,8 +197,9 @@ class _Detection:
             return
         settings = detect_text_format(head)
         if not settings:
-            settings = self._derived_label() or ["data.task=masked_lm"]
-            if settings[0].startswith("data.task") and not is_known:
+            has_label = "label" in self._configured
+            settings = [] if has_label else self._derived_label() or ["data.task=masked_lm"]
+            if settings[:1] == ["data.task=masked_lm"] and not is_known:
                 settings = ["data.format=text", *settings]
         self._apply(settings)
 

@@ -165,6 +165,9 @@ def test_labels_in_the_names_of_files_and_folders(names, setting, tmp_path):
     result = detect(tmp_path / "data", tmp_path / "sample")
     assert result.error is None and result.detected == {"label": setting}
     assert set(result.splits.class_names) == {"pos", "neg"}
+    configured = detect(tmp_path / "data", tmp_path / "second sample", label=setting)
+    assert configured.error is None and configured.detected == {}  # still classification
+    assert set(configured.splits.class_names) == {"pos", "neg"}
 
 
 def test_configured_settings_are_kept(tmp_path):
