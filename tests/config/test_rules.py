@@ -67,6 +67,14 @@ WRONG = [
     ),
     ("method=full method.base.train=last_k", "method.base.last_k: is missing"),
     (
+        "method=lora method.base.layer_decay=0.9",
+        "method.base.layer_decay: is not supported by method=lora, which does not train",
+    ),
+    (
+        "method=full method.base.train=nothing method.base.layer_decay=0.9",
+        "method.base.layer_decay: has no effect with method.base.train=nothing",
+    ),
+    (
         "method=prefix method.prefix.mlp_hidden=64",
         "has no effect with method.prefix.mlp=false. Leave it out, or set method.prefix.mlp=true",
     ),

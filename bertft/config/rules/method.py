@@ -131,6 +131,27 @@ def _check_base(get: GetSetting) -> Iterator[Problem]:
             f"is not supported by method.base.train={train}",
             "Leave it out, or set method=last_k",
         )
+    yield from _check_layer_decay(get)
+
+
+def _check_layer_decay(get: GetSetting) -> Iterator[Problem]:
+    path, train, name = "method.base.layer_decay", get("method.base.train"), get("method.name")
+    if train is None or get(path) == default_value(path):
+        return
+    if train == "nothing":
+        yield Problem(path, "has no effect with method.base.train=nothing", "Leave it out")
+    elif train == default_value("method.base.train") and _is_preset_without_base(name):
+        # The setting alone would add method.base, whose default trains all weights.
+        yield Problem(
+            path,
+            f"is not supported by method={name}, which does not train the weights of the base",
+            "Leave it out, or set method=full",
+        )
+
+
+def _is_preset_without_base(name: object) -> bool:
+    is_preset = preset_value("method", name, "name") is not None
+    return is_preset and preset_value("method", name, "base") is None
 
 
 def _check_prefix(get: GetSetting) -> Iterator[Problem]:
