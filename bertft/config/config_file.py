@@ -208,7 +208,8 @@ def _read_defaults(entries: Any, path: Path) -> tuple[dict[str, str], list[Probl
                 Problem(
                     f"{path}: defaults",
                     f"{group!r} is not supported",
-                    f"Its entries select presets of {', '.join(preset_groups())}: method: lora",
+                    "An entry selects a preset of a group, as in 'method: lora'. Groups:"
+                    f" {', '.join(preset_groups())}",
                 )
             )
     return presets, problems

@@ -50,6 +50,7 @@ _UNSUPPORTED = {
     "trainer.evaluate_every": (
         "Set trainer.evaluations to one value: trials can stop at these evaluations"
     ),
+    "trainer.on_collapse": "Set it to one value",
     "trainer.checkpoint_every": "Leave it out",
     "trainer.keep_checkpoints": "Leave it out",
 }

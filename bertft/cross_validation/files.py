@@ -117,7 +117,7 @@ def metric_table(result: CrossValidation) -> TableItem:
         for summary in result.metrics
     ]
     undefined = [one.name for one in result.metrics if not all(map(math.isfinite, one.values))]
-    note = f" Without a mean, a metric is undefined in a fold: {', '.join(undefined)}."
+    note = f" Metrics without a mean are undefined in a fold: {', '.join(undefined)}."
     repeats = f", {result.repeats} repetitions" if result.repeats > 1 else ""
     return TableItem(
         "metrics",

@@ -29,6 +29,7 @@ _SETTING = "data.drop_rows"
 _MAX_BYTES = 1 << 30
 _MAX_DIGITS = 12  # more than the lines of any file
 _TEXT_FIELDS = ("text", "text_pair")
+_FORMAT_HINT = "Use suspects.csv of bertft cross_validate, or a file with its columns"
 _CHANGED_HINT = (
     "The list is for other rows, or data.train was edited since. Repeat bertft cross_validate"
 )
@@ -76,14 +77,14 @@ def _read_list(name: str) -> list[tuple[str, dict[str, str]]]:
             raise DataError(
                 f"column {missing[0]!r} not found (columns: {format_list(columns, 9)})",
                 where=name,  # not the setting: a run of somebody else may name any file
-                hint="Use suspects.csv of bertft cross_validate, or a file with its columns",
+                hint=_FORMAT_HINT,
             )
         return [(f"{name}:{reader.line_num}", dict(entry)) for entry in reader]
     except (csv.Error, UnicodeDecodeError) as error:
         raise DataError(
             f"is not a CSV file in UTF-8 ({error})",
             where=name,
-            hint="Use suspects.csv of bertft cross_validate",
+            hint=_FORMAT_HINT,
         ) from error
     finally:
         csv.field_size_limit(limit)
@@ -93,9 +94,9 @@ def _row_number(entry: Mapping[str, Any], rows: Rows, where: str) -> int:
     text = str(entry["line"] or "")
     if not (text.isascii() and text.isdigit() and len(text) <= _MAX_DIGITS):
         raise DataError(
-            f"{shorten(repr(text), 40)} is not the number of a line",
+            f"the column 'line' has {shorten(repr(text), 40)}, not a line number",
             where=where,
-            hint=_CHANGED_HINT,
+            hint=_FORMAT_HINT,
         )
     files = [file for file, _ in rows.bad.files]
     if not files:

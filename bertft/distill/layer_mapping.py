@@ -97,7 +97,8 @@ def match_states(settings: DistillConfig, student: Any, teacher: Any) -> Compare
         for family in (student_family, teacher_family):
             if family.kv_width % heads:
                 raise UsageError(
-                    f"a width of {family.kv_width} is not divisible by {heads} heads",
+                    f"the key dimension {family.kv_width} of a {family.model_type} model is not"
+                    f" divisible by {heads} heads",
                     where="method.distill.relation_heads",
                     hint=f"Set it to a number that divides both {student_family.kv_width} and"
                     f" {teacher_family.kv_width}",

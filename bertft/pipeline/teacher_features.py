@@ -49,8 +49,9 @@ def teacher_feature_length(
             f"the teacher's tokenizer is {_describe_tokenizer(task_model.tokenizer)}, the"
             f" student's {_describe_tokenizer(tokenizer)}: their tokens do not correspond",
             where=_SETTING,
-            hint="Choose a student with the teacher's tokenizer; with different tokenizers,"
-            " only the soft loss of sequence-level tasks is supported, without augmented copies",
+            hint="Choose a student with the teacher's tokenizer. Different tokenizers are supported"
+            " only by tasks with one output per row, with the loss on the teacher's logits alone"
+            " (method.distill.weight) and method.distill.augment=0",
         )
     raise UsageError(
         f"is {max_length}, but the teacher supports at most {longest} tokens",

@@ -279,7 +279,8 @@ class TrainingRun:
                 )
         elif is_calibration_requested(self.config) and self.distributed.is_main_process:
             print_warning(
-                "there is no best checkpoint on validation: the model is not calibrated or tuned"
+                "there is no best checkpoint on validation: calibrate and tune_threshold"
+                " have no effect"
             )
         if "test" in features:
             show_status("evaluating the test rows", total=len(features["test"]))

@@ -13,7 +13,7 @@ from bertft.report.compare.table import comparison_notes, results_table
 from bertft.report.page.render import FailedItem, Picture, RenderedItem, render_page
 from bertft.report.plots.draw import draw_item
 from bertft.runs.run_folder import RunFolder
-from bertft.search.halving import Trial
+from bertft.search.halving import Trial, format_fraction
 from bertft.search.outcome import read_evaluations
 from bertft.search.proposals import make_frozen_trial, study_direction
 from bertft.search.result import (
@@ -102,10 +102,16 @@ def _curves_and_importance(result: SearchResult) -> Iterator[ReportItem]:
         yield BarChart(
             "importance",
             "Importance of the settings",
-            "PED-ANOVA of the trials at the first rung.",
+            "PED-ANOVA, with a sum of 1: how much each setting decides which trials are the best"
+            f" after {_first_part(result)}.",
             names=[result.names[key] for key in values],
             values=list(values.values()),
         )
+
+
+def _first_part(result: SearchResult) -> str:
+    """The steps of the first rung, for readers who do not know this word: ``1/8 of the steps``."""
+    return f"{format_fraction(result.rungs[0])} of the steps"
 
 
 def _read_curve(result: SearchResult, trial: Trial) -> tuple[list[float], list[float]] | None:
@@ -140,7 +146,7 @@ def _slices(result: SearchResult) -> Iterator[SlicePlot]:
             marked=None if marked is None else positions.index(marked),
             is_log=distribution.is_log,
             x_title=result.names[key],
-            y_title=f"{result.journal.metric} at the first rung",
+            y_title=f"{result.journal.metric} after {_first_part(result)}",
         )
 
 

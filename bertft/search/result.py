@@ -55,7 +55,7 @@ class Verdict:
 
     Attributes:
         best, default: their rows in the comparison; None if the default is the best.
-        answer: yes, no, "not shown" or "unknown", with the reason.
+        answer: yes, no, "no significant difference" or "unknown", with the reason.
         comparison: None if nothing could be compared.
         chosen_seed: the seed of the trials if it is one of the compared seeds.
     """
@@ -182,7 +182,7 @@ def _answer(row: ComparedRow, comparison: Comparison) -> str:
         f" of a paired bootstrap of the validation rows"
     )
     if row.is_tie:
-        return f"not shown: the interval contains 0 ({interval})"
+        return f"no significant difference: the interval contains 0 ({interval})"
     is_better = difference.high < 0 if comparison.lower_is_better else difference.low > 0
     return f"{'yes' if is_better else 'no, it is worse'}: {interval}"
 

@@ -142,9 +142,13 @@ def _check_equal(sources: Sequence[SoupSource]) -> None:
         for other in sources[1:]:
             one, two = get_value(first), get_value(other)
             if None not in (one, two) and one != two:
+                texts = [_describe(one), _describe(two)]
+                if get_value is _base_identity:  # hashes alone do not tell which models these are
+                    names = [source.manifest["base"]["name"] for source in (first, other)]
+                    texts = [f"{name} ({text})" for name, text in zip(names, texts, strict=True)]
                 raise UsageError(
-                    f"the runs have different {what}: {_describe(one)} in {first.name},"
-                    f" {_describe(two)} in {other.name}",
+                    f"the runs have different {what}: {texts[0]} in {first.name},"
+                    f" {texts[1]} in {other.name}",
                     where="runs",
                     hint=_HINTS.get(what, "Average runs in which they are the same"),
                 )

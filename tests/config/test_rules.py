@@ -147,6 +147,11 @@ WRONG = [
         "data=files data.train=a data.unlabelled=b",
         "data.unlabelled: is not supported without a teacher",
     ),
+    (
+        "data=files data.train=a data.unlabelled=b method=distill method.distill.teacher=t"
+        " method.distill.hidden_weight=1 method.distill.weight=0",
+        "data.unlabelled: is not supported by method.distill.weight=0",
+    ),
     ("trainer.epochs=1 trainer.max_steps=5", "cannot be combined with"),
     ("trainer.batch_size=8 trainer.micro_batch=16", "16 is above trainer.batch_size=8"),
     ("trainer.evaluations=4 trainer.evaluate_every=16", "cannot be combined with"),

@@ -116,6 +116,7 @@ def test_combinations_are_listed_if_they_are_few():
         ("data.label=choice(a,b)", "data.label: cannot be searched, because it can change"),
         ("data.seed=0,1", "data.seed: cannot be searched"),
         ("trainer.evaluations=4,8", "trainer.evaluations: cannot be searched. Set it to one"),
+        ("trainer.on_collapse=warn,retry", "on_collapse: cannot be searched. Set it to one"),
         ("trainer.device=cpu,cuda", "because it has no effect on the metric"),
         ("quiet=true,false", "because it has no effect on the metric"),
         ("method.low_rank=choice(a,b)", "is a group of settings"),

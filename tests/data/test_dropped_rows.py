@@ -81,10 +81,10 @@ def test_a_list_for_other_rows_is_refused(config):
     with pytest.raises(DataError, match=r"a.csv:22 is not a training row"):
         load_all_rows(config)
     suspects(config, 3, line="three")
-    with pytest.raises(DataError, match=r"'three' is not the number of a line"):
+    with pytest.raises(DataError, match=r"'line' has 'three', not a line number. Use"):
         load_all_rows(config)
     suspects(config, 3, line="9" * 5000)  # more digits than int() accepts
-    with pytest.raises(DataError, match=r"'9+… .* is not the number of a line"):
+    with pytest.raises(DataError, match=r"'9+… .*, not a line number"):
         load_all_rows(config)
     suspects(config, *range(2, 22))
     with pytest.raises(DataError, match="lists all training rows"):

@@ -50,7 +50,7 @@ def make_row(difference=None, test=None):
         (0.1, 0.3, False, "yes: "),
         (-0.3, -0.1, False, "no, it is worse"),
         (-0.3, -0.1, True, "yes"),
-        (-0.1, 0.3, False, "not shown: the interval contains 0"),
+        (-0.1, 0.3, False, "no significant difference: the interval contains 0"),
         (math.nan, math.nan, False, "unknown: the metric is not finite"),
     ],
 )

@@ -119,7 +119,9 @@ class LowRankConfig:
         choices=[start for kind in KINDS.values() for start in kind.starts],
     )
     adapt: bool = setting(
-        True, "svd_lora: prune triplets down to the rank budget. false: keep all triplets."
+        True,
+        "svd_lora: prune triplets (a column of B, an entry of E and a row of A) until method.rank"
+        " per layer remain on average. false: keep all triplets.",
     )
     begin: float = setting(
         0.1, "svd_lora: fraction of the steps before pruning starts.", at_least=0, below=1

@@ -106,11 +106,21 @@ def _check_unused_settings(get: GetSetting) -> Iterator[Problem]:
 
 
 def _check_unlabelled(get: GetSetting) -> Iterator[Problem]:
-    if get("data.unlabelled") is not None and not get(f"{_NODE}.weight"):
+    weight = get(f"{_NODE}.weight")
+    if get("data.unlabelled") is None or weight:
+        return
+    if weight is None:
         yield Problem(
             "data.unlabelled",
             "is not supported without a teacher, which provides the targets",
             "Add method.distill.teacher=<run>, or leave it out",
+        )
+    else:
+        yield Problem(
+            "data.unlabelled",
+            f"is not supported by {_NODE}.weight=0: rows without labels have only the teacher's"
+            " outputs as targets",
+            f"Leave it out, or set {_NODE}.weight above 0",
         )
 
 

@@ -129,7 +129,7 @@ def _trade_off_plots(comparison: Comparison) -> Iterator[ScatterPlot]:
         groups = _groups_by_size(rows)
         note = f"Dashed: the Pareto front ({better} is better). Bars: std over the seeds."
         if groups:
-            note += " Solid: runs that differ in their size alone."
+            note += " Solid: runs that differ only in a setting of their size, such as method.rank."
         if len(fingerprints) > 1:
             note += f" Runs on validation set {number} of {len(fingerprints)}."
         yield ScatterPlot(

@@ -53,8 +53,8 @@ def describe_event(event: Event) -> str | None:
         case MicroBatchReduced():
             count = format_count(event.micro_batch)
             return (
-                f"out of memory after step {step}: micro-batches now have {count} sequences; their"
-                " number per step stays the same"
+                f"out of memory after step {step}: micro-batches now have {count} sequences; the"
+                " number of sequences per step stays the same"
             )
         case StepSkipped():
             locations = format_list(event.locations, _MAX_ROWS)
