@@ -16,6 +16,7 @@ from typing import Any
 from benchmarks.leaderboard.entries import BUDGETS, METHODS, RATE_FACTORS, TASKS
 from benchmarks.leaderboard.stability import stability_section
 from benchmarks.picture import THEMES, save
+from bertft.utils.numbers import format_compact
 
 __all__ = ["difference", "write_page"]
 
@@ -164,6 +165,11 @@ def _draw(records: Sequence[Record], theme: str, file: Path) -> None:
                     axes.annotate(method, (x[-1], y[-1]), xytext=(5, 0), color=ink, fontsize=6,
                                   textcoords="offset points", va="center")  # fmt: skip
             axes.set_xscale("log")
+            low, high = axes.get_xlim()
+            ticks = [tick for power in range(9) for tick in (10**power, 3 * 10**power)]
+            axes.set_xticks(ticks, [format_compact(tick) for tick in ticks])
+            axes.set_xlim(low / 1.8, high * 3)  # with room for the names
+            axes.minorticks_off()
             axes.set_title(task, color=inks["ink"])
             axes.set_xlabel("parameters kept", color=inks["ink"])
             axes.set_ylabel(TASKS[task].metric, color=inks["ink"])

@@ -161,8 +161,8 @@ def run_training(words: Sequence[str], threads: int, precision: str) -> dict[str
         "cpu_seconds": round(cpu, 1),
         "peak_memory_bytes": metrics["train"]["peak_memory_bytes"],
         "threads": threads,
-        "precision": manifest.get("precision", precision),
-        "versions": manifest.get("versions", {}),
+        "precision": manifest["precision"],
+        "versions": {"bertft": manifest["bertft"], **manifest["packages"]},
     }
 
 

@@ -132,6 +132,7 @@ def test_adalora_of_peft_prunes_to_its_budget_in_the_loop_of_bertft(sample, tmp_
     method = Method("peft adalora", settings, "method.peft_layers.learning_rate", 2e-3)
     found = train(Run(sample, method, SMALL, 1.0, 0, False), Path(), 1, "fp32")
     assert found["steps"] == 36 and 0 <= found["value"] <= 1
+    assert found["precision"] == "fp32" and {"bertft", "torch"} <= found["versions"].keys()
     parameters = found["parameters"]
     method_parameters = parameters["trainable"] - parameters["head"]
     # 3 triplets per layer at the start, 2 on average at the end.
