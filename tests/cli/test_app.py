@@ -83,7 +83,7 @@ def test_version(capsys, words):
             "trainer.epochs: has no value. Write trainer.epochs=<num",
         ),
         (["train", "trainer.precision"], "trainer.precision=<auto|fp32|bf16|fp16>"),
-        (["zzz"], "One of: train, tune, eval, merge, export, predict, verify"),
+        (["zzz"], "One of: train, tune, cross_validate, eval, merge, export, predict, verify"),
         (["method=lora"], "expected a command, got 'method=lora'"),
         (["--cfg", "job"], "expected a command, got '--cfg'"),
         (["merge", "-m", "run=a,b", "out=o"], "Only train supports sweeps"),
