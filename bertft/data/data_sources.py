@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from bertft.data.labels import class_name_as_number, configured_class_names, to_
 from bertft.data.rows import BadRows, RowError, RowExclusion
 from bertft.data.schema import ColumnSpec, Record, RowSchema, find_columns
 from bertft.errors import DataError, SystemResourceError, UsageError
+from bertft.utils.background import prefetch
 from bertft.utils.messages import quote_value
 
 __all__ = [
@@ -217,14 +218,16 @@ def read_rows(
             contents.hashes()
         with suppress(SystemResourceError, FileNotFoundError):
             bad = source.new_accounting()
-            cached_path = store_cached(
-                folder,
-                key,
-                records_to_batches(source.read(bad), schema, split, bad),
-                schema.arrow_schema,
-                lambda: {_BAD_ROWS_FIELD: bad.to_json().encode()},
-                lambda: _content_key(contents.final_hashes()),
-            )
+            batches = records_to_batches(source.read(bad), schema, split, bad)
+            with closing(prefetch(batches)) as parsed_batches:  # while others are written
+                cached_path = store_cached(
+                    folder,
+                    key,
+                    parsed_batches,
+                    schema.arrow_schema,
+                    lambda: {_BAD_ROWS_FIELD: bad.to_json().encode()},
+                    lambda: _content_key(contents.final_hashes()),
+                )
             return _load_table(cached_path, source, schema)
         rows = _read_into_memory(source, schema, split)
         contents.final_hashes()

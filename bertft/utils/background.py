@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import copy_context
 from typing import Any, TypeVar
 
 __all__ = ["map_ahead", "prefetch"]
@@ -28,11 +29,12 @@ def prefetch(iterable: Iterable[Item], depth: int = 2) -> Generator[Item, None, 
     """
     iterator = iter(iterable)
     end: Any = object()
+    context = copy_context()  # such as the log of warnings
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix=_THREAD_NAME) as executor:
-        futures = deque(executor.submit(next, iterator, end) for _ in range(depth))
+        futures = deque(executor.submit(context.run, next, iterator, end) for _ in range(depth))
         try:
             while (item := futures.popleft().result()) is not end:
-                futures.append(executor.submit(next, iterator, end))
+                futures.append(executor.submit(context.run, next, iterator, end))
                 yield item
         finally:
             executor.shutdown(wait=True, cancel_futures=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from contextvars import ContextVar
 
 import pytest
 
@@ -99,3 +100,9 @@ def test_closing_map_ahead_ends_its_threads():
     assert next(stream) == (0, "0") and prefetch_threads()
     stream.close()
     assert prefetch_threads() == []
+
+
+def test_the_thread_has_the_context_of_the_caller():
+    name = ContextVar("name", default="none")
+    name.set("of the caller")
+    assert list(prefetch(name.get() for _ in range(3))) == ["of the caller"] * 3

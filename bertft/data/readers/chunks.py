@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import BinaryIO, TextIO, TypeVar
 
@@ -11,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from bertft.data.readers.compressed_files import open_binary
-from bertft.utils.background import map_ahead
+from bertft.utils.background import map_ahead, prefetch
 
 __all__ = [
     "CHUNK_BYTES",
@@ -46,9 +47,17 @@ def read_chunks(file: BinaryIO) -> Iterator[bytes]:
 def parse_chunks(
     parse: Callable[[bytes], Parsed], chunks: Iterable[bytes]
 ) -> Generator[tuple[bytes, Parsed], None, None]:
-    """Each chunk and the result of ``parse``, which several threads call for the next chunks."""
+    """Each chunk and the result of ``parse``, which several threads call for the next chunks.
+
+    Another thread reads the chunks.
+    """
     # The number of cores that this process may use; OMP_NUM_THREADS reduces it.
-    return map_ahead(parse, chunks, min(pa.cpu_count(), _MAX_THREADS))
+    threads = min(pa.cpu_count(), _MAX_THREADS)
+    if threads == 1:
+        yield from map_ahead(parse, chunks, 1)
+        return
+    with closing(prefetch(chunks)) as read_ahead:
+        yield from map_ahead(parse, read_ahead, threads)
 
 
 def find_line_ends(chunk: bytes) -> np.ndarray | None:
