@@ -47,7 +47,7 @@ def check_calibration_rows(rows: int | None, coverage: float) -> None:
         )
     if rows // 2 < required:
         raise UsageError(
-            f"{coverage:g} needs at least {required:,} calibration rows, which are half of the"
+            f"{coverage} needs at least {required:,} calibration rows, which are half of the"
             f" validation rows, and there are {rows // 2:,} ({rows:,} validation rows)",
             where="coverage",
             hint=f"Use at least {2 * required:,} validation rows, or a lower coverage",

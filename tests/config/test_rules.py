@@ -125,6 +125,7 @@ WRONG = [
     ),
     ("method=distill method.distill.teacher=[]", "[] is not a teacher or a list of teachers"),
     ("method=distill method.distill.teacher=[a,a]", "a teacher is listed twice"),
+    ("method=distill method.distill.teacher=[o/a,./o/a/]", "a teacher is listed twice"),
     (
         "method=distill method.distill.teacher=t method.distill.inner_fraction=0.5",
         "method.distill.inner_fraction: requires a loss on inner states",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -36,7 +37,7 @@ def _check_teacher(get: GetSetting) -> Iterator[Problem]:
                 f"{teacher!r} is not a teacher or a list of teachers",
                 "Use a run, a transformers folder or a Hub id, or a list as in [run1,run2]",
             )
-        elif len(set(names)) < len(names):
+        elif len({os.path.normpath(name) for name in names}) < len(names):
             yield Problem(f"{_NODE}.teacher", "a teacher is listed twice", "List each one once")
         return
     if active_weights:
