@@ -99,12 +99,13 @@ class FileContents:
 
     def _hash_files(self) -> list[str]:
         hashes = []
+        block = memoryview(bytearray(_BLOCK_BYTES))
         for path in self._paths:
             digest = hashlib.sha256()
             try:
                 with open_regular_file(path) as file:
-                    while not self._is_cancelled.is_set() and (block := file.read(_BLOCK_BYTES)):
-                        digest.update(block)
+                    while not self._is_cancelled.is_set() and (size := file.readinto(block)):
+                        digest.update(block[:size])
             except OSError as error:
                 raise unreadable(error, path) from error
             hashes.append(digest.hexdigest())

@@ -16,7 +16,7 @@ from bertft.utils.background import map_ahead, prefetch
 
 __all__ = [
     "CHUNK_BYTES",
-    "find_line_ends",
+    "count_lines",
     "open_rest",
     "parse_chunks",
     "read_chunks",
@@ -60,20 +60,20 @@ def parse_chunks(
         yield from map_ahead(parse, read_ahead, threads)
 
 
-def find_line_ends(chunk: bytes) -> np.ndarray | None:
-    """The positions of line feeds, int64 ascending; ``chunk`` ends with one.
+def count_lines(chunk: bytes) -> int | None:
+    """The number of line feeds; ``chunk`` ends with one.
 
     None if a carriage return is not at the end of its line, or there is a NUL byte.
     """
     if b"\0" in chunk:
         return None
     content = np.frombuffer(chunk, np.uint8)
-    line_ends = np.flatnonzero(content == _LINE_FEED)
+    is_feed = content == _LINE_FEED
     if b"\r" in chunk:
-        returns_at_ends = np.count_nonzero(content[line_ends - 1] == _CARRIAGE_RETURN)
-        if returns_at_ends != np.count_nonzero(content == _CARRIAGE_RETURN):
+        is_return = content == _CARRIAGE_RETURN
+        if np.count_nonzero(is_return[:-1] & is_feed[1:]) != np.count_nonzero(is_return):
             return None
-    return line_ends
+    return int(np.count_nonzero(is_feed))
 
 
 def open_rest(path: Path, offset: int, newline: str) -> TextIO:

@@ -23,7 +23,7 @@ from pyarrow import csv as arrow_csv
 from bertft.config.data import DataConfig
 from bertft.data.column_blocks import ColumnBlock
 from bertft.data.readers.chunks import (
-    find_line_ends,
+    count_lines,
     open_rest,
     parse_chunks,
     read_chunks,
@@ -147,8 +147,8 @@ def _parse_chunk(
         return None
     if not chunk.endswith(b"\n"):
         chunk += b"\n"
-    line_ends = find_line_ends(chunk)
-    if line_ends is None or (
+    line_count = count_lines(chunk)
+    if line_count is None or (
         is_quoted and b'"' in chunk and not _has_simple_quotes(chunk, separator.encode())
     ):
         return None
@@ -169,7 +169,7 @@ def _parse_chunk(
         )
     except pa.ArrowInvalid:  # such as rows of another width, or bytes that are not UTF-8
         return None
-    if table.num_rows != len(line_ends) or _has_header(table, start):
+    if table.num_rows != line_count or _has_header(table, start):
         return None
     columns = [
         None if position is None else table.column(names[position]).combine_chunks()

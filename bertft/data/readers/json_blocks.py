@@ -25,7 +25,7 @@ from bertft.config.registry import TASKS
 from bertft.data.column_blocks import ColumnBlock
 from bertft.data.readers import chunks
 from bertft.data.readers.chunks import (
-    find_line_ends,
+    count_lines,
     open_rest,
     parse_chunks,
     read_chunks,
@@ -45,7 +45,7 @@ __all__ = ["read_json_blocks"]
 
 _OTHER_ENCODINGS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, b"\0")
 _LABEL_TYPES = (pa.string(), pa.int64(), pa.float64())
-_OBJECT_START = ord("{")
+_LINE_FEED, _OBJECT_START = ord("\n"), ord("{")
 _MAX_EXACT = 1 << 53  # whole numbers up to this are exact as float64
 
 
@@ -133,11 +133,12 @@ class _ChunkParser:
         """The rows in ``chunk``; None if they are not simple. Several threads may call it."""
         if not chunk.endswith(b"\n"):
             chunk += b"\n"
-        line_ends = find_line_ends(chunk) if chunk.startswith(b"{") else None
-        if line_ends is None:
+        count = count_lines(chunk) if chunk.startswith(b"{") else None
+        if count is None:
             return None
-        count = len(line_ends)
-        if not (np.frombuffer(chunk, np.uint8)[line_ends[:-1] + 1] == _OBJECT_START).all():
+        content = np.frombuffer(chunk, np.uint8)
+        line_ends = np.flatnonzero(content == _LINE_FEED)
+        if not (content[line_ends[:-1] + 1] == _OBJECT_START).all():
             return None
         label_types = self._label_types
         for label_type in label_types:
