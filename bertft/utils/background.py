@@ -30,11 +30,15 @@ def prefetch(iterable: Iterable[Item], depth: int = 2) -> Generator[Item, None, 
     iterator = iter(iterable)
     end: Any = object()
     context = copy_context()  # such as the log of warnings
+
+    def take_next() -> Any:
+        return context.run(lambda: next(iterator, end))
+
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix=_THREAD_NAME) as executor:
-        futures = deque(executor.submit(context.run, next, iterator, end) for _ in range(depth))
+        futures = deque(executor.submit(take_next) for _ in range(depth))
         try:
             while (item := futures.popleft().result()) is not end:
-                futures.append(executor.submit(context.run, next, iterator, end))
+                futures.append(executor.submit(take_next))
                 yield item
         finally:
             executor.shutdown(wait=True, cancel_futures=True)
