@@ -27,8 +27,8 @@ from bertft.data.rows import Rows
 from bertft.data.schema import RowSchema
 from bertft.errors import DataError
 from bertft.pipeline.manifest import recorded_data
-from bertft.report.compare.bootstrap import confidence_interval, resample_weights
-from bertft.report.intervals import DRAWS, MAX_ROWS, Intervals
+from bertft.report.compare.bootstrap import resample_weights
+from bertft.report.intervals import DRAWS, MAX_ROWS, Intervals, intervals_of_draws
 from bertft.runs.manifest import read_manifest
 from bertft.runs.metrics_json import read_metrics_json
 from bertft.runs.run_folder import RunFolder
@@ -226,9 +226,4 @@ def fold_mean_intervals(
             for terms, fold_weights in zip(statistics, weights_by_fold, strict=True)
         ]
         chunks.append({name: np.mean([fold[name] for fold in folds], 0) for name in folds[0]})
-    intervals = {}
-    for name in chunks[0]:
-        values = np.concatenate([chunk[name] for chunk in chunks])
-        if np.isfinite(values).all() and np.ptp(values) > 0:
-            intervals[name] = confidence_interval(values)
-    return intervals
+    return intervals_of_draws(chunks)

@@ -13,7 +13,7 @@ from bertft.export.card_facts import collect_card_facts
 from bertft.export.model_card import MergeCheck, SoupFacts, render_model_card
 from bertft.pipeline.check_rows import read_check_rows, sample_check_rows
 from bertft.pipeline.loaded_model import LoadedModel
-from bertft.pipeline.open_model import OpenSettings, open_from_settings
+from bertft.pipeline.open_model import OpenSettings, open_from_settings, open_model
 from bertft.runs.manifest import read_manifest
 from bertft.tasks.feature_tables import build_features, build_unlabelled_features
 from bertft.training.evaluate import LogitsModel, evaluate, evaluation_transform, predict_logits
@@ -38,6 +38,16 @@ class EquivalenceCheck:
         self.rows, self.row_kind = _load_check_rows(loaded)
         show_status("computing the logits before the export")
         self.logits, self.metrics = score_rows(loaded, self.rows)
+
+    def reopen(self, folder: Path, settings: OpenSettings) -> LoadedModel:
+        """Load the exported ``folder`` in fp32, with the device and the trust of ``settings``."""
+        return open_model(
+            str(folder),
+            precision="fp32",
+            device=settings.device,
+            data=self.loaded.data,
+            trust_remote_code=settings.trust_remote_code,
+        )
 
     def write_card(
         self,

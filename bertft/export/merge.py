@@ -11,7 +11,7 @@ from bertft.export.equivalence import NOT_FINITE_HINT, EquivalenceCheck
 from bertft.export.transformers_folder import save_model_folder
 from bertft.pipeline.loaded_model import first_non_finite_parameter
 from bertft.pipeline.merged_folder import store_threshold, write_merged_info
-from bertft.pipeline.open_model import open_from_settings, open_model
+from bertft.pipeline.open_model import open_from_settings
 from bertft.pipeline.task_model import TaskModel
 from bertft.utils.terminal import print_warning
 
@@ -63,13 +63,7 @@ def write_merged_model(config: MergeConfig, folder: Path, name: str) -> list[str
         if module in model._modules:
             delattr(model, module)
     save_model_folder(folder, model, task_model.tokenizer)
-    reloaded = open_model(
-        str(folder),
-        precision="fp32",
-        device=config.device,
-        data=loaded.data,
-        trust_remote_code=config.trust_remote_code,
-    )
+    reloaded = check.reopen(folder, config)
     check_message = check.write_card(
         folder,
         name,

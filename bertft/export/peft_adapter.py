@@ -20,7 +20,7 @@ from bertft.models.loading import head_parameters
 from bertft.pipeline.adapter_folder import CONFIG_FILE, PEFT_TASK_TYPES, WEIGHTS_FILE
 from bertft.pipeline.loaded_model import LoadedModel
 from bertft.pipeline.model_info import INFO_FILE
-from bertft.pipeline.open_model import open_from_settings, open_model
+from bertft.pipeline.open_model import open_from_settings
 from bertft.pipeline.task_model import TaskModel
 from bertft.runs.tensor_files import write_tensors
 from bertft.utils.atomic_io import atomic_write_json
@@ -52,13 +52,7 @@ def export_peft_adapter(config: ExportConfig, folder: Path, name: str) -> list[s
     task_model.fold_temperature()
     tensors = write_peft_adapter(folder, loaded)
     task_model.tokenizer.save_pretrained(folder)
-    reloaded = open_model(
-        str(folder),
-        precision="fp32",
-        device=config.device,
-        data=loaded.data,
-        trust_remote_code=config.trust_remote_code,
-    )
+    reloaded = check.reopen(folder, config)
     check_message = check.write_card(
         folder, name, reloaded, what="adapter", where=str(config.run), library="peft"
     )

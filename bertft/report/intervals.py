@@ -10,7 +10,7 @@ Efron & Tibshirani 1993, ch. 13.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -18,7 +18,14 @@ from bertft.data.features import FeatureTable
 from bertft.report.compare.bootstrap import confidence_interval, resample_weights
 from bertft.tasks.task import BaseTask
 
-__all__ = ["DRAWS", "MAX_ROWS", "Intervals", "metric_intervals", "split_intervals"]
+__all__ = [
+    "DRAWS",
+    "MAX_ROWS",
+    "Intervals",
+    "intervals_of_draws",
+    "metric_intervals",
+    "split_intervals",
+]
 
 DRAWS = 1_000
 MAX_ROWS = 200_000  # more rows take minutes, and their intervals are narrower than ±0.003
@@ -50,6 +57,14 @@ def metric_intervals(
         task.metrics_from_statistics(statistics, weights)
         for weights in resample_weights(len(statistics), draws, seed)
     ]
+    return intervals_of_draws(chunks)
+
+
+def intervals_of_draws(chunks: Sequence[Mapping[str, np.ndarray]]) -> Intervals:
+    """The 95 % intervals of metrics, from chunks of metric → values of resamples [draws].
+
+    A metric is left out that is undefined in a resample, or equal in all.
+    """
     intervals = {}
     for name in chunks[0]:
         values = np.concatenate([chunk[name] for chunk in chunks])

@@ -25,7 +25,6 @@ from bertft.methods.low_rank.peft_format import ImportedLowRank, peft_config
 from bertft.methods.peft_format import PREFIX
 from bertft.models.linear_layers import plain_path
 from bertft.pipeline.loaded_model import LoadedModel
-from bertft.pipeline.open_model import open_model
 from bertft.soups.average import Factors, low_rank_factors, relative_error
 from bertft.soups.model import choose_from_settings, open_source
 from bertft.soups.results import SOUP_FILE, describe_choice, scores_table, soup_facts, soup_record
@@ -62,13 +61,7 @@ def export_soup_adapter(
     atomic_write_json(
         folder / SOUP_FILE, soup_record(choice, scores, config.how, config.seed, entries)
     )
-    reloaded = open_model(
-        str(folder),
-        precision="fp32",
-        device=config.device,
-        data=soup.data,
-        trust_remote_code=config.trust_remote_code,
-    )
+    reloaded = check.reopen(folder, config)
     note = f"Its updates have rank {highest_rank}, with a relative error of {error:.1e}."
     check_message = check.write_card(
         folder,

@@ -10,7 +10,6 @@ from bertft.export.equivalence import EquivalenceCheck
 from bertft.export.transformers_folder import save_model_folder
 from bertft.pipeline.loaded_model import LoadedModel
 from bertft.pipeline.merged_folder import store_threshold, write_merged_info
-from bertft.pipeline.open_model import open_model
 from bertft.soups.results import (
     SOUP_FILE,
     describe_choice,
@@ -77,13 +76,7 @@ def write_soup(config: MergeConfig, folder: Path, name: str) -> tuple[list[str],
     )
     save_model_folder(folder, task_model.model, task_model.tokenizer)
     atomic_write_json(folder / SOUP_FILE, soup_record(choice, scores, config.how, config.seed, {}))
-    reloaded = open_model(
-        str(folder),
-        precision="fp32",
-        device=config.device,
-        data=soup.data,
-        trust_remote_code=config.trust_remote_code,
-    )
+    reloaded = check.reopen(folder, config)
     check_message = check.write_card(
         folder,
         name,

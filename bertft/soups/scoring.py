@@ -20,7 +20,7 @@ from bertft.pipeline.recorded_rows import load_split
 from bertft.report.compare.bootstrap import Difference, bootstrap_metrics, paired_difference
 from bertft.soups.sources import SoupSource
 from bertft.tasks.task import BaseTask
-from bertft.training.evaluate import evaluation_transform, predict_logits
+from bertft.training.evaluate import evaluation_outputs
 from bertft.utils.status import show_status
 
 __all__ = ["DRAWS", "HalfScores", "RowScorer"]
@@ -89,14 +89,8 @@ class RowScorer:
     def outputs(self, loaded: LoadedModel) -> np.ndarray:
         """The outputs of a model on all validation rows."""
         show_status("evaluating", total=len(self.features))
-        return predict_logits(
-            loaded.task_model.runner,
-            self.features,
-            loaded.task_model.precision,
-            transform=evaluation_transform(self.task),
-            select_outputs=self.task.reduce_outputs,
-            columns=self.task.label_columns,
-        )
+        model = loaded.task_model
+        return evaluation_outputs(model.runner, self.task, self.features, model.precision)
 
     def score(self, outputs: np.ndarray) -> HalfScores:
         """The metric of ``outputs`` on both halves."""

@@ -36,7 +36,7 @@ from bertft.runs.manifest import read_manifest
 from bertft.runs.run_folder import RunFolder
 from bertft.tasks.row_answers import RowAnswers
 from bertft.tasks.task import BaseTask, build_task
-from bertft.training.evaluate import evaluation_transform, predict_logits
+from bertft.training.evaluate import evaluation_outputs
 from bertft.utils.atomic_io import atomic_write_bytes
 from bertft.utils.messages import format_list
 from bertft.utils.safe_files import open_regular_file, read_json_object
@@ -219,15 +219,8 @@ def _compute_statistics(
     log(f"{run.path}: validation rows from {format_list(rows.files, 3, 200) or rows.source}")
     table = loaded.build_features(_SPLIT, rows)
     show_status("evaluating", total=len(table))
-    logits = predict_logits(
-        task_model.runner,
-        table,
-        task_model.precision,
-        transform=evaluation_transform(task),
-        select_outputs=task.reduce_outputs,
-        columns=task.label_columns,
-    )
-    stored = _score_rows(task, logits, table)
+    outputs = evaluation_outputs(task_model.runner, task, table, task_model.precision)
+    stored = _score_rows(task, outputs, table)
     if stored is None:
         raise _unsupported_metric_error(task, run)
     return stored
