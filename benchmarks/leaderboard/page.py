@@ -58,22 +58,19 @@ def _final_records(records: Sequence[Record]) -> list[Record]:
     trials: dict[tuple[str, ...], tuple[float, float]] = {}
     for record in records:
         if record["tuning"]:
-            trial = (record["value"], record["rate_factor"])
-            trials[_cell(record)] = max(trials.get(_cell(record), trial), trial, key=_first)
+            # The lowest of equally good rates, as ``pending_runs`` selects it.
+            trial = (record["value"], -record["rate_factor"])
+            trials[_cell(record)] = max(trials.get(_cell(record), trial), trial)
     return [
         record
         for record in records
         if not record["tuning"]
-        and trials.get(_cell(record), (0.0, record["rate_factor"]))[1] == record["rate_factor"]
+        and trials.get(_cell(record), (0.0, -record["rate_factor"]))[1] == -record["rate_factor"]
     ]
 
 
 def _cell(record: Record) -> tuple[str, ...]:
     return record["task"], record["method"], record["budget"]
-
-
-def _first(trial: tuple[float, float]) -> float:
-    return trial[0]
 
 
 def _by_method(task: str, budget: str, records: Sequence[Record]) -> dict[str, list[Record]]:

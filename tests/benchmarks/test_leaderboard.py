@@ -105,6 +105,7 @@ def test_the_page_has_the_best_method_first_and_no_trials(tmp_path):
         results.add(Run(SST2, SVD, SMALL, 1.0, seed, False), measured(0.82 + seed / 100))
     results.add(Run(SST2, SVD, SMALL, 1.0, 1000, True), measured(0.99))
     results.add(Run(SST2, SVD, SMALL, 0.5, 1000, True), measured(0.98))
+    results.add(Run(SST2, SVD, SMALL, 2.0, 1000, True), measured(0.99))  # the lowest is selected
     write_page(results.records, tmp_path)
     page = (tmp_path / "leaderboard.md").read_text(encoding="utf-8")
     assert page.startswith("# Leaderboard\n") and "0.99" not in page
