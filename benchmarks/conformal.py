@@ -4,7 +4,7 @@
 
 One run (method=svd_lora, 2,000 training rows) gives the logits of the 872 dev rows. For each
 coverage, 200 random halves of the rows calibrate, and the others report. The number of covered rows
-follows the beta-binomial distribution, so that the mean coverage of 200 splits lies in the band
+follows the beta-binomial distribution, so that the mean coverage of 200 splits is in the band
 mean ± 1.96 · std / √200, and about 90 % of the splits are between its 5 % and 95 % quantiles.
 """
 

@@ -138,7 +138,7 @@ class TuneConfig(TrainConfig):
 class CrossValidateConfig(TrainConfig):
     """Train one run per fold, predict every row out of fold, and list suspect labels."""
 
-    folds: int = setting(5, "Number of folds, each of which is the test split once.", at_least=2)
+    folds: int = setting(5, "Number of folds. Each fold is the test split once.", at_least=2)
     repeats: int = setting(
         1, "Number of repetitions, each with other folds.", at_least=1, at_most=100
     )

@@ -225,7 +225,7 @@ def augmentation_key(source_keys: Sequence[str], augmentation: Augmentation) -> 
 def _replacement_table(
     source: FeatureTable, embeddings: np.ndarray, vocabulary: Vocabulary
 ) -> np.ndarray:
-    """The similar words of each token, int32 [V, k]; −1 for tokens that are no word of a row."""
+    """The similar words of each token, int32 [V, k]; −1 for tokens that are not a word of a row."""
     seen = np.zeros(len(vocabulary.is_word), bool)
     for ids in source.iter_chunks("input_ids"):
         seen[ids] = True

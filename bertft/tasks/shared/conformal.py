@@ -36,7 +36,7 @@ class ConformalSets:
         coverage: The probability with which a set contains the true answer.
         quantile: q.
         rows: The number of calibration rows.
-        seed: Seed of the halves of the validation rows, of which one was used for calibration.
+        seed: Seed of the halves of the validation rows. The first half was used for calibration.
         fingerprint: Identifies these validation rows.
     """
 
