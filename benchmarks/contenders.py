@@ -24,7 +24,7 @@ from bertft.config.method import MethodConfig
 from bertft.config.model import ModelConfig
 from bertft.config.registry import METHODS
 from bertft.config.trainer import TrainerConfig
-from bertft.data.batch import Batch, LengthGroupedSampler, collate, prefetch
+from bertft.data.batch import Batch, LengthGroupedSampler, collate
 from bertft.data.features import FeatureTable
 from bertft.methods import build_components, collect_param_groups
 from bertft.models.precision import choose_precision
@@ -34,6 +34,7 @@ from bertft.tasks.task import BaseTask
 from bertft.training import optim as adamw
 from bertft.training.evaluate import evaluate
 from bertft.training.step import TrainStep
+from bertft.utils.background import prefetch
 
 __all__ = ["Contest", "fixed_cost", "ours", "peak_bytes", "peer"]
 
