@@ -199,8 +199,9 @@ def peer(
                 self.spent = self.watch.turn(0, 0)
 
     model, clock = _peer_model(contest, method), Clock()
-    fixed = {"padding": "max_length", "max_length": contest.longest}
-    collator = DataCollatorWithPadding(contest.tokenizer, **(fixed if padding == "fixed" else {}))
+    collator = DataCollatorWithPadding(contest.tokenizer)
+    if padding == "fixed":
+        collator.padding, collator.max_length = "max_length", contest.longest
     folder = tempfile.mkdtemp()
     validation = contest.validation
     score_rows = _Rows(validation, contest.labels, np.arange(len(validation)))

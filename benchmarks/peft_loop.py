@@ -66,7 +66,7 @@ def _name_the_cache(encoder: nn.Module) -> None:
     def renamed(*inputs: Any, past_key_values: Any = None, **others: Any) -> Any:
         return forward(*inputs, cache=past_key_values, **others)
 
-    encoder.forward = renamed  # type: ignore[method-assign]
+    encoder.forward = renamed
 
 
 def _padded(batch: Batch) -> dict[str, torch.Tensor]:
@@ -146,12 +146,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     task = build_task(config, splits.class_names)
     tokenizer = load_tokenizer(ModelConfig(name="minilm", path="all-MiniLM-L6-v2"))
     encoder = task.make_encoder(tokenizer, 256)
-    tables = [featurize(rows, encoder, [], None) for rows in (splits.train, splits.validation)]
+    train_rows = featurize(splits.train, encoder, [], None)
+    validation_rows = featurize(splits.validation, encoder, [], None)
     torch.manual_seed(args.seed)
     np.random.seed(args.seed)
     model = _model(args.method, args.rank, args.length, len(splits.class_names or ()))
     start = time.perf_counter()
-    scores = train(model, *tables, args)
+    scores = train(model, train_rows, validation_rows, args)
     result = {
         "peer": f"peft {args.method}", "rate": args.rate, "seed": args.seed, "rows": args.rows,
         "accuracy": max(scores), "epochs": scores, "precision": args.precision,

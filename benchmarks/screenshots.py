@@ -116,9 +116,9 @@ def terminal_svg(lines: list[str], title: str, theme: str) -> str:
     from rich.text import Text
 
     background, text, border, colours = THEMES[theme]
-    normal = [tuple(parse_rgb_hex(colour[1:])) for colour in colours]
+    normal: list[tuple[int, int, int]] = [parse_rgb_hex(colour[1:]) for colour in colours]
     terminal_theme = TerminalTheme(
-        tuple(parse_rgb_hex(background[1:])), tuple(parse_rgb_hex(text[1:])), normal, normal
+        parse_rgb_hex(background[1:]), parse_rgb_hex(text[1:]), normal, normal
     )
     console = Console(record=True, width=COLUMNS, file=io.StringIO())
     for line in lines:

@@ -43,7 +43,7 @@ def save_base(folder: Path, vocabulary: Path, **shape: int) -> None:
     from transformers import AutoTokenizer, BertConfig, BertModel
 
     torch.manual_seed(0)
-    BertModel(BertConfig(**shape)).save_pretrained(folder)
+    BertModel(BertConfig.from_dict(dict(shape))).save_pretrained(folder)
     AutoTokenizer.from_pretrained(vocabulary).save_pretrained(folder)
 
 

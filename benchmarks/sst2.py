@@ -84,7 +84,7 @@ def _contenders(
 def _report(trained: dict[str, Result], scored: dict[str, Result], bf16: bool) -> dict[str, Any]:
     precision = "bf16" if bf16 else "fp32"
     mine = trained[f"bertft_{precision}"]
-    pairs = {
+    pairs: dict[str, tuple[Result, Result]] = {
         name: (mine, trained[name])
         for name in ("padded_fp32", "dynamic_fp32", "dynamic_bf16")
         if name in trained

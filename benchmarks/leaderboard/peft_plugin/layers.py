@@ -51,7 +51,7 @@ class PeftLayers(MethodComponent):
         self._tuner: LoraModel | AdaLoraModel | None = None
 
     def attach(self, model: nn.Module) -> None:
-        encoder = getattr(model, model.base_model_prefix)
+        encoder = getattr(model, str(model.base_model_prefix))
         trained = {name for name, value in model.named_parameters() if value.requires_grad}
         self._tuner = self._wrap(encoder)
         # peft freezes what it has not added; new modules such as the head stay trained.
@@ -69,12 +69,14 @@ class PeftLayers(MethodComponent):
                 init_r=math.ceil(1.5 * settings.rank), target_r=settings.rank,
                 beta1=0.85, beta2=0.85, deltaT=10, tinit=1, tfinal=1,
                 total_step=_STEPS_BEFORE_ATTACHING,
-                orth_reg_weight=_ORTHOGONALITY, lora_alpha=settings.alpha,
+                orth_reg_weight=_ORTHOGONALITY,
+                lora_alpha=settings.alpha,  # type: ignore[arg-type]  # divided by r: any number
                 lora_dropout=settings.dropout, target_modules=targets,
             )  # fmt: skip
             return AdaLoraModel(encoder, config, "default")
         lora = LoraConfig(
-            r=settings.rank, lora_alpha=settings.alpha, lora_dropout=settings.dropout,
+            r=settings.rank, lora_dropout=settings.dropout,
+            lora_alpha=settings.alpha,  # type: ignore[arg-type]
             target_modules=targets, use_dora=settings.kind == "dora",
         )  # fmt: skip
         return LoraModel(encoder, lora, "default")
