@@ -185,7 +185,7 @@ def test_importing_bertft_imports_nothing_slow():
 def test_the_rows_of_a_run_are_not_replaced(run):
     file = run.path / "rows" / "train.parquet"
     before = file.read_bytes()
-    with pytest.raises(DataError, match="other train rows"):
+    with pytest.raises(DataError, match="train rows differ"):
         bertft.train(ROWS[:10], model="tiny", output_dir=run.path, overrides=TINY)
     with pytest.raises(UsageError, match="run"):  # the same rows: the folder has a finished run
         bertft.train(ROWS, ROWS[:20], model="tiny", output_dir=run.path, overrides=TINY)

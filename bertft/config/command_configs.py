@@ -57,7 +57,8 @@ _RUNS_HELP = (
 )
 _HOW_HELP = (
     "Which runs are averaged. mean: all of them. greedy: start with the best run and try the others"
-    " in order; a run is kept if the metric on one half of the validation rows does not fall."
+    " from best to worst; one is kept if the metric on one half of the validation rows does not"
+    " fall."
 )
 _HALVES_HELP = (
     "Seed of the two halves of the validation rows: runs are chosen on one half and compared on the"
@@ -140,7 +141,7 @@ class CrossValidateConfig(TrainConfig):
 
     folds: int = setting(5, "Number of folds. Each fold is the test split once.", at_least=2)
     repeats: int = setting(
-        1, "Number of repetitions, each with other folds.", at_least=1, at_most=100
+        1, "Number of repetitions, each with different folds.", at_least=1, at_most=100
     )
 
 
@@ -213,8 +214,8 @@ class ExportConfig:
     how: str = setting("mean", _HOW_HELP, choices=SOUPS)
     rank: int | None = setting(
         None,
-        "Rank of each adapted layer of the average of runs, by a truncated SVD. Null: as high as"
-        " the average needs, without an error.",
+        "Only with runs: rank to which the average update of each layer is reduced by a truncated"
+        " SVD. Null: the rank that represents the average exactly.",
         at_least=1,
     )
     adapter: str | None = setting(None, f"{_ADAPTER_HELP} Only with format=onnx.", file="input")
@@ -258,8 +259,8 @@ class PredictConfig:
     )
     text: Any = setting(
         None,
-        "Text to predict, or a list of texts, instead of input. If input is set, text is read as"
-        " columns (the former name of that setting).",
+        "Text to predict, or a list of texts, instead of input. Together with input it is the"
+        " former name of columns.",
     )
     text_pair: str | None = setting(
         None, "Second text of the pair, if the task has two. Together with text."
@@ -312,8 +313,9 @@ class PredictConfig:
     )
     on_bad_row: str = setting(
         "error",
-        "What to do with invalid rows. error: stop and list them. skip: write an object with error"
-        " in place of a prediction, and add the line number of the row to every object.",
+        "What to do with invalid rows. error: stop and list them. skip: write the reason in the"
+        " field error in place of a prediction, and add the field line, the line number, to every"
+        " row of the output.",
         choices=BAD_ROW_POLICIES,
     )
     precision: str | None = setting(None, _PRECISION_HELP, choices=("auto", *PRECISIONS))

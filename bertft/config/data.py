@@ -104,7 +104,7 @@ class DataConfig:
     )
     ragged: bool = setting(
         False,
-        "Whether rows of CSV and TSV can have another number of columns than the first line:"
+        "Whether rows of CSV and TSV can have more or fewer columns than the first line:"
         " missing ones are empty, further ones are ignored.",
     )
     encoding: str = setting("utf-8", "Text encoding of the files.")
@@ -160,7 +160,7 @@ class DataConfig:
     )
     fold: int = setting(1, "Fold that is the test split, from 1 to data.folds.", at_least=1)
     repeat: int = setting(
-        1, "Repetition of the cross-validation: each one draws other folds.", at_least=1
+        1, "Repetition of the cross-validation: each one draws different folds.", at_least=1
     )
     max_length: int | None = setting(
         None,

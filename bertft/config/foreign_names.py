@@ -165,7 +165,7 @@ NO_SETTING = {
     "liger_kernel_config": "Liger kernels are not supported",
     "use_cache": "Encoders have no cache of keys and values",
     "neftune_noise_alpha": "Noise in the embeddings is not supported; see model.dropout",
-    "torch_empty_cache_steps": "Memory is released when a step does not fit",
+    "torch_empty_cache_steps": "CUDA's cache is emptied only after a step ran out of memory",
     "auto_find_batch_size": "Always done: after out of memory, micro-batches are halved;"
     " trainer.batch_size stays",
     "logging_first_step": "metrics.jsonl has one line per trainer.log_every steps",
@@ -179,7 +179,7 @@ NO_SETTING = {
     "trackio_bucket_id": "Trackio is not supported; see trainer.trackers",
     "trackio_static_space_id": "Trackio is not supported; see trainer.trackers",
     "save_only_model": _CHECKPOINTS,
-    "enable_jit_checkpoint": "SIGTERM always saves a checkpoint after the current step",
+    "enable_jit_checkpoint": "A checkpoint is always saved after the current step on SIGTERM",
     "push_to_hub": _HUB,
     "hub_token": _HUB,
     "hub_private_repo": _HUB,
@@ -218,7 +218,7 @@ NO_SETTING = {
     "skip_memory_metrics": "metrics.json always has the peak memory",
     "do_train": "bertft train trains and evaluates",
     "do_eval": "bertft train evaluates validation and test rows; bertft eval evaluates a run again",
-    "do_predict": "bertft predict does this after training",
+    "do_predict": "Run bertft predict after training",
     "overwrite_output_dir": "A finished run is not overwritten: set hydra.run.dir",
     # peft
     "exclude_modules": "There is no exclusion: list the layers to update in"

@@ -20,7 +20,7 @@ class LossConfig:
     class_weights: Any = setting(
         None,
         "Weight of each class: balanced, {label: weight} (1 for labels without an entry), or a list"
-        " in the order of the labels. multi_label: weight of the rows in which a label is true.",
+        " in the order of the labels. multi_label: weight of the positive rows of each label.",
     )
     label_smoothing: float = setting(
         0.0,

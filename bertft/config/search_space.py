@@ -51,6 +51,7 @@ _UNSUPPORTED = {
         "Set trainer.evaluations to one value: trials can stop at these evaluations"
     ),
     "trainer.on_collapse": "Set it to one value",
+    "trainer.stop_at": "Leave it out: the search decides where a trial stops",
     "trainer.checkpoint_every": "Leave it out",
     "trainer.keep_checkpoints": "Leave it out",
 }

@@ -86,7 +86,10 @@ def parse_token_bounds(value: object, text: str) -> list[tuple[int, int]] | None
         start = parse_offset(token["start"], f"the start of token {number}")
         end = parse_offset(token.get("end"), f"the end of token {number}")
         if not position <= start <= end <= len(text):
-            detail = f"token {number} ({start} to {end}) is not in the text after the one before it"
+            detail = (
+                f"token {number} ({start} to {end}) overlaps the token before it, ends before it"
+                f" starts, or is outside of the text of {len(text):,} characters"
+            )
             raise RowError("invalid token", detail)
         position = end
         if text[start:end].strip():

@@ -158,7 +158,7 @@ def _class_names_of_files(file_set: FileSet, columns: ColumnSpec) -> list[str] |
             declared_names = names
         elif names != declared_names:
             raise DataError(
-                f"declares other class names than {file_set.first.name}",
+                f"does not declare the same class names as {file_set.first.name}",
                 where=file.name,
                 hint="Read these files as splits of their own, or write them with the same names",
             )

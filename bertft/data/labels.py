@@ -67,10 +67,11 @@ def to_class_name(value: Any) -> str | None:
         if math.isnan(value):
             return None
         if math.isinf(value):
-            raise RowError("label is not a name", f"the label is {value}, not a finite number")
+            raise RowError("label is not finite", f"the label is {value}, not a finite number")
         return str(int(value)) if value.is_integer() else repr(value)
     raise RowError(
-        "label is not a name", f"the label is {describe_value(value)}, not a name or number"
+        "label is not text or a number",
+        f"the label is {describe_value(value)}, not text or a number",
     )
 
 
@@ -318,9 +319,9 @@ def _map_labels(
             f"the labels are {_format_names(observed)}, but the classes are the numbers"
             f" {_format_names(names)}",
             where=source or None,
-            hint="List the names in the order of the numbers,"
-            " data.labels=[<class of 0>,<class of 1>,...], or map each number to its name,"
-            f" data.labels={{{names[0]}: <class>, ...}}",
+            hint=f"Map each label to a class, 'data.labels={{<label>: {names[0]}, ...}}', or in"
+            " training, name the classes in the order of the numbers,"
+            " data.labels=[<class of 0>,<class of 1>,...]",
         )
     return class_by_label
 

@@ -52,12 +52,11 @@ class QuestionIds:
         notes = []
         if self.generated:
             questions = (
-                "1 question has" if self.generated == 1 else f"{self.generated:,} questions have"
+                "1 question without an id is"
+                if self.generated == 1
+                else f"{self.generated:,} questions without an id are"
             )
-            notes.append(
-                f"{questions} no id, which is question-<number of the question> instead, such as"
-                " question-1"
-            )
+            notes.append(f"{questions} named by the position in the data, as in question-1")
         if self.renamed:
             questions = (
                 "1 question has" if self.renamed == 1 else f"{self.renamed:,} questions have"

@@ -170,6 +170,6 @@ def _rare_classes(rows: Rows) -> Iterator[Finding]:
             len(single),
             len(counts),
             format_list(map(quote_value, single), 4),
-            "Such a class is only in train, so that no metric measures it: add rows, or merge"
-            " classes with data.labels={<label>: <class>, ...}",
+            "In rows that are split, such a class stays in train, and no metric measures it: add"
+            " rows, or merge classes with data.labels={<label>: <class>, ...}",
         )

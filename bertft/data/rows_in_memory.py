@@ -99,7 +99,7 @@ def rows_to_files(rows: Any, folder: Path, name: str) -> str | list[str]:
     if RunFolder(folder).has_run and path.exists():
         if not parquet.read_table(path).equals(table):
             raise DataError(
-                f"the run in this folder has other {name} rows",
+                f"the {name} rows differ from those of the run in this folder",
                 where=str(folder),
                 hint="Set another output_dir",
             )

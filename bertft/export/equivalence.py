@@ -177,8 +177,8 @@ def check_logit_difference(
     max_logit = float(np.abs(before).max())
     if not max_difference <= _TOLERANCE * max(1.0, max_logit):  # also true for NaN
         raise MergeError(
-            f"the {what} would give other logits: max |Δlogit| = {max_difference:.2e} on {rows},"
-            f" where |logit| is up to {max_logit:.3g}",
+            f"the {what} would give different logits: max |Δlogit| = {max_difference:.2e} on"
+            f" {rows}, where |logit| is up to {max_logit:.3g}",
             where=where,
             hint="Nothing was written. Please report this as a bug",
         )

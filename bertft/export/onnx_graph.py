@@ -61,8 +61,8 @@ def export_onnx(config: ExportConfig, folder: Path, name: str) -> list[str]:
         raise UsageError(
             f"the run has a {unfoldable[0]}, which an ONNX graph of the encoder does not support",
             where=source,
-            hint="Train without it, or use bertft merge RUN <folder> prefix=separate, which only"
-            " bertft reads with the prefix",
+            hint="Train without it, or use bertft merge RUN <folder> prefix=separate: only bertft"
+            " applies the prefix of that folder",
         )
     check = EquivalenceCheck(loaded)
     task_model.fold()

@@ -72,7 +72,7 @@ def encoder_family(model: PreTrainedModel) -> EncoderFamily:
 
 
 def encoder_layers(model: PreTrainedModel) -> nn.ModuleList:
-    """The encoder's layers, bottom first. UsageError if layers share one module (ALBERT)."""
+    """The encoder's layers, bottom first. UsageError if layers share weights (ALBERT)."""
     count = int(model.config.num_hidden_layers)
     for module in model.base_model.modules():
         if isinstance(module, nn.ModuleList) and len(module) == count:
@@ -80,7 +80,8 @@ def encoder_layers(model: PreTrainedModel) -> nn.ModuleList:
             if len(parameters) == len(set(parameters)) and parameters:
                 return module
     raise UsageError(
-        f"the layers of a {model.config.model_type} model share one module",
+        f"the layers of a {model.config.model_type} model cannot be trained separately: they share"
+        " weights, or are not one list of layers",
         where="method.base.train",
         hint="Set it to everything or biases",
     )

@@ -67,8 +67,8 @@ def explain_load_errors(
             raise UsageError(
                 f"the {what} needs code of the model's author, which does not run by default",
                 where=f"{where}={source.name if source else '?'}",
-                hint="If you trust its author, set trust_remote_code=true on the command line"
-                " (of train: model.trust_remote_code=true)",
+                hint="If you trust its author, add trust_remote_code=true to the command"
+                " (model.trust_remote_code=true if it is train, tune, cross_validate or inspect)",
             ) from error
         if is_out_of_memory(error):
             raise SystemResourceError(

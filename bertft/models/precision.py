@@ -56,8 +56,15 @@ def resolve_device(setting: str, where: str = "device") -> torch.device:
         not torch.cuda.is_available() or (device.index or 0) >= torch.cuda.device_count()
     ):
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if count:
+            devices = "only cuda:0" if count == 1 else f"cuda:0 to cuda:{count - 1}"
+            raise SystemResourceError(
+                f"there is no {setting}: torch finds {devices}",
+                where=where,
+                hint=f"Use one of them, or {where}=auto",
+            )
         raise SystemResourceError(
-            f"{setting} is not available: torch {torch.__version__} finds {count} CUDA devices",
+            f"{setting} is not available: torch {torch.__version__} finds no CUDA device",
             where=where,
             hint=f"Use {where}=auto, or install a CUDA build of torch and its driver",
         )

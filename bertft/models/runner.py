@@ -94,7 +94,8 @@ class EncoderRunner:
                 f"this {self.family.model_type} model is a decoder: tokens attend only to those"
                 " before them",
                 where="model.path",
-                hint="Choose an encoder, or set is_decoder to false in the config.json of a BERT",
+                hint="Choose an encoder. If the model is an encoder, such as a BERT, set is_decoder"
+                " to false in its config.json",
             )
         if self.family.uses_attention_interface:
             register_attention()

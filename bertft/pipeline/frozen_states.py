@@ -112,7 +112,7 @@ def _find_problem(
     if not layer_count:
         return f"{lowest_trained} is trained, and no layer below it is frozen"
     if not task.has_fixed_inputs or type(task).train_transform is not BaseTask.train_transform:
-        return f"{task.name} has other inputs in every epoch"
+        return f"{task.name} has different inputs in every epoch"
     distill = prepared.data.distillation.settings
     if distill is not None and compares_inner_states(distill):
         return "method.distill compares the states of inner layers"

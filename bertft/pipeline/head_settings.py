@@ -23,6 +23,8 @@ from bertft.utils.messages import format_list
 
 __all__ = ["PROBLEM_TYPES", "HeadSettings"]
 
+_REMOVE_LABELS = "Remove it: it is only for folders that do not name their outputs"
+
 # Tasks that share a head class; transformers' config distinguishes them by its problem_type.
 PROBLEM_TYPES = {
     name: task.problem_type for name, task in TASKS.specs().items() if task.problem_type is not None
@@ -110,7 +112,9 @@ class HeadSettings:
                 f" {format_list(model_labels, 8)})",
                 where=where,
                 hint="List the model's own names in the order of the numbers in the files, or map"
-                f" labels to them: {where}={{<label>: {model_labels[0]}, ...}}",
+                f" labels to them: {where}={{<label>: {model_labels[0]}, ...}}"
+                if self.prefix
+                else _REMOVE_LABELS,
             )
         return model_labels
 
@@ -134,7 +138,7 @@ class HeadSettings:
                 f"is {format_list(names, 8)}, but the outputs of the model are named"
                 f" {format_list(model_labels, 8)}",
                 where="labels",
-                hint="Remove it: it is only for folders that do not name their outputs",
+                hint=_REMOVE_LABELS,
             )
 
     def _names_by_position(self, outputs: int) -> list[str]:

@@ -88,8 +88,8 @@ def build_teacher_features(
         differing = np.flatnonzero(teacher_mask != student_mask)
         if len(differing):
             raise DataError(
-                f"{len(differing):,} {name} rows fit the maximum length of only one of teacher and"
-                " student; the first is here",
+                f"this is the first of {len(differing):,} {name} rows that the tokenizer of only"
+                f" one of teacher and student can encode with data.max_length={max_length}",
                 where=table.rows.location(int(differing[0])),
                 hint="Remove them, or set a data.max_length that they fit with both tokenizers",
             )

@@ -194,7 +194,8 @@ def _describe_format(facts: FormatFacts) -> str:
     if facts.separator is not None:
         separator = SEPARATOR_NAMES.get(facts.separator, repr(facts.separator))
         parts.append(f"columns separated by {separator}")
-        parts.append(f"quoted fields {'are read' if facts.quoting else 'are not special'}")
+        quotes = "enclose fields" if facts.quoting else "are ordinary characters"
+        parts.append(f"double quotes {quotes}")
         parts.append("with a header" if facts.header else "without a header")
     return ", ".join(parts)
 

@@ -49,8 +49,11 @@ _MAX_PATH_LENGTH = 300  # characters of a path that is shown, so that it can be 
 
 
 @contextmanager
-def exclusive_lock(folder: Path) -> Iterator[None]:
-    """Lock ``folder``, which is created if needed. UsageError if another process holds the lock."""
+def exclusive_lock(folder: Path, other_folder: str | None = None) -> Iterator[None]:
+    """Lock ``folder``, which is created if needed. UsageError if another process holds the lock.
+
+    ``other_folder`` is the setting that selects another folder, if the user can do that.
+    """
     if fcntl is None or (folder.exists() and not folder.is_dir()):  # ensure_no_run reports it
         yield
         return
@@ -64,7 +67,8 @@ def exclusive_lock(folder: Path) -> Iterator[None]:
             raise UsageError(
                 LOCKED,
                 where=str(folder),
-                hint="Wait until it ends, or set another hydra.run.dir",
+                hint="Wait until it ends"
+                + (f", or set another {other_folder}" if other_folder else ""),
             ) from None
         except OSError:
             pass  # a file system without locks

@@ -180,7 +180,7 @@ def _check_identity(path: Path, recorded: Mapping[str, Any], present: Mapping[st
     names = {"default": "fixed settings or data", "space": "space", "seed": "seed of the proposals"}
     what = format_list([names[name] for name in changed])
     raise UsageError(
-        f"the folder has a search with other values ({what})",
+        f"the folder has a search that was started differently (changed: {what})",
         where=str(path),
         hint="Repeat the same command to continue it, or set another hydra.sweep.dir",
     )

@@ -102,8 +102,8 @@ def _curves_and_importance(result: SearchResult) -> Iterator[ReportItem]:
         yield BarChart(
             "importance",
             "Importance of the settings",
-            "PED-ANOVA, with a sum of 1: how much each setting decides which trials are the best"
-            f" after {_first_part(result)}.",
+            "Importance by PED-ANOVA, with a sum of 1 over the settings: how much each one decides"
+            f" which trials are the best after {_first_part(result)}.",
             names=[result.names[key] for key in values],
             values=list(values.values()),
         )

@@ -66,13 +66,13 @@ def scores_table(choice: Choice, scores: SoupScores) -> TableItem:
         difference = scores.differences.get("ensemble")
         rows.append(_score_row("ensemble", "", scores.ensemble, difference))
     note = (
-        f"{scores.metric} on two halves of the validation rows (seed {scores.seed}). Column"
-        f" chose: the {chosen:,} rows on which the best run and, with how=greedy, the averaged runs"
-        f" were chosen. Column report: the other {reported:,} rows. The difference to the best run"
-        f" is on these other rows, with a 95 % interval of a paired bootstrap ({DRAWS:,} samples)."
+        f"{scores.metric} on two halves of the validation rows (seed {scores.seed}). Selection"
+        f" half: the {chosen:,} rows on which the best run and, with how=greedy, the averaged runs"
+        f" were chosen. Held-out half: the other {reported:,} rows, on which the difference to the"
+        f" best run is computed, with a 95 % interval of a paired bootstrap ({DRAWS:,} samples)."
         " Ensemble: the mean of the logits of all runs."
     )
-    head = ("model", "", "chose", "report", "difference to best")
+    head = ("model", "", "selection half", "held-out half", "difference to best")
     kinds = ("word", "text", "number", "number", "number")
     return TableItem("soup", "Soup", note, head=head, rows=rows, strong=(0,), kinds=kinds)
 

@@ -97,8 +97,8 @@ class RowScorer:
         per_row = self.task.per_row_statistics(outputs, self.features)
         if per_row is None:
             raise DataError(
-                f"data.task={self.task.name} does not support the bootstrap, or an output of a run"
-                " is not finite",
+                f"the metrics of data.task={self.task.name} cannot be computed from statistics of"
+                " single rows, or an output of a run is not finite",
                 where="runs",
                 hint="Set how=mean, which does not need scores of the runs",
             )
@@ -110,7 +110,8 @@ class RowScorer:
         )
         if self.metric not in values:
             raise UsageError(
-                f"the bootstrap is not supported for data.metric={self.metric}",
+                f"data.metric={self.metric} cannot be computed from statistics of single rows, by"
+                " which runs are compared",
                 where="runs",
                 hint="Set how=mean, or train with another data.metric, such as"
                 f" {self.task.default_metric}",

@@ -441,7 +441,10 @@ class Trainer:
             raise NonFiniteError(
                 f"no evaluation had a finite {self.train_step.task.metric}: there is no best model",
                 where=f"step {step}",
-                hint="Lower trainer.learning_rate or raise trainer.warmup",
+                hint="If the validation loss in log.txt is finite, the metric is not defined for"
+                " these rows, for example because they have a single class: use other rows or"
+                " another data.metric. Otherwise lower trainer.learning_rate or raise"
+                " trainer.warmup",
             )
         return Finished(step, "done" if step >= self.schedule.total_steps else "patience")
 

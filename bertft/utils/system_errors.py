@@ -129,12 +129,19 @@ def _from_os_error(error: OSError, words: Sequence[str]) -> BertftError:
 
 def _advise_on_memory(error: Exception, words: Sequence[str]) -> str:
     """What to do if memory ran out; only ``train`` has settings that lower its need of memory."""
+    is_accelerator = type(error).__name__ == "OutOfMemoryError"
     if words[:1] and words[0] in ("train", "tune", "cross_validate"):
+        if is_accelerator:
+            return (
+                "Micro-batches are already reduced automatically: lower data.max_length, set"
+                " trainer.gradient_checkpointing=true, free memory of the device, or choose a"
+                " smaller model"
+            )
         return (
             "Lower trainer.micro_batch, data.max_length or trainer.threads, set"
             " trainer.gradient_checkpointing=true, or raise the limit on memory"
         )
-    if type(error).__name__ == "OutOfMemoryError":  # the memory of an accelerator
+    if is_accelerator:
         return f"Free memory of the device, or use {'device=cpu' if words else 'the device cpu'}"
     return "Free memory, or raise the limit on memory"
 

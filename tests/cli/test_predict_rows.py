@@ -125,6 +125,12 @@ def test_a_column_with_the_name_of_a_setting_keeps_its_name(ask):
     assert raised.value.proposed_settings in ([], ["columns=data.text"])
 
 
+def test_an_error_in_a_setting_has_its_name_in_predict(ask):
+    with pytest.raises(DataError, match="unknown encoding 'utf9'") as raised:
+        ask("regression", [_row(0)], encoding="utf9")
+    assert raised.value.where == "encoding"
+
+
 def test_questions_of_many_windows(ask):
     """The number is the question's id; contexts of one to many windows."""
     rows = [

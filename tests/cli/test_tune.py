@@ -112,9 +112,9 @@ def test_a_search(fake, capsys):
     assert f"  rank: {best['method.rank']}\n" in shown
 
     assert main([*SEARCH, "tune.space.method.rank=choice(2,4)"]) == 2
-    assert "has a search with other values (space)" in capsys.readouterr().err
+    assert "started differently (changed: space)" in capsys.readouterr().err
     assert main([*SEARCH, "trainer.batch_size=8"]) == 2
-    assert "has a search with other values (fixed settings or data)" in capsys.readouterr().err
+    assert "started differently (changed: fixed settings or data)" in capsys.readouterr().err
 
 
 def test_the_sweeper_can_be_used_with_train_and_a_grid(fake):

@@ -51,7 +51,7 @@ WRONG = [
     ("method=prefix trainer.cache_frozen=true", "by method.prefix, which changes every layer"),
     (
         "method=head data=text data.train=a.txt trainer.cache_frozen=true",
-        "which masks other tokens in every epoch",
+        "which masks different tokens in every epoch",
     ),
     (
         "method=head trainer.max_steps=0 trainer.cache_frozen=true",
@@ -331,7 +331,7 @@ def test_right_together(run_bertft, calls, words, tmp_path):
         ("merge run=r out=o checkpoint=-1", "'-1' is not a checkpoint"),
         ("predict run=r columns=[]", "nor a list of at most 16 columns"),
         ("predict run=r threshold=1.5", "1.5 is out of range"),
-        ("predict run=r input=a.csv text=x columns=y", "text: is read as columns"),
+        ("predict run=r input=a.csv text=x columns=y", "text: is the former name of columns"),
     ],
 )
 def test_other_commands(run_bertft, calls, line, expected_text):

@@ -101,5 +101,5 @@ def test_words_that_a_file_states():
     for other in (None, [], ["Do", "n't"], "Do", [{"text": "Do"}]):
         assert parse_token_bounds(other, text) is None
     for bad in ([{"start": 0, "end": 11}], [{"start": 3, "end": 2}], [*tokens, tokens[0]]):
-        with pytest.raises(RowError, match="is not in the text after the one before it"):
+        with pytest.raises(RowError, match="overlaps the token before it"):
             parse_token_bounds(bad, text)

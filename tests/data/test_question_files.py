@@ -222,8 +222,7 @@ def test_questions_without_ids_and_with_the_same_id(tmp_path):
     expected = ["q1", "question-2", "q1#2", "q1#2#2", "7", "7#2", "question-7", "q1#3"]
     assert rows.column("id") == expected
     assert rows.bad.notes == [
-        "2 questions have no id, which is question-<number of the question> instead, such as"
-        " question-1",
+        "2 questions without an id are named by the position in the data, as in question-1",
         "4 questions have the id of an earlier one and got a new id: q1 → q1#2",
     ]
     assert read(path, "train").column("id") == expected
@@ -255,8 +254,8 @@ def test_predictions_of_repeated_ids(tmp_path, capsys):
     exact, counts, warnings = score({"q1": "Ada", "question-3": "Ada", "q2": "Bob"})
     assert exact == 75.0 and counts["missing_predictions"] == counts["unknown_predictions"] == 0
     assert "1 question has the id of an earlier one and got a new id: q1 → q1#2" in warnings
-    assert "1 question with the id of an earlier question got the answer to this id" in warnings
+    assert "1 question with the id of an earlier question: scored with the same answer" in warnings
     exact, counts, warnings = score({"q1": "Ada", "q1#2": "Bob", "question-3": "Bob", "q2": "Ada"})
-    assert exact == 50.0 and "got the answer" not in warnings
+    assert exact == 50.0 and "the same answer" not in warnings
     exact, counts, warnings = score({"q1#2": "Ada"})
     assert exact == 25.0 and counts["missing_predictions"] == 3

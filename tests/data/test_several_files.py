@@ -297,7 +297,7 @@ def test_class_names_of_parquet_files_must_agree(tmp_path):
             {"huggingface": json.dumps({"info": {"features": feature}})}
         )
         pa.parquet.write_table(table, tmp_path / f"{name}.parquet")
-    assert "b.parquet: declares other class names" in refused(str(tmp_path))
+    assert "b.parquet: does not declare the same class names" in refused(str(tmp_path))
     pa.parquet.write_table(pa.parquet.read_table(tmp_path / "a.parquet"), tmp_path / "b.parquet")
     assert read(str(tmp_path)).column("label") == ["x", "y", "x", "y"]
 

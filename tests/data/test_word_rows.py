@@ -134,7 +134,7 @@ def test_a_column_that_is_not_one_of_sentences(read):
     long = [("1", "w", "X", "O")] * 2_001
     with pytest.raises(DataError, match="2,001 words in 1 sentences"):
         read(table(long))
-    with pytest.raises(DataError, match=r"train\.csv:2: the first word has no sentence"):
+    with pytest.raises(DataError, match=r"train\.csv:2: the first row has no value in the column"):
         read(table([("", *WORDS[0][1:]), *WORDS]))
 
 

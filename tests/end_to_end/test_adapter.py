@@ -97,7 +97,9 @@ def test_a_merge_that_would_answer_otherwise_writes_nothing(theirs, work_dir, mo
     monkeypatch.setattr(TaskModel, "fold", lambda self: 0)
     monkeypatch.setattr("bertft.export.merge.save_model_folder", _without_adapter)
     result = run_bertft("merge", f"adapter={theirs[1]}", "out=merged")
-    assert result.status == 3 and "the merged model would give other logits" in result.err, result
+    assert result.status == 3 and "the merged model would give different logits" in result.err, (
+        result
+    )
     assert list(work_dir.iterdir()) == []
 
 

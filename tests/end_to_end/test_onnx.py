@@ -202,5 +202,5 @@ def test_a_graph_that_would_answer_otherwise_is_not_written(graphs, trained, wor
     )
     run = trained("classification", "method=lora", "seed=1")
     result = run_bertft("export", f"run={run}", "format=onnx", "out=graph")
-    assert result.status == 3 and "the ONNX graph would give other logits" in result.err, result
+    assert result.status == 3 and "the ONNX graph would give different logits" in result.err, result
     assert list(work_dir.iterdir()) == []

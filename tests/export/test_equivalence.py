@@ -22,5 +22,5 @@ def test_the_difference_is_relative_to_the_largest_logit():
     rows = "64 validation rows"  # with one label per token, there are more rows of logits
     difference = check_logit_difference(before, before + 0.005, rows, "adapter", "run")
     assert difference == pytest.approx(0.005)
-    with pytest.raises(MergeError, match=r"would give other logits: .* on 64 validation rows"):
+    with pytest.raises(MergeError, match=r"would give different logits: .* on 64 validation rows"):
         check_logit_difference(before / 100, before / 100 + 0.005, rows, "adapter", "run")

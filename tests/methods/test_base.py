@@ -110,7 +110,7 @@ def test_more_layers_than_there_are(encoder, adapt):
 
 
 def test_layers_that_are_one_are_refused(encoder, adapt):
-    with pytest.raises(UsageError, match="a albert model share one module"):
+    with pytest.raises(UsageError, match="a albert model cannot be trained separately"):
         adapt(encoder("albert"), base={"train": "last_k", "last_k": 1})
 
 
@@ -145,7 +145,9 @@ def test_layers_below_have_decayed_rates(encoder, adapt, kind):
 
 
 def test_layers_that_are_one_have_one_rate(encoder, adapt):
-    with pytest.raises(UsageError, match=r"method\.base\.layer_decay: .*share one module"):
+    with pytest.raises(
+        UsageError, match=r"method\.base\.layer_decay: .*cannot be trained separately"
+    ):
         adapt(encoder("albert"), base={"layer_decay": 0.9})
 
 

@@ -40,7 +40,7 @@ def test_one_layer(encoder):
 
 
 def test_shared_layers_cannot_be_told_apart(encoder):
-    with pytest.raises(UsageError, match="layers of a albert model share one module"):
+    with pytest.raises(UsageError, match="layers of a albert model cannot be trained separately"):
         encoder_layers(encoder("albert"))
 
 

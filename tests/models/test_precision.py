@@ -178,12 +178,21 @@ def test_devices_that_are_none(setting, kind, message):
 
 def test_cuda_that_is_not_there(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(SystemResourceError, match="finds 0 CUDA devices") as caught:
+    with pytest.raises(SystemResourceError, match="finds no CUDA device") as caught:
         resolve_device("cuda")
     assert caught.value.status == 4
     with pytest.raises(SystemResourceError, match=r"Use trainer\.device=auto") as caught:
         resolve_device("cuda", "trainer.device")
     assert caught.value.where == "trainer.device"
+
+
+@pytest.mark.parametrize(("count", "devices"), [(1, "only cuda:0"), (4, "cuda:0 to cuda:3")])
+def test_a_device_number_that_does_not_exist(monkeypatch, count, devices):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
+    assert resolve_device(f"cuda:{count - 1}").index == count - 1
+    with pytest.raises(SystemResourceError, match=f"no cuda:{count}: torch finds {devices}.*auto"):
+        resolve_device(f"cuda:{count}")
 
 
 @pytest.mark.parametrize(

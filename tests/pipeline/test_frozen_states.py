@@ -214,7 +214,7 @@ def test_true_is_refused_for_what_is_not_known_here(prepare, tmp_path, monkeypat
     task = run.prepared.data.task
     random = type("Random", (type(task),), {"train_transform": lambda self, batch, seed: batch})
     monkeypatch.setattr(task, "__class__", random)
-    with pytest.raises(UsageError, match="has other inputs in every epoch"):
+    with pytest.raises(UsageError, match="has different inputs in every epoch"):
         run.begin(tmp_path, True)
     monkeypatch.undo()
     monkeypatch.setattr(frozen_states, "skip_frozen_layers", lambda *_: None)

@@ -95,7 +95,7 @@ def test_any_end_of_the_file_can_be_continued(tmp_path):
 )
 def test_another_search_is_refused(tmp_path, changed, what):
     begin(tmp_path)
-    with pytest.raises(UsageError, match=f"a search with other values .{what}.*hydra.sweep.dir"):
+    with pytest.raises(UsageError, match=f"started differently .changed: {what}.*hydra.sweep.dir"):
         Journal.open(tmp_path, SPACE, {**IDENTITY, **changed})
 
 

@@ -92,7 +92,7 @@ def run_cross_validation(plan: SweepPlan, launch: Launcher) -> int:
     with mute_status(config.quiet):
         splits = _check_rows(config, jobs)
     folders = [job_folder(plan.folder, job) for job in jobs]
-    with exclusive_lock(plan.folder):
+    with exclusive_lock(plan.folder, "hydra.sweep.dir"):
         _run_folds(plan, launch, jobs)
         _check_finished(plan, folders)
         with mute_status(config.quiet):
@@ -162,13 +162,14 @@ def _report(result: CrossValidation) -> None:
     console = plain_console()
     console.print(FittedTable(metric_table(result)))
     count, missing = len(result.rows), result.unpredicted_rows
-    predicted = f"{count - missing:,} of {count:,} rows are predicted"
-    if missing:
-        predicted += f"; {missing:,} have no tokens"
+    excluded = f" ({missing:,} have no tokens)" if missing else ""
     file = display_path(result.folder / PREDICTIONS_FILE)
-    print_escaped(f"{predicted}, each by a model that has not seen it: {file}")
+    print_escaped(
+        f"{count - missing:,} of {count:,} rows are predicted, each by a model that was not trained"
+        f" on it{excluded}: {file}"
+    )
     suspects = _report_suspects(result)
-    show_status("searching duplicates with different labels")
+    show_status("searching for duplicates with different labels")
     has_label_of_text = TASKS[result.config.data.task].label is not None
     contradictions = find_contradictions(
         result.rows, result.schema.text_fields, with_near=has_label_of_text
@@ -194,7 +195,7 @@ def _report_suspects(result: CrossValidation) -> list[Suspect] | None:
             f" and repeat the command with hydra.sweep.dir={result.folder}; finished folds are kept"
         )
         return None
-    show_status("searching suspect labels")
+    show_status("searching for suspect labels")
     try:
         suspects = find_suspects(result)
     except ValueError as error:

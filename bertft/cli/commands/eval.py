@@ -153,7 +153,7 @@ def _answer_ids(
     if shared_count:
         questions = "1 question" if shared_count == 1 else f"{shared_count:,} questions"
         print_warning(
-            f"{source}: {questions} with the id of an earlier question got the answer to this id"
+            f"{source}: {questions} with the id of an earlier question: scored with the same answer"
         )
     return answer_ids
 

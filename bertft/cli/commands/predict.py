@@ -192,8 +192,8 @@ def _open_input(
             return _open_texts(config, data, task)
         # Until 0.2.0, text was the name of the column.
         print_warning(
-            f"text={config.text} is a column of standard input and is not predicted as a text;"
-            f" set columns={config.text} to select a column"
+            f"standard input has a column {config.text}, so text={config.text} selects it, which"
+            f" was the meaning of text up to 0.1.0. Write columns={config.text} instead"
         )
         data = replace(data, text=config.text)
     if config.input != "-":
@@ -267,7 +267,10 @@ def _rename_data_settings() -> Iterator[None]:
             text and _DATA_SETTING.sub(_setting_of_predict, text)
             for text in (error.what, error.hint)
         )
-        renamed = DataError(message or "", where=error.where, hint=hint)
+        where = error.where  # of a file or row, whose name is not changed
+        if where and (setting := _DATA_SETTING.fullmatch(where)):
+            where = _setting_of_predict(setting)
+        renamed = DataError(message or "", where=where, hint=hint)
         renamed.proposed_settings = [
             _DATA_SETTING.sub(_setting_of_predict, setting) for setting in error.proposed_settings
         ]

@@ -71,7 +71,9 @@ def run(config: TrainConfig, folder: Path) -> None:
             _run_dry_run(config, distributed)
         return
     with (
-        exclusive_lock(run_folder.path) if distributed.is_main_process else nullcontext(),
+        exclusive_lock(run_folder.path, None if config.resume else "hydra.run.dir")
+        if distributed.is_main_process
+        else nullcontext(),
         _stored_input(config, run_folder.path, distributed),
     ):
         _run_training(config, run_folder, distributed)

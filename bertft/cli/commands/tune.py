@@ -49,7 +49,7 @@ def run_search(plan: SearchPlan, launch: Launcher) -> int:
         StoppedBySignal: a signal stopped the search; it continues if the command is repeated.
     """
     check_optuna()
-    with exclusive_lock(plan.folder):
+    with exclusive_lock(plan.folder, "hydra.sweep.dir"):
         try:
             _launch(plan, launch)
         except (SweepStopped, StoppedBySignal) as error:

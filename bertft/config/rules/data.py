@@ -326,8 +326,7 @@ def check_predict_rows(get: GetSetting) -> Iterator[Problem]:
         if get("columns") is not None:
             yield Problem(
                 "text",
-                "is read as columns (the former name of that setting) if input is set, and columns"
-                " is also set",
+                "is the former name of columns if input is set, and columns is also set",
                 "Leave out text",
             )
     keep = get("keep")

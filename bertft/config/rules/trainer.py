@@ -166,7 +166,9 @@ def _check_cache_frozen(get: GetSetting) -> Iterator[Problem]:
     elif get("method.prefix.length") is not None:
         problem = "is not supported by method.prefix, which changes every layer"
     elif get("data.task") == "masked_lm":
-        problem = "is not supported by data.task=masked_lm, which masks other tokens in every epoch"
+        problem = (
+            "is not supported by data.task=masked_lm, which masks different tokens in every epoch"
+        )
     elif any(get(f"method.distill.{name}_weight") for name in inner_weights):
         problem = "is not supported by losses of method.distill on inner states"
     elif get("trainer.max_steps") == 0:

@@ -148,9 +148,10 @@ class _Grouping:
         if before is None:
             if None in names:
                 raise DataError(
-                    "the first word has no sentence: the column of data.sentence is empty",
+                    "the first row has no value in the column of data.sentence; an empty value"
+                    " continues the sentence of the row above",
                     where=self._bad.location(line),
-                    hint="Set data.sentence to the column that names the sentence of each word",
+                    hint="Fill in the first row, or set data.sentence to another column",
                 )
             return tuple(map(str, names))
         filled = zip(names, before.key, strict=True)

@@ -187,7 +187,7 @@ def _parse_id(value: Any) -> str | None:
     """The id as text: 7, and 7.0 as pandas writes it next to missing values, become "7"."""
     if isinstance(value, (list, dict)):
         raise RowError(
-            "id is not a name", f"the id is {describe_value(value)}, not a name or number"
+            "id is not text or a number", f"the id is {describe_value(value)}, not text or a number"
         )
     name = value if isinstance(value, str) else to_class_name(value)
     return None if name is None else check_characters(name, "id")

@@ -81,7 +81,7 @@ def reject_several_labels(value: Any) -> None:
     if is_spans(value):
         raise RowError(
             LABEL_SPANS,
-            f"the label {quote_value(value)} is spans of a text; they are for"
+            f"the label {quote_value(value)} is a list of spans of a text; spans are for"
             " data.task=token_classification",
         )
     _reject_mapping(value)

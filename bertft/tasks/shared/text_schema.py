@@ -248,8 +248,8 @@ def _classes_of_columns(config: DataConfig) -> list[str]:
         if positions.get(column.casefold(), position) != position:
             other_name = names[positions[column.casefold()]]
             raise UsageError(
-                f"maps the column {quote_value(column)} to the class"
-                f" {quote_value(names[position])}, but also has {quote_value(other_name)}",
+                f"names the column {quote_value(column)} {quote_value(names[position])}, but has"
+                f" {quote_value(other_name)} at another position",
                 where="data.labels",
                 hint="Name each column of data.label once, in its order",
             )
