@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import random
 from pathlib import Path
 
 import pyarrow as pa
@@ -258,3 +259,15 @@ def test_a_block_that_the_schema_does_not_check_becomes_records():
     words = ColumnBlock(1, [pa.array(["EU rejects"]), pa.array(["B-ORG O"])], 1)
     bad = BadRows("x")
     assert data_sources.records_to_table([words], schema, "train", bad).num_rows + len(bad) == 1
+
+
+@pytest.mark.parametrize("part_bytes", [1, 2, 7, 1 << 16])
+def test_lines_are_counted_whatever_the_parts_of_a_chunk_are(monkeypatch, part_bytes):
+    """A carriage return and its line feed can be in two parts."""
+    monkeypatch.setattr(chunks, "_PART_BYTES", part_bytes)
+    random_bytes = random.Random(0)
+    for size in range(400):
+        chunk = bytes(random_bytes.choices(b"a\n\r,", [8, 3, 1, 2], k=size % 20)) + b"\n"
+        has_lone_return = b"\r" in chunk.replace(b"\r\n", b"\n")
+        assert chunks.count_lines(chunk) == (None if has_lone_return else chunk.count(b"\n"))
+    assert chunks.count_lines(b"a\0\n") is None
