@@ -196,12 +196,13 @@ def _unknown_setting(root: Node, parent: Node, key: str) -> Problem:
             priority = _group_priority(leaf.path)
             if name not in path_by_name or priority < _group_priority(path_by_name[name]):
                 path_by_name[name] = leaf.path
-        # An exact match in another group is better than a similar name in this group.
-        elsewhere = path_by_name.get(setting_name) or (
-            path_by_name.get(closest_name(setting_name, path_by_name) or "")
-            if not closest
-            else None
-        )
+        # An exact match in another group is better than a similar name in this group, unless that
+        # is the plural: folds of cross_validate, and not data.fold.
+        elsewhere = None
+        if closest != f"{setting_name}s":
+            elsewhere = path_by_name.get(setting_name)
+        if not elsewhere and not closest:
+            elsewhere = path_by_name.get(closest_name(setting_name, path_by_name) or "")
         if elsewhere:
             return Problem(key, "unknown setting", f"Did you mean '{elsewhere}'?")
     if closest is not None:

@@ -48,6 +48,8 @@ def test_all_unsupported_settings_are_reported_together():
         "data.folds=3": "data.folds: is set by cross_validate. Set folds=<number>",
         "data.fold=3": "data.fold: is set by cross_validate. For one fold, use bertft train",
         "data.repeat=3": "data.repeat: is set by cross_validate. Set repeats=<number>",
+        "fold=3": "fold: unknown setting. Did you mean 'folds'?",
+        "repeat=3": "repeat: unknown setting. Did you mean 'repeats'?",
         "check=true": "check: is not supported by cross_validate",
         "resume=run": "resume: is not supported by cross_validate",
         "trainer.stop_at=0.5": "trainer.stop_at: is not supported by cross_validate",
