@@ -133,10 +133,10 @@ class DataConfig:
         former="masked_share",
     )
     whole_words: bool = setting(False, "masked_lm: mask all tokens of a word together.")
-    drop_rows: str | None = setting(
+    drop_rows: Any = setting(
         None,
         "CSV file of rows of data.train to leave out, such as suspects.csv of bertft"
-        " cross_validate.",
+        " cross_validate, or a list of files.",
         file="input",
     )
     max_train_rows: int | None = setting(

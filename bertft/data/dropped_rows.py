@@ -1,4 +1,4 @@
-"""``data.drop_rows``: leave out the training rows that a CSV file lists, such as suspects.csv.
+"""``data.drop_rows``: leave out the training rows that CSV files list, such as suspects.csv.
 
     line, text, ...     one row of data.train per line, by its line in the file and its text
     file                the name of its file, if data.train names several
@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from bertft.config.data_files import format_names, resolve_files
 from bertft.data.rows import Rows, encode_line
 from bertft.errors import DataError
 from bertft.utils.messages import format_list, quote_value, shorten
@@ -35,16 +36,17 @@ _CHANGED_HINT = (
 )
 
 
-def drop_listed_rows(rows: Rows, name: str, label_separator: str) -> Rows:
-    """``rows`` without those that the file ``name`` lists; they are counted with a reason.
+def drop_listed_rows(rows: Rows, files: Any, label_separator: str) -> Rows:
+    """``rows`` without those that ``files`` list; they are counted with a reason.
 
     Args:
+        files: the value of data.drop_rows, one or more files. A row may be in several.
         label_separator: the separator of several labels per row.
 
     Raises:
-        DataError: the file is not such a list, or a row is not the listed one.
+        DataError: a file is not such a list, or a row is not the listed one.
     """
-    entries = _read_list(name)
+    entries = [entry for path in resolve_files(files, _SETTING) for entry in _read_list(path)]
     numbers = np.array(rows.column("line"), np.int64)
     fields = [field for field in _TEXT_FIELDS if field in rows.columns]
     is_dropped = np.zeros(len(rows), bool)
@@ -57,17 +59,19 @@ def drop_listed_rows(rows: Rows, name: str, label_separator: str) -> Rows:
                 where=where,
                 hint=_CHANGED_HINT,
             )
-        if not is_dropped[row]:
-            _check_entry(entry, rows, row, fields, label_separator, where)
+        _check_entry(entry, rows, row, fields, label_separator, where)
         is_dropped[row] = True
     if is_dropped.all():
-        raise DataError("lists all training rows", where=name, hint="Remove rows from the list")
+        raise DataError(
+            "lists all training rows", where=format_names(files), hint="Remove rows from the list"
+        )
     return rows.select(~is_dropped, DROPPED_REASON) if is_dropped.any() else rows
 
 
-def _read_list(name: str) -> list[tuple[str, dict[str, str]]]:
+def _read_list(path: Path) -> list[tuple[str, dict[str, str]]]:
     """(file and line, value by column) of each listed row."""
-    content = read_regular_bytes(Path(name).expanduser(), _MAX_BYTES, f"Set {_SETTING}=<CSV file>")
+    name = str(path)
+    content = read_regular_bytes(path, _MAX_BYTES, f"Set {_SETTING}=<CSV file>")
     limit = csv.field_size_limit(_MAX_BYTES)
     try:
         reader = csv.DictReader(io.StringIO(content.decode("utf-8-sig"), newline=""), strict=True)

@@ -92,17 +92,20 @@ def recorded_data(
             if not _is_absolute(setting) and Path(files[0]).is_file():
                 replacements[name] = files[0]
         elif (start_dir := manifest.get("directory")) is not None:
-            names = split_names(setting)
-            absolute = [n if _is_absolute(n) else str(Path(start_dir) / n) for n in names]
-            replacements[name] = absolute if len(absolute) > 1 else absolute[0]
+            replacements[name] = _absolute_names(setting, start_dir)
     start_dir, dropped = manifest.get("directory"), data.drop_rows
     if dropped is not None and start_dir is not None and "data.drop_rows" not in cli_settings:
-        replacements["drop_rows"] = (
-            dropped if _is_absolute(dropped) else str(Path(start_dir) / dropped)
-        )
+        replacements["drop_rows"] = _absolute_names(dropped, start_dir)
     if data.hub is not None and "data.hub" not in cli_settings:  # a data set in a local folder
         replacements["hub"] = recorded_path(data.hub, manifest)
     return replace(data, **replacements)
+
+
+def _absolute_names(setting: Any, start_dir: str) -> str | list[str]:
+    """The files of a setting, one or several, with paths relative to ``start_dir`` resolved."""
+    names = split_names(setting)
+    absolute = [name if _is_absolute(name) else str(Path(start_dir) / name) for name in names]
+    return absolute if len(absolute) > 1 else absolute[0]
 
 
 def recorded_path(path: str, manifest: Manifest) -> str:

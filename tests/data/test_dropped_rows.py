@@ -67,6 +67,30 @@ def test_several_files(config, tmp_path):
         load_all_rows(config)
 
 
+@pytest.mark.parametrize("form", ["list", "text", "pattern"])
+def test_several_lists(config, tmp_path, form):
+    """A row that two lists have is dropped once."""
+    names = [str(tmp_path / name) for name in ("list1.csv", "list2.csv")]
+    for name, lines in zip(names, [(3, 7), (7, 12)], strict=True):
+        config.drop_rows = name
+        suspects(config, *lines)
+    forms = {
+        "list": names,
+        "text": f"[{','.join(names)}]",  # as in a field of a command line that is quoted
+        "pattern": str(tmp_path / "list*.csv"),
+    }
+    config.drop_rows = forms[form]
+    rows = load_all_rows(config).train
+    assert rows.accounting()["unused"] == {"dropped (data.drop_rows)": 3}
+    assert rows.column("line") == [2, *range(4, 7), *range(8, 12), *range(13, 22)]
+    write(Path(names[1]), ("line", "text"), [(7, "another text")])
+    with pytest.raises(DataError, match=r"list2.csv:2: .*a.csv:7 has the text"):
+        load_all_rows(config)
+    config.drop_rows = [names[0], names[0]]
+    with pytest.raises(DataError, match="list1.csv"):
+        load_all_rows(config)
+
+
 def test_a_list_for_other_rows_is_refused(config):
     suspects(config, 3, text="another text")
     with pytest.raises(DataError) as caught:

@@ -66,6 +66,9 @@ def test_a_list_of_rows_to_drop_is_found_where_the_run_read_it(tmp_path):
     assert recorded_data(data, manifest).drop_rows == str(tmp_path / "suspects.csv")
     assert recorded_data(data, manifest, {"data.drop_rows"}) == data
     assert recorded_data(data, manifest_of()) == data
+    data.drop_rows = ["suspects.csv", str(tmp_path / "b.csv")]
+    expected = [str(tmp_path / "suspects.csv"), str(tmp_path / "b.csv")]
+    assert recorded_data(data, manifest).drop_rows == expected
 
 
 def test_a_home_that_is_not_on_this_machine_stays_as_it_is(tmp_path):
