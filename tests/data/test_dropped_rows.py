@@ -87,7 +87,7 @@ def test_several_lists(config, tmp_path, form):
     with pytest.raises(DataError, match=r"list2.csv:2: .*a.csv:7 has the text"):
         load_all_rows(config)
     config.drop_rows = [names[0], names[0]]
-    with pytest.raises(DataError, match="list1.csv"):
+    with pytest.raises(DataError, match=r"list1\.csv"):
         load_all_rows(config)
 
 
