@@ -106,8 +106,9 @@ def _fit(
         temperature = task.best_temperature(logits, table)
         if temperature is None:
             warn(
-                "no temperature minimizes the validation loss: all predictions are correct, or none"
-                " is better than chance. The temperature stays 1"
+                "no temperature minimizes the validation loss: all predictions are correct, or the"
+                " wrong ones are so confident that equal probabilities would have a lower loss. The"
+                " temperature stays 1"
             )
         scaled = _divide_by_temperature(logits, temperature)
         logits_by_stage = {"before": logits, "after": scaled}

@@ -175,7 +175,8 @@ def _check_best(run: RunFolder, step: int) -> None:
         raise DataError(
             f"best points to step {step}, but metrics.json records step {best_step}",
             where=str(run.checkpoints_dir),
-            hint=f"Choose a checkpoint by its step: checkpoint={best_step}",
+            hint="eval, predict, merge and export open a checkpoint by its step:"
+            f" checkpoint={best_step}",
         )
 
 

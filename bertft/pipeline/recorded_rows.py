@@ -103,7 +103,8 @@ def hide_recorded_content(
         if read_recorded is not None and reads_other_rows and _succeeds(read_recorded, splits):
             raise
         setting, value = list(recorded.items())[-1]
-        action = hint or f"To see the error in one of them, set {setting}={shlex.quote(value)}"
+        named = f"{setting}={shlex.quote(value)}"
+        action = hint or f"To see the error in one of them, run bertft eval with {named}"
         raise DataError(
             "the rows are not those that the run was trained with: the files cannot be read",
             where=", ".join(f"{name}={value}" for name, value in recorded.items()),

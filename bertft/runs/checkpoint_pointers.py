@@ -29,7 +29,9 @@ __all__ = [
     "swap_pointer",
 ]
 
-_POINTER_HINT = "Restore it from a copy, or set checkpoint=<step>"
+_POINTER_HINT = (
+    "Restore it from a copy. eval, predict, merge and export open another with checkpoint=<step>"
+)
 _STEP_PATTERN = re.compile(r"step-(0|[1-9][0-9]{0,17})", re.ASCII)
 
 

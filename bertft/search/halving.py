@@ -8,6 +8,10 @@ Every trial is trained up to the first rung. At each further rung, the better ha
 the rung before continues. A trial is ranked by the best value of the metric so far; of equal values
 by the validation loss at that evaluation, then by its number.
 
+Early in training, a model may know nothing yet: its validation loss is that of the best prediction
+that ignores the input, or higher. Then its metric is chance: the F1 of random tags can exceed that
+of a model that does not predict a tag yet. Such trials are ranked after the others, by their loss.
+
 Jamieson & Talwalkar 2016 (arXiv 1502.07943).
 """
 
@@ -38,11 +42,18 @@ class RungResult:
     """The best ``value`` of the metric up to a rung, and the validation ``loss`` with it.
 
     Only the default has results whose ``value`` is NaN: at rungs without a finite metric, if it has
-    one later.
+    one later. ``is_informed``: the loss is below that of the best prediction that ignores the
+    input, or is not known. The result of a complete run counts as informed: its metric decides.
     """
 
     value: float
     loss: float | None
+    is_informed: bool = True
+
+    def sort_key(self, lower_is_better: bool) -> tuple[bool, float, float]:
+        """Ascending from the best result to the worst one."""
+        value = (self.value if lower_is_better else -self.value) if self.is_informed else 0.0
+        return not self.is_informed, value, math.inf if self.loss is None else self.loss
 
 
 @dataclass
@@ -93,13 +104,10 @@ def wave_ends(trials: int | None) -> list[int]:
 
 def rank(trials: Sequence[Trial], rung: int, lower_is_better: bool) -> list[Trial]:
     """The trials with a result at ``rung`` (from 0), best first."""
-    sign = 1 if lower_is_better else -1
-
-    def key(trial: Trial) -> tuple[float, float, int]:
-        result = trial.results[rung]
-        return sign * result.value, math.inf if result.loss is None else result.loss, trial.number
-
-    return sorted((trial for trial in trials if len(trial.results) > rung), key=key)
+    return sorted(
+        (trial for trial in trials if len(trial.results) > rung),
+        key=lambda trial: (*trial.results[rung].sort_key(lower_is_better), trial.number),
+    )
 
 
 def promoted(trials: Sequence[Trial], rung: int, lower_is_better: bool) -> list[Trial]:

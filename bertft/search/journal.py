@@ -199,7 +199,11 @@ def _to_record(trial: Trial) -> dict[str, Any]:
 
 def _to_trial(number: int, params: Mapping[str, str], record: Mapping[str, Any]) -> Trial:
     results = [
-        RungResult(math.nan if result["value"] is None else result["value"], result["loss"])
+        RungResult(
+            math.nan if result["value"] is None else result["value"],
+            result["loss"],
+            result.get("is_informed", True),
+        )
         for result in record.get("results", ())
     ]
     return Trial(number, dict(params), results, record.get("folder"), record.get("error"))

@@ -24,6 +24,7 @@ __all__ = [
     "read_results",
 ]
 
+_LEARNED = 0.99  # of the input-free loss: below it, the predictions depend on the input
 _JOB_FILE = "job.json"  # see bertft.report.sweep
 
 
@@ -31,12 +32,21 @@ _JOB_FILE = "job.json"  # see bertft.report.sweep
 class Evaluation:
     """The selection metric after ``step`` steps, and the validation loss if the task has it.
 
-    The ``value`` is NaN if the metric is not finite.
+    The ``value`` is NaN if the metric is not finite. ``input_free_loss``: the validation loss of
+    the best prediction that ignores the input; None if it is not known.
     """
 
     step: int
     value: float
     loss: float | None
+    input_free_loss: float | None = None
+
+    @property
+    def result(self) -> RungResult:
+        """As the result at a rung."""
+        bound = self.input_free_loss
+        is_informed = self.loss is None or bound is None or self.loss < _LEARNED * bound
+        return RungResult(self.value, self.loss, is_informed)
 
 
 def read_evaluations(run: RunFolder) -> list[Evaluation]:
@@ -57,7 +67,9 @@ def _iter_evaluations(run: RunFolder) -> Iterator[Evaluation]:
                 continue
             value = record["metrics"][record["metric"]]
             value = math.nan if value is None else value
-            yield Evaluation(record["step"], value, record["metrics"].get("loss"))
+            yield Evaluation(
+                record["step"], value, record["metrics"].get("loss"), record.get("input_free_loss")
+            )
 
 
 def is_lower_better(metrics: RunMetrics) -> bool:
@@ -117,12 +129,8 @@ def _best_until(
     candidates = [one for one in evaluations if one.step <= step and math.isfinite(one.value)]
     if not candidates:
         return None
-    sign = 1 if lower_is_better else -1
-    best = min(
-        candidates,
-        key=lambda one: (sign * one.value, math.inf if one.loss is None else one.loss, one.step),
-    )
-    return RungResult(best.value, best.loss)
+    results = [one.result for one in sorted(candidates, key=lambda one: one.step)]
+    return min(results, key=lambda result: result.sort_key(lower_is_better))
 
 
 def _final_result(run: RunFolder, evaluations: Sequence[Evaluation]) -> RungResult | None:

@@ -15,7 +15,7 @@ from bertft.report.plots.draw import draw_item
 from bertft.runs.run_folder import RunFolder
 from bertft.search.halving import Trial, format_fraction
 from bertft.search.outcome import read_evaluations
-from bertft.search.proposals import make_frozen_trial, study_direction
+from bertft.search.proposals import ranked_trials
 from bertft.search.result import (
     SearchResult,
     run_seconds,
@@ -62,16 +62,15 @@ def importance(result: SearchResult) -> dict[str, float]:
     values of the best trials differs from that of all trials. Empty for fewer than four trials.
     """
     import optuna
-    from optuna.trial import TrialState
 
     trials = [trial for trial in result.journal.trials if trial.results]
     if len(trials) < _MIN_TRIALS or len(result.plan.space) < 2:
         return {}
     with warnings.catch_warnings():  # the evaluator is experimental
         warnings.simplefilter("ignore")
-        study = optuna.create_study(direction=study_direction(result.journal.lower_is_better))
-        for trial in trials:
-            study.add_trial(make_frozen_trial(result.plan.space, trial, TrialState.COMPLETE))
+        study = optuna.create_study(direction="minimize")
+        lower_is_better = result.journal.lower_is_better
+        study.add_trials(ranked_trials(result.plan.space, trials, lower_is_better))
         evaluator = optuna.importance.PedAnovaImportanceEvaluator()
         values = optuna.importance.get_param_importances(study, evaluator=evaluator)
     return {key: float(value) for key, value in values.items() if math.isfinite(value)}

@@ -13,14 +13,21 @@ from typing import TYPE_CHECKING
 
 from bertft.config.search_space import Distribution, Space, combinations
 from bertft.errors import UsageError
-from bertft.search.halving import Trial, wave_ends
+from bertft.search.halving import Trial, rank, wave_ends
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
     from optuna.study import StudyDirection
     from optuna.trial import FrozenTrial, TrialState
 
-__all__ = ["check_optuna", "make_frozen_trial", "propose", "study_direction", "total_trials"]
+__all__ = [
+    "check_optuna",
+    "make_frozen_trial",
+    "propose",
+    "ranked_trials",
+    "study_direction",
+    "total_trials",
+]
 
 _MAX_GRID = 4096  # a space with fewer combinations has no proposal twice
 _ATTEMPTS = 20  # proposals of the sampler that were tried before
@@ -98,11 +105,11 @@ def _sample(
             n_startup_trials=wave_ends(total)[0],
             constant_liar=True,  # proposals of one wave differ
         )
-        study = optuna.create_study(sampler=sampler, direction=study_direction(lower_is_better))
+        study = optuna.create_study(sampler=sampler, direction="minimize")
+        study.add_trials(ranked_trials(space, earlier, lower_is_better))
         for trial in earlier:
-            if trial.error is None:
-                state = TrialState.COMPLETE if trial.results else TrialState.RUNNING
-                study.add_trial(make_frozen_trial(space, trial, state))
+            if trial.error is None and not trial.results:
+                study.add_trial(make_frozen_trial(space, trial, TrialState.RUNNING))
         sampled = study.ask(to_optuna(space)).params
     return {
         key: str(sampled[key]) if distribution.choices else distribution.format(sampled[key])
@@ -117,13 +124,33 @@ def study_direction(lower_is_better: bool) -> StudyDirection:
     return StudyDirection.MINIMIZE if lower_is_better else StudyDirection.MAXIMIZE
 
 
-def make_frozen_trial(space: Space, trial: Trial, state: TrialState) -> FrozenTrial:
-    """``trial`` as one of Optuna, with its value at the first rung."""
+def ranked_trials(
+    space: Space, trials: Sequence[Trial], lower_is_better: bool
+) -> list[FrozenTrial]:
+    """The trials with a result, as those of Optuna. The value is the place at the first rung.
+
+    TPE and PED-ANOVA depend on the order of the values only, and the metric alone is not the order
+    (``halving.rank``).
+    """
+    from optuna.trial import TrialState
+
+    places = {trial.number: place for place, trial in enumerate(rank(trials, 0, lower_is_better))}
+    return [
+        make_frozen_trial(space, trial, TrialState.COMPLETE, places[trial.number])
+        for trial in trials
+        if trial.error is None and trial.results
+    ]
+
+
+def make_frozen_trial(
+    space: Space, trial: Trial, state: TrialState, value: float | None = None
+) -> FrozenTrial:
+    """``trial`` as one of Optuna."""
     from optuna.trial import create_trial
 
     return create_trial(
         state=state,
-        value=trial.results[0].value if trial.results and state.is_finished() else None,
+        value=value,
         params={key: _to_value(space[key], text) for key, text in trial.params.items()},
         distributions=to_optuna(space),
         user_attrs={"params": trial.params},

@@ -380,8 +380,9 @@ class Search:
             f"{format_duration(budget.seconds)} is too short: a complete run takes about"
             f" {format_duration(per_run)}, and a search needs at least {format_duration(total)}",
             where="tune.time",
-            hint=f"Set tune.time={round(1.2 * total) + 1}s or more, fewer tune.seeds, or fewer"
-            " trainer.epochs; the run of the default is kept",
+            hint=f"Repeat the command with hydra.sweep.dir={self.plan.folder} and"
+            f" tune.time={round(1.2 * total) + 1}s or more, or with fewer tune.seeds: the run of"
+            " the default is kept. Or start a new search with fewer trainer.epochs",
         )
 
     def _time_left(self) -> str:

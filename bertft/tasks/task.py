@@ -204,11 +204,17 @@ class BaseTask(ABC):
         The metric ``loss`` stays the plain loss. Only for tasks with class_probabilities.
         """
 
-    def input_free_losses(self, features: FeatureTable) -> InputFreeLosses | None:
-        """The loss of the best prediction that ignores the input, per training feature.
+    def input_free_losses(
+        self, features: FeatureTable, plain: bool = False
+    ) -> InputFreeLosses | None:
+        """The loss of the best prediction that ignores the input, per feature.
 
         A run whose training loss stays at this level has collapsed (``bertft.training.collapse``).
         None if it is not known: only evaluations can show a collapse then.
+
+        Args:
+            features: with the labels of all rows.
+            plain: of the metric ``loss``, to which ``configure_loss`` does not apply.
         """
         return None
 

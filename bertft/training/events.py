@@ -94,7 +94,8 @@ class Evaluated(Event):
     """A split was evaluated.
 
     ``ineligible_reason``: why a component does not allow this model to become the best; empty if
-    all do (``eligible``).
+    all do (``eligible``). ``input_free_loss``: the metric ``loss`` of the best prediction that
+    ignores the input; None if it is not known.
     """
 
     epoch: float
@@ -105,6 +106,7 @@ class Evaluated(Event):
     eligible: bool
     seconds: float
     ineligible_reason: str = ""
+    input_free_loss: float | None = None
 
 
 @dataclass(frozen=True)

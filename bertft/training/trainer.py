@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
@@ -416,7 +417,16 @@ class Trainer:
             eligible=eligible,
             seconds=time.perf_counter() - start,
             ineligible_reason=", ".join(ineligible_reasons),
+            input_free_loss=self._input_free_loss,
         )
+
+    @cached_property
+    def _input_free_loss(self) -> float | None:
+        """The metric ``loss`` of the best prediction that ignores the input."""
+        validation = self.data.validation
+        assert validation is not None
+        losses = self.train_step.task.input_free_losses(validation, plain=True)
+        return None if losses is None else losses.mean(np.arange(len(validation)))
 
     def _constant_prediction(self, outputs: np.ndarray) -> str:
         """The finding that all predictions are equal, from the main process; empty without one."""

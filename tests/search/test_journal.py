@@ -44,7 +44,7 @@ def test_what_is_stored_is_read_again(tmp_path):
     assert again.finals == {("lora-2", 7): Trial(0, {}, [RungResult(0.9, None)], "lora-3")}
     assert (again.metric, again.lower_is_better) == ("accuracy", False)
     assert (again.seconds, again.units) == (3.0, 0.75)
-    first.results.append(RungResult(0.9, 0.2))
+    first.results.append(RungResult(0.9, 0.2, is_informed=False))
     again.record(first)
     assert Journal.open(tmp_path, SPACE, IDENTITY).trials[0] == first
 
@@ -54,7 +54,7 @@ def test_it_is_a_study_of_optuna(tmp_path):
 
     journal = begin(tmp_path)
     trial = journal.add_trial({"rate": "0.25", "kind": "a"})
-    trial.results = [RungResult(0.8, 0.1), RungResult(0.9, 0.1)]
+    trial.results = [RungResult(0.8, 0.1, is_informed=False), RungResult(0.9, 0.1)]
     journal.record(trial)
     failed = journal.add_trial({"rate": "0.5", "kind": "a"})
     failed.error = "NaN"

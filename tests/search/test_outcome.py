@@ -14,12 +14,13 @@ from bertft.search.outcome import read_results
 PARAMETERS = dict.fromkeys(("total", "trainable", "head", "method", "kept", "exported"), 9)
 
 
-def make_run(folder, *evaluations, best=None, error=None, total=8):
+def make_run(folder, *evaluations, best=None, error=None, total=8, input_free_loss=None):
     """A run of ``total`` steps with ``(step, accuracy, loss)``; ``best``: value and step."""
+    further = {} if input_free_loss is None else {"input_free_loss": input_free_loss}
     lines = [{"event": "started", "step": 0}]
     lines += [
         {"event": "evaluated", "step": step, "metric": "accuracy",
-         "metrics": {"accuracy": value, "loss": loss}}
+         "metrics": {"accuracy": value, "loss": loss}, **further}
         for step, value, loss in evaluations
     ]  # fmt: skip
     (folder / "metrics.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
@@ -41,6 +42,19 @@ def test_a_rung_has_the_best_value_until_then(tmp_path):
     results = [RungResult(0.5, 0.9), RungResult(0.7, 0.8), RungResult(0.7, 0.6)]
     assert read_results(tmp_path, [1 / 8, 1 / 4, 1 / 2], False) == (results, None)
     assert read_results(tmp_path, [1 / 2], True)[0] == [RungResult(0.5, 0.9)]
+
+
+def test_evaluations_of_a_model_that_knows_nothing_yet_count_by_their_loss(tmp_path):
+    evaluations = (1, 0.6, 1.9), (2, 0.5, 0.7), (3, 0.4, 0.6), (4, 0.45, 0.5)
+    make_run(tmp_path, *evaluations, best=(0.45, 4), input_free_loss=0.69)
+    results = [
+        RungResult(0.6, 1.9, is_informed=False),
+        RungResult(0.5, 0.7, is_informed=False),
+        RungResult(0.45, 0.5),
+        RungResult(0.45, 0.5),
+    ]
+    assert read_results(tmp_path, [1 / 8, 1 / 4, 1 / 2, 1], False) == (results, None)
+    assert read_results(tmp_path, [1 / 2], True)[0] == [RungResult(0.4, 0.6)]
 
 
 def test_the_last_rung_has_the_result_of_the_run(tmp_path):

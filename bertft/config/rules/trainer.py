@@ -162,7 +162,8 @@ def _check_cache_frozen(get: GetSetting) -> Iterator[Problem]:
         return
     base, inner_weights = get("method.base.train"), ("hidden", "attention", "relation")
     if base in ("everything", "biases"):
-        problem = f"is not supported by method.base.train={base}, which trains the embeddings"
+        trained = "the embeddings" if base == "everything" else "biases of the embeddings"
+        problem = f"is not supported by method.base.train={base}, which trains {trained}"
     elif get("method.prefix.length") is not None:
         problem = "is not supported by method.prefix, which changes every layer"
     elif get("data.task") == "masked_lm":

@@ -173,7 +173,7 @@ class QuestionAnsweringTask(BaseTask):
         start, end = (batch.labels[name] for name in _TARGETS)
         return span_loss(to_loss_precision(logits), batch.lengths, start, end)
 
-    def input_free_losses(self, features: FeatureTable) -> InputFreeLosses:
+    def input_free_losses(self, features: FeatureTable, plain: bool = False) -> InputFreeLosses:
         """Of "no answer" with its share of the windows, and else any token of the context alike."""
         is_empty = features.read_column("start_position") == 0
         empty_share = is_empty.mean()

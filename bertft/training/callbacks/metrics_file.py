@@ -113,6 +113,8 @@ class MetricsFile:
                     "best": event.best,
                     "counts": event.eligible,
                 }
+                if event.input_free_loss is not None:
+                    line["input_free_loss"] = event.input_free_loss
                 self._write_both("evaluated", step, line, split=event.split, seconds=event.seconds)
             case Collapsed(step=step):
                 self._write_pending()
