@@ -67,7 +67,7 @@ def test_it_is_resumable_and_whole(run):
     assert main(["verify", f"run={run.path}"]) == 0
 
 
-def test_rows_of_every_kind_train_alike(run, tmp_path):
+def test_rows_of_every_kind_give_the_same_run(run, tmp_path):
     import datasets
     import pandas as pd
 

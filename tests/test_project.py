@@ -196,7 +196,7 @@ def test_readme_opens_with_the_two_commands():
     assert PROJECT["scripts"]["bertft"] == "bertft.cli:main"
 
 
-def test_ci_runs_the_linters_and_then_what_readme_says():
+def test_ci_runs_the_linters_and_then_the_command_of_readme():
     install, tests = COMMAND_LINES[1].split(" && ")
     commands = stages()
     assert commands[1] == install, "right after the environment is made"

@@ -404,12 +404,14 @@ def _parse_flags(command: str, words: list[str]) -> argparse.Namespace:
 
     parser.error = raise_usage_error  # type: ignore[method-assign]
     args = parser.parse_intermixed_args(words)
-    for name in ("config_path", "config_name", "experimental_rerun"):
+    presets_hint = "Use --config-dir=<folder> for your own presets"
+    for name, hint in (
+        ("config_path", presets_hint),
+        ("config_name", presets_hint),
+        ("experimental_rerun", "Repeat a run with bertft train config=<run>/config.yaml"),
+    ):
         if getattr(args, name, None) is not None:
-            raise UsageError(
-                f"--{name.replace('_', '-')} is not supported",
-                hint="Use --config-dir=<folder> for your own presets",
-            )
+            raise UsageError(f"--{name.replace('_', '-')} is not supported", hint=hint)
     return args
 
 

@@ -72,6 +72,11 @@ __all__ = [
     "validate_overrides",
 ]
 
+_ONE_VALUE_HINTS = {
+    "train": "Add -m for one run per value",
+    "cross_validate": "Set one value. To compare settings, use bertft train -m or bertft tune",
+}
+
 
 # The settings of these commands include the paths of the settings on the command line.
 _REQUESTS: dict[str, type[EvalRequest] | type[InspectRequest]] = {
@@ -348,7 +353,7 @@ def validate_overrides(
                     Problem(
                         key,
                         f"expected one value, got {text}",
-                        "Add -m for one run per value, or write a list: [a,b]",
+                        _ONE_VALUE_HINTS.get(request.command, "Set one value"),
                     )
                 ]
             else:

@@ -78,7 +78,7 @@ _EXAMPLES = {
 # empty text stands for the first sentence of the setting's help.
 MOST_USED = {
     "train": {
-        "data.text": "text column, or [first,second] for pairs; null: named text",
+        "data.text": "text column, or [first,second]; null: the one named text",
         "data.label": "label column; null: the one named label",
         "data.validation": "validation file; null: a tenth of the rows",
         "data.task": "task type; see --help task",
@@ -103,7 +103,7 @@ MOST_USED = {
         "tune.space": "{setting: distribution}; see --help space",
         "tune.seeds": "seeds to compare the best with the default",
         "tune.seed": "seed of the proposals",
-        "data.text": "text column, or [first,second] for pairs; null: named text",
+        "data.text": "text column, or [first,second]; null: the one named text",
         "data.label": "label column; null: the one named label",
         "data.validation": "validation file; null: a tenth of the rows",
         "data.metric": "metric to optimize; null: that of the task",
@@ -118,7 +118,7 @@ MOST_USED = {
     "cross_validate": {
         "folds": "number of folds",
         "repeats": "number of repetitions, each with different folds",
-        "data.text": "text column, or [first,second] for pairs; null: named text",
+        "data.text": "text column, or [first,second]; null: the one named text",
         "data.label": "label column; null: the one named label",
         "data.group": "column of groups, which are never split",
         "data.seed": "seed of the folds",

@@ -116,6 +116,7 @@ def rewrite_overrides(
       depend are kept.
     - ``resume=<run>`` sets the output folder to that run.
     - ``model=<Hub id or folder>`` selects the preset of this model, or sets ``model.path``.
+    - ``experiment=null`` is left out.
 
     Args:
         command: a key of ``COMMAND_CONFIGS``.
@@ -124,6 +125,8 @@ def rewrite_overrides(
         config_dir: the folder of ``--config-dir``.
     """
     root = settings_tree(command)
+    # Hydra has no override for "no preset of this group", which is the default.
+    overrides = [word for word in overrides if word.casefold() != "experiment=null"]
     words = [_model_override(root, word, sweep, config_dir) for word in overrides]
     if command == "predict":
         words = [_rewrite_predict_override(word) for word in words]

@@ -76,12 +76,14 @@ def resume_config(
             problems += changed
             continue
         new, old = OmegaConf.select(requested, leaf.path), OmegaConf.select(run_config, leaf.path)
-        if leaf.path == "trainer.epochs" and old is None and run_config.trainer.max_steps is None:
-            old = run_config.method.epochs
         if new == old or (
             leaf.path == "data.labels" and new is None and _has_named_labels(run_config)
         ):
             continue
+        if leaf.path == "trainer.epochs" and old is None and run_config.trainer.max_steps is None:
+            old = run_config.method.epochs
+            if new == old:
+                continue
         if leaf.on_resume == "change":
             OmegaConf.update(run_config, leaf.path, new)
         elif leaf.on_resume == "fixed" or new is None:

@@ -187,9 +187,10 @@ def _check_configured_format(
 ) -> None:
     if spec.tasks and config.task not in spec.tasks:
         raise UsageError(
-            f"{name} is not supported by data.task={config.task}",
+            f"{name} is a format of the task {join_words(spec.tasks, 'or')}, but the task is"
+            f" {config.task}",
             where="data.format",
-            hint=f"It is a format of data.task={' or '.join(spec.tasks)}",
+            hint="Set another format, or leave it out: it is detected",
         )
     if not spec.supports_labels and not _has_only_texts(schema, config):
         columns = schema.columns.without_derived()
@@ -197,11 +198,11 @@ def _check_configured_format(
             problem = f"the format {name} has no columns, which data.separator needs"
         elif len(columns.text) > 1:
             problem = (
-                f"the format {name} has one text per row, but the rows of data.task={config.task}"
+                f"the format {name} has one text per row, but the rows of the task {config.task}"
                 f" have {len(columns.text)}"
             )
         else:
-            problem = f"the format {name} has no labels, which data.task={config.task} needs"
+            problem = f"the format {name} has no labels, which the task {config.task} needs"
         fitting = [
             name
             for name, other in READERS.specs().items()

@@ -291,7 +291,7 @@ def make_data_table(report: DataReport) -> Table:
 
     result = Table(title="Data", title_justify="left")
     # Skipped rows are in the accounting below the table.
-    head = ("split", "rows", "tokens: median, 90 %, max", "truncated", "unknown", "labels")
+    head = ("split", "rows", "tokens: median, p90, max", "truncated", "unknown", "labels")
     for column in head:
         result.add_column(column)
     for name, split in report.splits.items():

@@ -19,7 +19,7 @@ from torch.optim import Optimizer
 
 from bertft.config.method import MethodConfig
 from bertft.config.method_components.prefix import PrefixConfig
-from bertft.errors import BertftError, UsageError
+from bertft.errors import UsageError
 from bertft.methods.component import MethodComponent, NamedParameter
 from bertft.models.families import encoder_family
 from bertft.models.precision import at_least_fp32
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 __all__ = ["PrefixTuning", "PrefixVectors", "PromptVectors", "build"]
+
+_OTHER_METHODS = "Use method=lora or method=svd_lora, or a BERT, RoBERTa or ModernBERT"
 
 
 def build(
@@ -107,7 +109,7 @@ class PrefixTuning(MethodComponent):
             raise UsageError(
                 f"a prefix is not supported in the attention of a {family.model_type} model",
                 where="method.prefix",
-                hint="Use method=lora or method=svd_lora, or a BERT, RoBERTa or ModernBERT",
+                hint=_OTHER_METHODS,
             )
         word_embeddings = cast(nn.Embedding, model.get_input_embeddings()).weight
         dtype = at_least_fp32(word_embeddings.dtype)
@@ -129,7 +131,12 @@ class PrefixTuning(MethodComponent):
             return
         self._gradient_checked = True
         if self._module.vectors.grad is None:
-            raise BertftError("the model's attention does not use the prefix: it has no gradient")
+            raise UsageError(
+                "the attention of this model does not use the prefix, which has no gradient after"
+                " the first step",
+                where="method.prefix",
+                hint=_OTHER_METHODS,
+            )
 
     def parameter_counts(self, model: nn.Module) -> dict[str, int]:
         """An MLP is trained and kept; its result, the prefix, is exported."""

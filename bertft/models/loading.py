@@ -284,8 +284,15 @@ def head_parameters(model: PreTrainedModel) -> dict[str, nn.Parameter]:
     }
 
 
-def output_layer(model: PreTrainedModel) -> nn.Linear:
-    """The head's last layer, whose outputs are the logits. UsageError if it is not linear."""
+def output_layer(
+    model: PreTrainedModel,
+    where: str = "model.path",
+    hint: str = "Choose a base without this head",
+) -> nn.Linear:
+    """The head's last layer, whose outputs are the logits.
+
+    Raises UsageError, with ``where`` and ``hint``, if it is not linear.
+    """
     head_modules = {name.rpartition(".")[0] for name in head_parameters(model)}
     candidates = [
         module
@@ -297,7 +304,7 @@ def output_layer(model: PreTrainedModel) -> nn.Linear:
     if not candidates:
         raise UsageError(
             f"the head of a {model.config.model_type} model does not end in a linear layer",
-            where="calibrate",
-            hint="Leave it out: there is nothing to fold a temperature into",
+            where=where,
+            hint=hint,
         )
     return candidates[-1]

@@ -74,7 +74,9 @@ def build_model(context: RunContext, data: RunData) -> RunModel:
         _log_notes(context, task_model, has_trained_head)
     distillation.bind_teacher(task_model, teacher)
     if config.calibrate == "temperature":
-        output_layer(task_model.model)  # UsageError if the temperature could not be folded later
+        # UsageError if the temperature could not be folded later
+        hint = "Leave it out: there is nothing to fold a temperature into"
+        output_layer(task_model.model, "calibrate", hint)
     if not has_trained_head:
         head = head_parameters(task_model.model)
         new = {name: head[name] for name in head if name in task_model.randomly_initialized}

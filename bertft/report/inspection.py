@@ -228,7 +228,7 @@ def _describe_tokens(tokens: TokenFacts) -> str:
     lengths = tokens.lengths
     unit = "per row" if tokens.cut_rows is not None else "per input"
     text = (
-        f"median {lengths['median']:.0f}, 90 % {lengths['90 %']:.0f}, longest"
+        f"median {lengths['median']:.0f}, 90 % up to {lengths['90 %']:.0f}, longest"
         f" {lengths['max']:.0f} {unit}, with the tokenizer of {tokens.model};"
         f" data.max_length={tokens.max_length} "
     )

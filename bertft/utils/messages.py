@@ -123,7 +123,7 @@ def missing_file_problem(name: str, setting: str) -> Problem | None:
         hint = "Join them into one file"
         if setting.startswith("data."):
             hint = (
-                f"Read them as one split with {setting}=[{name}], or compare them in a sweep:"
+                f"Read them as one split with {setting}=[{name}]. To compare them, use bertft train"
                 f" -m {setting}={name}"
             )
         elif setting == "input":

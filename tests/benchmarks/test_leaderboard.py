@@ -62,7 +62,7 @@ def test_the_trials_of_a_cell_select_its_rate_and_every_method_gets_its_first_se
         (100, [0.5, 1, 2, 4, 8, 16]),
     ],
 )
-def test_trials_go_on_while_the_best_rate_is_at_an_end(tmp_path, best, factors):
+def test_trials_continue_while_the_best_rate_is_at_an_end(tmp_path, best, factors):
     results = Results(tmp_path / "results.jsonl")
     tried = []
     for run in pending_runs(results, [SST2], [LORA], [SMALL], [0]):

@@ -135,7 +135,7 @@ def test_errors_end_with_their_status_and_no_traceback(train, capsys, error, sta
         assert err.count("error: ") == 1
 
 
-def test_the_gpu_out_of_memory_says_what_to_lower(train, capsys):
+def test_the_gpu_out_of_memory_states_what_to_lower(train, capsys):
     class OutOfMemoryError(RuntimeError):  # torch's, by its name
         pass
 
@@ -180,7 +180,7 @@ def test_the_hint_of_a_system_error_depends_on_the_error(number, command, expect
     assert command == "train" or "hydra.run.dir" not in str(error)
 
 
-def test_the_machine_out_of_memory_says_how_much_was_asked_for(train, capsys):
+def test_the_machine_out_of_memory_states_how_much_was_requested(train, capsys):
     torch = pytest.importorskip("torch")
     with pytest.raises(RuntimeError) as raised:
         torch.empty(10**15)
@@ -270,7 +270,7 @@ def test_a_refused_run_keeps_a_folder_that_was_chosen(train, tmp_path):
 
 
 @pytest.mark.parametrize("command", ["merge", "export", "predict"])
-def test_what_writes_elsewhere_leaves_nothing_beside_what_they_write(
+def test_what_writes_elsewhere_leaves_nothing_next_to_what_they_write(
     monkeypatch, tmp_path, command
 ):
     monkeypatch.chdir(tmp_path)
@@ -297,7 +297,7 @@ def test_a_configuration_is_composed_once(train, monkeypatch):
 
 
 @pytest.mark.parametrize("word", ["hydra.mode=MULTIRUN", "++hydra.mode='MULTIRUN'"])
-def test_sweeps_are_asked_for_by_their_flag(train, capsys, word):
+def test_sweeps_are_requested_by_their_flag(train, capsys, word):
     train(lambda config, folder: pytest.fail("ran"))
     assert main(["train", word]) == 2
     assert "error: hydra.mode: cannot be set. Use -m for a sweep" in capsys.readouterr().err
@@ -336,7 +336,7 @@ def test_cfg_resolves(capsys):
     assert "cache: all-MiniLM-L6-v2/c" in capsys.readouterr().out
 
 
-def test_info_tells_where_the_configuration_comes_from(capsys):
+def test_info_shows_where_the_configuration_comes_from(capsys):
     assert main(["train", "--info", "defaults"]) == 0
     assert "method/lora" in capsys.readouterr().out
 

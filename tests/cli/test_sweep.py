@@ -179,7 +179,7 @@ def test_nothing_but_failures(fake):
     assert [(r["metric"], r["mean"], r["best"]) for r in summary()] == [("", "", "false")] * 2
 
 
-def test_repeated_it_keeps_what_is_done_and_goes_on_with_what_was_begun(fake):
+def test_repeated_it_keeps_finished_jobs_and_resumes_started_ones(fake):
     fake.fails = lambda config: NonFiniteError("NaN") if config.seed == 1 else None
     assert main([*SWEEP, "seed=0,1"]) == 5
     fake.calls.clear()
@@ -213,7 +213,7 @@ def test_an_old_failure_does_not_fail_another_sweep(fake):
     assert [row["failed"] for row in summary()] == ["1", "0", "0"]
 
 
-def test_combinations_that_cannot_be_are_told_before_the_first_starts(fake, capsys):
+def test_combinations_that_cannot_be_are_reported_before_the_first_starts(fake, capsys):
     assert main([*SWEEP, "method=lora,head,svdlora", "method.rank=2,8", "trainer.epochs=x"]) == 2
     assert fake.calls == [] and not Path("s").exists()
     err = capsys.readouterr().err
@@ -231,7 +231,7 @@ def test_the_same_run_twice(fake, capsys):
 
 
 @pytest.mark.parametrize(("signum", "status"), [(2, 130), (15, 143)])
-def test_a_signal_stops_the_sweep_and_the_table_tells_how_far_it_came(fake, signum, status):
+def test_a_signal_stops_the_sweep_and_the_table_shows_how_far_it_came(fake, signum, status):
     fake.fails = lambda config: StoppedBySignal(signum) if config.seed == 1 else None
     assert main([*SWEEP, "seed=0,1,2"]) == status
     assert len(fake.calls) == 2
@@ -249,7 +249,7 @@ def test_paths_sweep_and_may_hold_anything(fake):
     assert [row["data.train"] for row in summary()] == ["c=d.csv", "数据/a b.csv"]
 
 
-def test_the_best_is_sought_among_runs_on_the_same_data(fake):
+def test_the_best_is_searched_for_among_runs_on_the_same_data(fake):
     assert main([*SWEEP, "method=lora,svd_lora", "data=sample,sample_pair"]) == 0
     best = {(row["data"], row["method"]) for row in summary() if row["best"] == "true"}
     assert best == {("sample", "svd_lora"), ("sample_pair", "svd_lora")}
@@ -281,7 +281,7 @@ def test_the_default_folder(fake):
     }  # fmt: skip
 
 
-def test_a_finished_sweep_asks_no_launcher(fake, monkeypatch, capsys):
+def test_a_finished_sweep_needs_no_launcher(fake, monkeypatch, capsys):
     assert main([*SWEEP, "seed=0,1"]) == 0
     monkeypatch.setattr("bertft.cli.app._run_hydra_app", lambda *_: pytest.fail("launched"))
     capsys.readouterr()
@@ -300,7 +300,7 @@ def test_jobs_that_were_not_started_have_not_failed(fake, monkeypatch, capsys):
     assert "1 of 2 jobs was not started. Fix" in capsys.readouterr().err
 
 
-def test_hydra_is_told_each_job_s_metric(fake, monkeypatch):
+def test_hydra_gets_each_job_s_metric(fake, monkeypatch):
     """What a sweeper that optimises asks for; None of a job that failed."""
     content = {}
 
@@ -437,7 +437,7 @@ def test_a_process_that_is_killed_leaves_the_table_and_what_was_done(in_processe
     assert done.returncode == 5 and "Traceback" not in done.stderr, done.stderr
     problem = (
         r"\d of 3 jobs failed( and 1 was not started| and 2 were not started)? \(joblib stopped"
-        " while jobs were running: TerminatedWorkerError"
+        " before the sweep was complete: TerminatedWorkerError"
     )
     assert re.search(problem, done.stderr), done.stderr
     assert "interrupted" in done.stdout and int(summary(tmp_path / "s")[0]["runs"]) >= 1

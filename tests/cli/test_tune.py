@@ -185,7 +185,7 @@ def test_the_default_fails_or_is_the_best(fake, capsys):
     assert OmegaConf.load("s/best.yaml").method.low_rank.learning_rate == 2e-3
 
 
-def test_a_signal_says_how_to_continue(fake, capsys):
+def test_a_signal_states_how_to_continue(fake, capsys):
     fake.fails = lambda config: StoppedBySignal(15)
     assert main(SEARCH) == 143
     assert "Repeat the command with hydra.sweep.dir=s to continue" in capsys.readouterr().err

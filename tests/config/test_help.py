@@ -14,7 +14,7 @@ from bertft.errors import UsageError
 
 
 @pytest.mark.parametrize("command", COMMAND_CONFIGS)
-def test_a_page_has_at_most_30_lines_and_says_how_to_see_more(command):
+def test_a_page_has_at_most_30_lines_and_states_how_to_see_more(command):
     page, full = command_page(command), command_page(command, "all")
     assert len(page.splitlines()) <= 30
     assert page == full or f"bertft {command} --help all" in page
@@ -170,7 +170,7 @@ def test_parts_that_are_null_show_their_settings_too():
     assert "method.prefix.length  int  = 16" in page
 
 
-def test_every_preset_is_listed_with_what_it_says():
+def test_every_preset_is_listed_with_its_description():
     flat = " ".join(command_page("train", "all").split())
     for group in ("method", "model", "data", "trainer", "experiment"):
         for name, file in find_presets(group).items():

@@ -90,7 +90,7 @@ def test_one_problem_is_an_error_of_its_own():
     assert (str(error), error.status) == ("seed: is odd. Take 2", 2)
 
 
-def test_several_problems_are_told_together_and_once_each():
+def test_several_problems_are_reported_together_and_once_each():
     problems = [Problem("a", "x"), Problem("b", "y", "z"), Problem("a", "x")]
     assert str(usage_error(problems)) == "2 problems:\n  a: x\n  b: y. z"
 

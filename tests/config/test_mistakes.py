@@ -158,7 +158,7 @@ def test_mistakes_in_a_file_are_named_with_its_line(run_bertft, recipe):
         assert expected_text in result.err, result.err
 
 
-def test_a_preset_that_a_file_asks_for_in_vain(run_bertft, recipe):
+def test_a_preset_that_a_file_requests_in_vain(run_bertft, recipe):
     result = run_bertft("train", *recipe("defaults:\n  - override /method: lorra\n"))
     assert result.status == 2
     assert "method: there is no preset method=lorra. Did you mean 'lora'?" in result.err

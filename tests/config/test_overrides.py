@@ -124,6 +124,7 @@ def test_a_part_is_opened_once_for_all_of_its_keys():
 
 def test_a_known_setting_needs_no_plus():
     assert rewrite_overrides("train", ["+seed=1", "+experiment=x"]) == ["seed=1", "experiment=x"]
+    assert rewrite_overrides("train", ["experiment=null", "seed=1"]) == ["seed=1"]
     assert rewrite_overrides("train", ["+trainer.foo=1"]) == ["+trainer.foo=1"]
 
 
@@ -132,7 +133,7 @@ def test_free_ground_needs_no_plus():
     assert words == ["++model.architecture.hidden_size=64"]
 
 
-def test_resume_goes_on_in_the_run_s_own_folder():
+def test_resume_uses_the_run_s_own_folder():
     assert rewrite_overrides("train", ["resume=out/my run"]) == [
         "resume='out/my run'", "hydra.run.dir='out/my run'"
     ]  # fmt: skip

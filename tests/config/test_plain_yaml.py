@@ -96,7 +96,7 @@ def test_only_regular_files_are_opened(tmp_path):
     ],
     ids=str,
 )  # fmt: skip
-def test_a_folder_says_how_it_answers_and_nothing_else(content):
+def test_a_folder_states_how_it_answers_and_nothing_else(content):
     with pytest.raises(ValueError, match=r"."):
         check_answer_settings(content)
     good = {"stride": 5, "unanswerable": False, "no_answer_threshold": 0.25}

@@ -52,7 +52,7 @@ def test_one_that_is_installed_and_broken(monkeypatch):
 
 
 @pytest.mark.parametrize("word", ["hydra/launcher=ray", "hydra/sweeper=optuna"])
-def test_the_command_line_says_so(run_bertft, calls, word, nothing_installed, monkeypatch):
+def test_the_command_line_states_it(run_bertft, calls, word, nothing_installed, monkeypatch):
     """Neither comes with the extra ``test``."""
     result = run_bertft("train", "-m", word, "seed=0,1")
     assert result.status == 2 and result.err.count("\n") == 1

@@ -8,6 +8,7 @@ from omegaconf import OmegaConf
 from bertft.config.compose import ComposeRequest, compose_config, to_dataclass
 from bertft.config.overrides import rewrite_overrides
 from bertft.config.resume import read_run_config
+from bertft.config.schema import iter_leaves, settings_tree
 from bertft.errors import DataError
 
 
@@ -27,7 +28,7 @@ def run(tmp_path):
     return make
 
 
-def test_it_goes_on_with_its_own_settings_in_its_own_folder(run_bertft, calls, run):
+def test_it_resumes_with_its_own_settings_in_its_own_folder(run_bertft, calls, run):
     folder = run("seed=7")
     assert run_bertft("train", f"resume={folder}").status == 0
     ((config, at),) = calls["train"]
@@ -42,6 +43,22 @@ def test_it_may_train_longer_elsewhere_and_in_silence(run_bertft, calls, run):
     assert run_bertft("train", f"resume={folder}", *words).status == 0
     ((config, _),) = calls["train"]
     assert (config.trainer.epochs, config.trainer.device, config.quiet) == (5, "cpu", True)
+
+
+def test_settings_without_a_value_can_be_repeated(run_bertft, calls, run):
+    """As in a search, whose command has them for each trial."""
+    folder = run()
+    config = OmegaConf.load(folder / "config.yaml")
+    nulls = [
+        f"{leaf.path}=null"
+        for leaf in iter_leaves(settings_tree("train"))
+        if OmegaConf.select(config, leaf.path, default="missing") is None and leaf.path != "resume"
+    ]
+    assert {"trainer.epochs=null", "trainer.max_steps=null", "experiment=null"} <= set(nulls)
+    result = run_bertft("train", f"resume={folder}", "method=svd_lora", *nulls)
+    assert (result.status, len(calls["train"])) == (0, 1), result.err
+    result = run_bertft("train", f"resume={folder}", "trainer.batch_size=4", "trainer.patience=1")
+    assert result.status == 2 and "trainer.patience: the run has null, not 1" in result.err
 
 
 def test_a_stop_belongs_to_one_command(run_bertft, calls, run):
@@ -119,7 +136,7 @@ def test_auto_takes_the_command_that_began_it(run_bertft, calls, run):
     assert run_bertft("train", *words, f"hydra.run.dir={folder}", "data.seed=3").status == 2
 
 
-def test_auto_starts_where_nothing_was_begun(run_bertft, calls, tmp_path):
+def test_auto_starts_where_nothing_was_started(run_bertft, calls, tmp_path):
     words = ["method=lora", "resume=auto", f"hydra.run.dir={tmp_path / 'new'}"]
     assert run_bertft("train", *words).status == 0
     ((config, _),) = calls["train"]
@@ -162,7 +179,7 @@ def test_an_edited_configuration_is_held_to_the_rules(run_bertft, run, edit, exp
 
 
 @pytest.mark.parametrize("content", ["", "{}", "null"])
-def test_a_config_that_says_nothing_is_damaged(tmp_path, content):
+def test_a_config_without_entries_is_damaged(tmp_path, content):
     (tmp_path / "config.yaml").write_text(content)
     with pytest.raises(DataError, match=r"config\.yaml"):
         read_run_config(tmp_path)

@@ -283,7 +283,7 @@ def test_wrong_together(run_bertft, calls, words, expected_text):
     assert expected_text in result.err and "Traceback" not in result.err
 
 
-def test_a_missing_file_is_told_with_all_the_rest(run_bertft, calls, tmp_path):
+def test_a_missing_file_is_reported_with_all_the_rest(run_bertft, calls, tmp_path):
     (tmp_path / "train.csv").write_text("")
     (tmp_path / "folder").mkdir()
     result = run_bertft(
@@ -295,7 +295,7 @@ def test_a_missing_file_is_told_with_all_the_rest(run_bertft, calls, tmp_path):
     assert result.err.startswith("error: 3 problems:")
 
 
-def test_mistakes_of_losses_and_thresholds_are_told_together(run_bertft, calls):
+def test_mistakes_of_losses_and_thresholds_are_reported_together(run_bertft, calls):
     result = run_bertft(
         "train", "data=stsb", "loss.class_weights={a:-1}", "loss.label_smoothing=2",
         "calibrate=temperature", "tune_threshold=true",

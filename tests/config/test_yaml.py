@@ -67,7 +67,7 @@ def test_the_files_are_these():
 
 
 @pytest.mark.parametrize("file", sorted(conf_dir().rglob("*.yaml")), ids=lambda f: f.stem)
-def test_every_file_says_what_it_is_and_which_command_uses_it(file):
+def test_every_file_states_what_it_is_and_which_command_uses_it(file):
     opening = file.read_text(encoding="utf-8").split("\n")
     comments = [line for line in opening[:3] if line.startswith("# ")]
     assert any(": bertft " in line for line in comments)

@@ -236,8 +236,9 @@ def test_a_format_overrides_the_extension(tmp_path, name, content, settings):
 
 def test_a_format_that_does_not_fit(tmp_path):
     path = tmp_path / "a.txt"
-    assert "conll is not supported by data.task=classification" in refused(
-        path, TABLE, format="conll"
+    assert (
+        "conll is a format of the task token_classification, but the task is classification"
+        in refused(path, TABLE, format="conll")
     )
     message = refused(path, TABLE, format="text")
     assert "the format text has no labels, which data.task=classification needs" in message

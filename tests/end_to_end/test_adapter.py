@@ -53,7 +53,7 @@ def test_predict_answers_as_peft_does(theirs):
     assert answers(run_bertft("predict", f"run={adapter}", stdin=LINES)) == actual
 
 
-def test_merge_folds_it_and_says_what_it_was_compared_on(theirs, work_dir):
+def test_merge_folds_it_and_states_what_it_was_compared_on(theirs, work_dir):
     base, adapter, logits = theirs
     result = run_bertft("merge", f"adapter={adapter}", "out=merged")
     assert result.status == 0 and result.err == "", result

@@ -125,7 +125,7 @@ def test_a_damaged_best_is_never_used(copied, name):
         assert result.refused and f"damaged: {name}" in result.err, result
 
 
-def test_a_manifest_that_was_edited_is_told(copied):
+def test_a_manifest_that_was_edited_is_reported(copied):
     import json
 
     run = copied("classification", "method=lora")

@@ -39,7 +39,7 @@ def scores_of(actual):
     return np.array([list(answer["scores"].values()) for answer in actual])
 
 
-def test_eval_gives_what_training_told(run, work_dir):
+def test_eval_gives_what_training_reported(run, work_dir):
     content = read(run / "metrics.json")
     fitted = content["calibration"]
     assert list(content) == [
@@ -106,7 +106,7 @@ def test_answers_follow_the_threshold(run):
             assert answer["score"] == answer["scores"][answer["label"]]
 
 
-def test_a_merged_folder_and_an_adapter_answer_alike(run, work_dir):
+def test_a_merged_folder_and_an_adapter_give_the_same_answers(run, work_dir):
     fitted = read(run / "metrics.json")["calibration"]
     assert run_bertft("merge", f"run={run}", "out=merged").status == 0
     assert run_bertft("export", f"run={run}", "out=adapter").status == 0
@@ -177,7 +177,7 @@ def test_a_run_on_a_merged_folder_does_not_inherit_its_threshold(trained, work_d
 
 
 @pytest.mark.parametrize("wrong", [1.5, "0.3", {"neg": 0.3, "pos": 0.4}, {"pos": 2}, {}])
-def test_a_threshold_that_cannot_be_is_told(trained, work_dir, wrong):
+def test_a_threshold_that_cannot_be_is_reported(trained, work_dir, wrong):
     assert run_bertft("merge", f"run={trained(*TASKS['classification'])}", "out=merged").status == 0
     config = read(work_dir / "merged/config.json")
     (work_dir / "merged/config.json").write_text(
@@ -201,8 +201,8 @@ def test_a_calibration_that_cannot_be_is_named(copied, change):
     assert run_bertft("eval", f"run={run}").refused
 
 
-@pytest.mark.slow
-def test_cut_off_and_gone_on_with_it_ends_the_same(work_dir):
+@pytest.mark.long
+def test_interrupted_and_resumed_it_ends_the_same(work_dir):
     """Killed in a save, and while the result is written: a resumed run finds what was fitted."""
     words = ["train", *QUICK, *write_task(work_dir, "classification"), "quiet=true"]
     words += [*FITTED[2:], "data.metric=f1"]
@@ -221,7 +221,7 @@ def test_cut_off_and_gone_on_with_it_ends_the_same(work_dir):
         assert read(work_dir / name / "metrics.json")["calibration"] == expected
 
 
-def test_a_run_that_goes_on_drops_what_was_fitted_until_its_end(trained, work_dir):
+def test_a_run_that_resumes_drops_what_was_fitted_until_its_end(trained, work_dir):
     run = shutil.copytree(trained(*TASKS["classification"]), work_dir / "run", symlinks=True)
     before = read(run / "metrics.json")
     assert run_bertft("train", f"resume={run}", "trainer.epochs=5", "quiet=true").status == 0
@@ -233,7 +233,7 @@ def test_a_run_that_goes_on_drops_what_was_fitted_until_its_end(trained, work_di
     assert result.status == 0 and "is not finished: the model is not calibrated yet" in result.err
 
 
-def test_what_shows_only_with_the_rows_is_told_before_any_work(work_dir):
+def test_what_shows_only_with_the_rows_is_reported_before_any_work(work_dir):
     write_classes(work_dir / "a.csv", 12, 0, ("one", "two"))
     words = ("train", "data=files", "data.train=a.csv", "model=tiny", "hydra.run.dir=run")
     result = run_bertft(*words, "loss.class_weights={tow:2}")

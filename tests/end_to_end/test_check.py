@@ -15,7 +15,7 @@ TINY = ("train", "model=tiny", "trainer.threads=1", "trainer.batch_size=8", "tra
 
 
 @pytest.mark.parametrize("place_of_run", [(), ("hydra.run.dir=there/run",)])
-def test_it_tells_memory_time_and_data_and_leaves_nothing(work_dir, monkeypatch, place_of_run):
+def test_it_reports_memory_time_and_data_and_leaves_nothing(work_dir, monkeypatch, place_of_run):
     rows = [("a good film " * (1 + n), "pos" if n % 2 else "neg") for n in range(40)]
     write_csv(work_dir / "train.csv", ("text", "label"), rows)
     taken, call = [], EncoderRunner.__call__
@@ -47,7 +47,7 @@ def test_it_tells_memory_time_and_data_and_leaves_nothing(work_dir, monkeypatch,
     assert not list(work_dir.glob("there/*"))
 
 
-def test_memory_that_does_not_suffice_is_told(work_dir, monkeypatch):
+def test_memory_that_does_not_suffice_is_reported(work_dir, monkeypatch):
     call = EncoderRunner.__call__
 
     def limited(self, batch):

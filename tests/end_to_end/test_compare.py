@@ -123,7 +123,7 @@ def test_training_keeps_the_statistics_of_its_rows(runs, trained):
     assert result.status == 0 and "computing the validation" not in result.err
 
 
-def test_a_damaged_file_of_scores_is_made_anew(runs):
+def test_a_damaged_file_of_scores_is_made_again(runs):
     assert run_bertft("compare", f"runs={runs}", "draws=1").status == 0
     (runs / "lora" / "row_scores.npz").write_bytes(b"PK\3\4 nothing")
     result = run_bertft("compare", f"runs={runs}", "draws=1")
@@ -202,7 +202,7 @@ def test_no_draws_evaluate_nothing(runs):
     assert "difference to" in result.out and "not computed: draws=0" in result.out
 
 
-def test_other_rows_are_not_paired_and_it_says_so(runs, trained):
+def test_other_rows_are_not_paired_and_this_is_reported(runs, trained):
     words = ["data=sample", "data.max_train_rows=64", "trainer.max_steps=4"]
     result = run_bertft("train", "model=tiny", *words, "quiet=true", "hydra.run.dir=sample")
     assert result.status == 0, result

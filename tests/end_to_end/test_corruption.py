@@ -93,7 +93,7 @@ def test_it_is_named_and_the_one_before_it_taken(checkpoints, name, damage):
         checkpoints.find_checkpoint("8")
 
 
-def test_a_resume_goes_on_from_the_one_before(copied):
+def test_a_resume_starts_from_the_one_before(copied):
     """All kinds of damage at once, through the command line."""
     run = copied("classification", "method=lora")
     (run / "metrics.json").unlink()

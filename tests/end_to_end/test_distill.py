@@ -81,7 +81,7 @@ def test_from_the_bundled_sample_to_answers(cold):
         assert one["score"] == pytest.approx(other["score"], abs=1e-5)
 
 
-def test_a_second_epoch_and_a_second_student_ask_nothing(cold, trained):
+def test_a_second_epoch_and_a_second_student_need_nothing(cold, trained):
     teacher = trained("classification", *TEACHER)
     result = distil(cold / "one", teacher)
     assert result.status == 0, result
@@ -107,7 +107,7 @@ def test_a_second_epoch_and_a_second_student_ask_nothing(cold, trained):
         (["method.distill.relation_weight=1"], 2 * 64 + 24),
     ],
 )
-def test_how_often_it_is_asked(cold, trained, words, rows):
+def test_how_often_the_teacher_runs(cold, trained, words, rows):
     result = distil(cold / "run", trained("classification", *TEACHER), *words)
     assert result.status == 0, result
     assert forwards(cold / "run")["rows"] == rows
@@ -354,7 +354,7 @@ def test_teachers_that_are_none(work_dir, trained):
     assert distil(work_dir / "yes", prefix).status == 0  # but it can teach
 
 
-def test_a_run_goes_on_with_the_teacher_that_it_was_begun_with(work_dir, copied, trained):
+def test_a_run_resumes_with_the_teacher_that_it_was_started_with(work_dir, copied, trained):
     teacher = copied("classification", *TEACHER)
     for name in ("train", "validation"):
         shutil.copy(trained("classification", *TEACHER).parent / f"{name}.csv", teacher.parent)
@@ -366,7 +366,7 @@ def test_a_run_goes_on_with_the_teacher_that_it_was_begun_with(work_dir, copied,
     assert result.refused and "not the one that the run was started with" in result.err, result
 
 
-def test_a_teacher_below_the_students_start_is_told(trained):
+def test_a_teacher_below_the_students_start_is_reported(trained):
 
     from bertft.data.splits import load_splits
     from bertft.pipeline.distillation import warn_if_teacher_is_worse

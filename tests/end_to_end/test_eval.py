@@ -111,7 +111,7 @@ def test_a_merged_folder_is_scored_like_the_run(trained, work_dir):
 
 
 @pytest.mark.parametrize("task", ["multi_label", "regression", "pair"])
-def test_a_merged_folder_tells_its_task(trained, work_dir, task):
+def test_a_merged_folder_reports_its_task(trained, work_dir, task):
     run = trained(task, "method=lora")
     assert run_bertft("merge", f"run={run}", "out=merged").status == 0
     words = ["data=files", f"data.validation={run.parent / 'validation.csv'}"]
@@ -175,7 +175,7 @@ def test_a_sample_run_keeps_its_rows_where_another_setting_changes(work_dir):
     assert result.status == 0 and "sample sentiment/validation" in result.out, result
 
 
-def test_left_out_rows_are_told(work_dir):
+def test_left_out_rows_are_reported(work_dir):
     write_classes(work_dir / "a.csv", 40, seed=1)
     rows = [("good film", "pos"), ("", "neg"), ("odd", "what"), ("bad film", "neg")]
     write_csv(work_dir / "b.csv", ("text", "label"), rows)

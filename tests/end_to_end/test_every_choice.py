@@ -281,7 +281,7 @@ ELSEWHERE = {
 }  # fmt: skip
 
 
-def test_every_choice_of_other_commands_is_asked():
+def test_every_choice_of_other_commands_is_tried():
     requested = {(line[0], word) for lines in READING.values() for line in lines for word in line}
     for command in set(COMMAND_CONFIGS) - {*TRAINING_COMMANDS}:
         for leaf in iter_leaves(settings_tree(command)):

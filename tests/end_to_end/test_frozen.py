@@ -57,7 +57,7 @@ def test_it_scores_and_answers_as_it_did(frozen, work_dir):
     assert result.status == 0, result
 
 
-def test_it_goes_on(frozen):
+def test_it_continues(frozen):
     _, run = frozen
     result = run_bertft("train", f"resume={run}", "trainer.max_steps=244", "quiet=true")
     assert result.status == 0, result

@@ -59,7 +59,7 @@ def test_the_last_checkpoint_stays_whole(work_dir, start):
 
 
 @pytest.mark.parametrize("start", ["create check_rows.jsonl", "rename base", "create config.yaml"])
-def test_full_before_the_run_is_begun(work_dir, start):
+def test_full_before_the_run_is_started(work_dir, start):
     words = [*LOOP, *write_task(work_dir, "classification"), "hydra.run.dir=run"]
     with failpoints.install_hook(full_at(start, 1)):
         result = run_bertft(*words)

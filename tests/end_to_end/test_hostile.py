@@ -185,7 +185,7 @@ def test_a_config_that_cannot_be(copied, work_dir, text):
     assert not (work_dir / "bomb").exists()
 
 
-def test_code_beside_a_model_is_not_run(work_dir):
+def test_code_next_to_a_model_is_not_run(work_dir):
     """trust_remote_code is false unless somebody says so."""
     folder = work_dir / "model"
     folder.mkdir()

@@ -77,7 +77,9 @@ def take_back(process, sweep, setting):
     os.kill(int(task), signal.SIGUSR2)
 
 
-@pytest.mark.parametrize("launcher", LAUNCHERS)
+@pytest.mark.parametrize(
+    "launcher", ["joblib", pytest.param("submitit_local", marks=pytest.mark.long)]
+)
 def test_a_sweep(launcher, launched, work_dir):
     """One job fails and one ends as it does alone, even if a queue took it back in between."""
     words = [

@@ -161,7 +161,7 @@ def test_a_prefix_cannot_be_folded(trained, work_dir):
     "words", [("method=svd_lora_prefix",), ("method=prefix", "method.prefix.mlp=true"),
               ("method=prefix", "method.prefix.kind=prompt")],
 )  # fmt: skip
-def test_but_it_can_lie_beside(trained, work_dir, words):
+def test_but_it_can_be_next_to_it(trained, work_dir, words):
     run = trained("classification", *words)
     result = run_bertft("merge", f"run={run}", "out=merged", "prefix=separate")
     assert result.status == 0 and "the prefix is in prefix.safetensors" in result.out, result

@@ -74,7 +74,7 @@ def graph(request, graphs):
     return request.param, *graphs(request.param)
 
 
-def test_it_says_what_it_wrote_and_how_far_off_it_is(graph):
+def test_it_states_what_it_wrote_and_how_far_off_it_is(graph):
     task, _, folder, _, result = graph
     assert result.status == 0 and result.err == "", result
     form = r"wrote an ONNX graph of (\S+) MB into \S+\nmax \|Δlogit\| (\S+) on (\d+) (\w+) rows"

@@ -96,7 +96,7 @@ def test_train_states_the_precision_once(work_dir):
         assert ("trainer.precision=auto" in line) == (precision == "auto")
 
 
-def test_a_run_of_fp16_says_what_to_do_without_cuda(copied, work_dir):
+def test_a_run_of_fp16_states_what_to_do_without_cuda(copied, work_dir):
     run = copied("classification", "method=lora")
     manifest = run / "manifest.json"
     manifest.write_text(json.dumps({**read(manifest), "precision": "fp16"}))

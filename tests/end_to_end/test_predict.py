@@ -43,7 +43,7 @@ def scored(actual):
     return [answer["scores"]["pos"] for answer in actual]
 
 
-def test_a_row_is_answered_alike_however_it_comes(run, work_dir):
+def test_a_row_has_the_same_answer_however_it_is_read(run, work_dir):
     from_stdin = answers(run_bertft("predict", f"run={run}", stdin=lines(TEXTS)))
     assert [set(answer) for answer in from_stdin] == [{"label", "score", "scores"}] * len(TEXTS)
     for answer in from_stdin:
@@ -174,7 +174,7 @@ def test_a_pipe_is_written_to_not_replaced(run, work_dir):
 
 
 @pytest.mark.parametrize("output", [".", "no/where.jsonl"])
-def test_a_place_that_cannot_be_written_is_told_before_anything_is_computed(
+def test_a_place_that_cannot_be_written_is_reported_before_anything_is_computed(
     run, monkeypatch, output
 ):
     monkeypatch.setattr("bertft.cli.commands.predict.open_from_settings", None)
@@ -200,7 +200,7 @@ def test_what_cannot_be_answered(run, work_dir, words, stdin, fragments):
     assert list(work_dir.iterdir()) == []
 
 
-def test_rows_without_an_answer_are_refused_or_told(work_dir):
+def test_rows_without_an_answer_are_refused_or_reported(work_dir):
     """Whatever the run did with rows like them."""
     rows = [("good", "a"), ("bad", "b"), ("", "a"), ("fine", "b")]
     write_csv(work_dir / "a.csv", ("text", "label"), rows)
@@ -405,7 +405,7 @@ def test_an_interruption_keeps_the_rows_that_are_done(
         ("RowPredictor.iter_blocks", "old.csv"),
     ],
 )
-def test_an_interruption_before_the_first_block_says_that_nothing_is_kept(
+def test_an_interruption_before_the_first_block_states_that_nothing_is_kept(
     run, work_dir, monkeypatch, stage, output
 ):
     def interrupted(*_, **__):

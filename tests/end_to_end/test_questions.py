@@ -79,7 +79,7 @@ def test_the_run_and_its_evaluation(run, merged, work_dir):
     assert again == pytest.approx(metrics["validation"], abs=0.05)
 
 
-def test_a_row_is_answered_alike_however_it_comes(run, merged, work_dir):
+def test_a_row_has_the_same_answer_however_it_is_read(run, merged, work_dir):
     ask = ("predict", f"run={run}", "threshold=0.9999999")
     rows = questions()
     requested = [{name: row[name] for name in ("id", "question", "context")} for row in rows]

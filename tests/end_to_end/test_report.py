@@ -113,7 +113,7 @@ def test_every_section(run):
     assert "trainer.beta1" not in names
 
 
-def test_nothing_is_asked_of_a_network(run):
+def test_no_network_is_needed(run):
     actual = page(run[0])
     assert not actual.tags & {"script", "img", "link", "iframe", "object", "base", "form", "image"}
     links = [value for name, value in actual.attributes if name in ("src", "href", "xlink:href")]

@@ -72,7 +72,7 @@ def nth(points: list[str], start: str, turn: int) -> int:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_killed_and_gone_on_with_it_ends_the_same(work_dir, trained, method):
+def test_killed_and_resumed_it_ends_the_same(work_dir, trained, method):
     words = ["train", *LOOP, *write_task(work_dir, "classification"), *METHODS[method]]
     if "method=distill" in words:
         teacher = trained("classification", "method=full", "model.architecture.hidden_size=32")
@@ -96,7 +96,7 @@ def test_killed_and_gone_on_with_it_ends_the_same(work_dir, trained, method):
         assert actual == expected, f"killed before {start} ({turn})"
 
 
-def test_questions_are_gone_on_with_too(work_dir):
+def test_questions_are_resumed_too(work_dir):
     words = ["train", *LOOP, *write_task(work_dir, "question_answering"), *METHODS["svd_lora"]]
     (whole,) = crash([([*words, f"hydra.run.dir={work_dir / 'whole'}"], None)])
     assert whole["status"] == 0, whole
@@ -128,7 +128,7 @@ def test_the_cuts_meant_something(work_dir):
 
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
-def test_a_signal_saves_says_how_to_go_on_and_ends_with_its_status(work_dir, name):
+def test_a_signal_saves_states_how_to_resume_and_ends_with_its_status(work_dir, name):
     words = ["train", *LOOP, *write_task(work_dir, "classification"), *METHODS["lora"]]
     whole, run = work_dir / "whole", work_dir / "it's a run"
     reference, first, second = crash([
@@ -162,7 +162,7 @@ def long(tmp_path_factory):
     return words, outcome(folder / "whole")
 
 
-@pytest.mark.parametrize("lines", [12, 31])
+@pytest.mark.parametrize("lines", [12, pytest.param(31, marks=pytest.mark.long)])
 def test_killed_from_outside_at_any_moment(work_dir, long, lines):
     words, expected = long
     (killed,) = crash([(["train", *words, "hydra.run.dir=run"], f"SIGKILL@{lines}")])
@@ -191,7 +191,7 @@ def test_signalled_from_outside(work_dir, long, name):
     }
 
 
-def test_auto_starts_goes_on_and_says_that_it_is_finished(work_dir, monkeypatch):
+def test_auto_starts_resumes_and_states_that_it_is_finished(work_dir, monkeypatch):
     words = ["train", *LOOP, *write_task(work_dir, "classification"), "resume=auto", "method=lora"]
     words += ["hydra.run.dir=run"]
     result = run_bertft(*words)
@@ -207,7 +207,7 @@ def test_auto_starts_goes_on_and_says_that_it_is_finished(work_dir, monkeypatch)
     assert outcome(work_dir / "run") == finished
 
 
-def test_epochs_raised_go_on_even_if_cut_off_again(work_dir):
+def test_a_run_with_more_epochs_resumes_even_if_interrupted_again(work_dir):
     words = ["train", *QUICK[:-1], *write_task(work_dir, "classification"), "quiet=true"]
     assert run_bertft(*words, "trainer.epochs=1", "hydra.run.dir=run").status == 0
     assert read(work_dir / "run" / "metrics.json")["train"]["steps"] == 8
@@ -297,7 +297,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_taken(work_dir):
     assert outcome(run) == outcome(work_dir / "whole")
 
 
-def test_a_best_that_is_damaged_is_told_first_and_sought_anew(copied):
+def test_a_best_that_is_damaged_is_reported_first_and_searched_for_again(copied):
     run = copied("classification", "method=lora")
     best = run / "checkpoints" / f"step-{read(run / 'metrics.json')['best']['step']}"
     steps = read(run / "metrics.json")["train"]["steps"]
@@ -313,7 +313,7 @@ def test_a_best_that_is_damaged_is_told_first_and_sought_anew(copied):
     assert run_bertft("eval", f"run={run}").status == 0
 
 
-def test_other_threads_or_processes_are_told(work_dir):
+def test_other_threads_or_processes_are_reported(work_dir):
     """A run that was begun by two processes goes on in one: the first's dropout goes on."""
     run = unfinished(work_dir)
     content = read(run / "manifest.json")
@@ -343,7 +343,7 @@ def outcome_files(run: Path) -> dict[str, bytes]:
     return {str(p.relative_to(run)): p.read_bytes() for p in run.rglob("*") if p.is_file()}
 
 
-def test_a_metrics_file_that_was_cut_is_told(work_dir):
+def test_a_shortened_metrics_file_is_reported(work_dir):
     run = unfinished(work_dir)
     (run / "metrics.jsonl").write_text("")
     result = run_bertft("train", "resume=run")
@@ -371,7 +371,7 @@ def minilm() -> str:
     return find_model_source("all-MiniLM-L6-v2").load
 
 
-def test_it_goes_on_from_anywhere(work_dir, monkeypatch):
+def test_it_resumes_from_anywhere(work_dir, monkeypatch):
     write_task(work_dir, "classification")
     run = unfinished(work_dir, "data.train=train.csv", "data.test=test.csv")
     (work_dir / "elsewhere").mkdir()
@@ -405,7 +405,7 @@ def begun_elsewhere(folder, monkeypatch):
     assert cut["status"] == -signal.SIGKILL, cut
 
 
-def test_before_its_first_checkpoint_it_goes_on_from_anywhere(work_dir, monkeypatch):
+def test_before_its_first_checkpoint_it_resumes_from_anywhere(work_dir, monkeypatch):
     """Other folders of the same names, where it goes on, are not those that it was begun on."""
     begun_elsewhere(work_dir, monkeypatch)
     for name in ("teacher", "tokens"):

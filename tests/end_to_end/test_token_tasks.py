@@ -92,7 +92,7 @@ def test_a_run_that_was_cut_off_ends_as_if_it_had_not_been(task, words, work_dir
     )
 
 
-def test_mistakes_are_told_at_once(work_dir):
+def test_mistakes_are_reported_at_once(work_dir):
     result = run_bertft("train", "data=sample", "data.scheme=bio", "data.mlm_probability=0.5")
     assert result.status == 2 and result.out == ""
     assert "data.scheme: is not supported by data.task=classification" in result.err

@@ -119,7 +119,7 @@ def test_two_processes_learn_what_one_learns(runs):
     assert {line["rows"] for line in others if line["event"] == "step"} == {7, 1}
 
 
-def test_torchrun_ends_when_a_rank_is_killed_and_the_job_goes_on_to_the_same_bits(runs):
+def test_torchrun_ends_when_a_rank_is_killed_and_the_job_resumes_to_the_same_bits(runs):
     folder, content = runs
     status, out, err = content["killed"]
     assert status == 1 and out == "" and "Signal 9 (SIGKILL)" in err, err
@@ -127,7 +127,7 @@ def test_torchrun_ends_when_a_rank_is_killed_and_the_job_goes_on_to_the_same_bit
     assert outcome(folder / "killed") == outcome(folder / "whole")
 
 
-def test_a_signal_to_one_stops_them_all_and_they_go_on_to_the_same_bits(runs):
+def test_a_signal_to_one_stops_them_all_and_they_resume_to_the_same_bits(runs):
     folder, content = runs
     whole, stopped, again = content["whole"], content["stopped"], content["after a signal"]
     assert [rank["status"] for rank in whole] == [0, 0], whole

@@ -29,7 +29,7 @@ def test_a_name_that_is_none():
     assert run_bertft("train", "trainer.trackers=[tensorboard,tensorboard]").refused
 
 
-def test_tensorboard_beside_a_run(work_dir, trained):
+def test_tensorboard_next_to_a_run(work_dir, trained):
     pytest.importorskip("tensorboard")
     plain = trained("classification")
     words = write_task(work_dir, "classification")

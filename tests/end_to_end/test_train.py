@@ -132,7 +132,7 @@ def test_the_same_again_is_the_same_byte_for_byte(work_dir):
     assert splits[0] == splits[1]
 
 
-def test_a_real_process_does_what_the_tests_do_and_says_it_where_it_belongs(work_dir, trained):
+def test_a_real_process_prints_to_the_right_stream(work_dir, trained):
     words = ("method=lora", "trainer.precision=fp32")
     expected = trained("classification", *words)
     data = write_task(work_dir, "classification")

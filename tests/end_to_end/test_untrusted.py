@@ -133,7 +133,7 @@ def test_pickled_weights_are_not_read(merged):
     assert result.refused and "pytorch_model.bin is not read" in result.err, result
 
 
-def test_a_head_of_other_labels_is_not_drawn_anew(merged):
+def test_a_head_of_other_labels_is_not_drawn_again(merged):
     config = read(merged / "config.json")
     config["id2label"] = {"0": "a", "1": "b", "2": "c"}
     config["label2id"] = {"a": 0, "b": 1, "c": 2}

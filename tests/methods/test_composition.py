@@ -81,7 +81,7 @@ def test_all_that_trains_moves_and_nothing_else(encoder, adapt, batch, name):
         assert torch.equal(parameter, before[key]) is not parameter.requires_grad, key
 
 
-def test_parts_are_attached_in_their_order_whatever_the_configuration_says(encoder, adapt):
+def test_parts_are_attached_in_their_order_whatever_the_configuration_is(encoder, adapt):
     components = adapt(encoder(), **METHODS["bitfit_lora_prefix"])
     assert [component.name for component in components] == ["head", "base", "low_rank", "prefix"]
 

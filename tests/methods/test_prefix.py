@@ -100,7 +100,7 @@ def test_equals_pefts(encoder, batch, kind, mlp, layout):
         torch.testing.assert_close(gradient, parameter.grad, rtol=0, atol=1e-10)
 
 
-def test_positions_shift_only_where_asked(encoder, batch):
+def test_positions_shift_only_where_requested(encoder, batch):
     actual = []
     for shifted in (False, True):
         model = encoder()
@@ -156,7 +156,7 @@ def test_dropout(encoder):
 
 
 @pytest.mark.parametrize("mlp", [False, True])
-def test_the_start_has_the_scale_asked_for(encoder, mlp):
+def test_the_start_has_the_scale_requested(encoder, mlp):
     whole, small = encoder(), encoder()
     attached(whole, length=40, mlp=mlp, mlp_hidden=4)
     attached(small, length=40, mlp=mlp, mlp_hidden=4, start_scale=0.125)
@@ -247,7 +247,7 @@ def test_a_prefix_with_effect_is_none(encoder, batch, changes):
     component.after_step(2, 10, None)  # checked once
 
 
-def test_fp32_beside_a_half_precision_base(encoder):
+def test_fp32_next_to_a_half_precision_base(encoder):
     model = encoder().to(torch.bfloat16)
     attached(model)
     assert model.prefix.vectors.dtype == torch.float32

@@ -91,7 +91,7 @@ def test_dropout_keeps_its_share(block):
 
 
 @pytest.mark.parametrize("which", [0, 1, 2])
-def test_only_what_is_asked_for_has_a_gradient(block, which):
+def test_only_what_is_requested_has_a_gradient(block, which):
     tensors = [tensor.detach().requires_grad_(at == which) for at, tensor in enumerate(inputs())]
     ours = blockwise_attention(*tensors, None, 0.0, SCALE)
     compare(ours, plain(*tensors, None, 1.0), tensors[which])

@@ -103,7 +103,7 @@ def test_other_lengths_and_layers_make_no_more_graphs(encoder, batch):
 
 
 @pytest.mark.long
-def test_dropout_is_drawn_anew_at_its_rate(encoder, batch):
+def test_dropout_is_drawn_again_at_its_rate(encoder, batch):
     model = encoder("bert", dropout=0.3).train()
     replace_dropout(model)
     runner = EncoderRunner(model, "sequence")
@@ -140,7 +140,7 @@ def test_where_it_cannot_be(encoder, kind):
         EncoderRunner(encoder(kind), "sequence").compile(CPU)
 
 
-def test_without_a_compiler_it_is_told_in_one_line(encoder, monkeypatch):
+def test_without_a_compiler_it_is_reported_in_one_line(encoder, monkeypatch):
     def broken(graph, inputs):
         raise RuntimeError("no C++ compiler\nat all")
 

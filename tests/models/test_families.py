@@ -39,7 +39,7 @@ def test_one_layer(encoder):
     assert len(encoder_layers(encoder("bert", num_hidden_layers=1))) == 1
 
 
-def test_shared_layers_cannot_be_told_apart(encoder):
+def test_shared_layers_cannot_be_distinguished(encoder):
     with pytest.raises(UsageError, match="layers of a albert model cannot be trained separately"):
         encoder_layers(encoder("albert"))
 

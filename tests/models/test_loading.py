@@ -92,7 +92,7 @@ def test_a_head_is_always_new_and_starts_from_what_fits(folders):
     assert torch.equal(actual.model.classifier.weight, saved.classifier.weight)
 
 
-def test_a_head_of_another_size_is_drawn_anew(folders):
+def test_a_head_of_another_size_is_drawn_again(folders):
     actual = loaded(folders / "two")
     assert actual.new_parameters == HEAD and actual.model.classifier.weight.shape == (3, 24)
     assert actual.model.classifier.weight.std().item() == pytest.approx(0.02, rel=0.3)

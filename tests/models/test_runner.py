@@ -163,7 +163,7 @@ def test_an_encoder_that_ignores_the_interface_is_found_out(encoder, batch, monk
         runner(batch([3, 4]))
 
 
-def test_the_whole_length_stays_for_the_text_beside_a_prefix(encoder, batch):
+def test_the_whole_length_stays_for_the_text_next_to_a_prefix(encoder, batch):
     model = encoder("bert")
     build(PrefixConfig(length=16), None, None).attach(model)
     assert EncoderRunner(model, "sequence")(batch([64, 64])).shape == (2, 3)

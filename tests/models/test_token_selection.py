@@ -35,7 +35,7 @@ def tokens_in(model, path):
 
 @pytest.mark.parametrize("layout", ["unpadded", "packed", "padded"])
 @pytest.mark.parametrize("kind", KNOWN)
-def test_a_classifier_asks_about_the_first_tokens(encoder, batch, kind, layout):
+def test_a_classifier_selects_the_first_tokens(encoder, batch, kind, layout):
     model = encoder(kind)
     seen = tokens_in(model, LAST.get(kind, "output.dense"))
     EncoderRunner(model, "sequence", layout)(batch(LENGTHS, types=False))
@@ -81,7 +81,7 @@ def test_logits_and_gradients_are_those_of_all_tokens(encoder, batch, kind, layo
         ("modernbert", "sequence", "sequence", "mlp.Wo"),
     ],
 )
-def test_all_tokens_go_through_where_all_are_asked_about_or_no_place_is_known(
+def test_all_tokens_are_computed_if_all_are_selected_or_no_position_is_known(
     encoder, batch, kind, head, level, path
 ):
     model = encoder(kind, head)

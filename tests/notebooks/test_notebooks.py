@@ -107,7 +107,7 @@ def test_there_are_three():
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_it_is_stored_with_outputs_and_says_nothing_of_a_machine(name):
+def test_it_is_stored_with_outputs_and_without_names_of_a_machine(name):
     """No error, no warning, no absolute path, no time, no large image."""
     notebook = opened(name)
     nbformat.validate(notebook)
@@ -221,7 +221,7 @@ def test_every_figure_is_drawn(name, executed):
             assert all("no installed font" in line for line in errors), cell
 
 
-def test_bert_tells_the_run_s_scores_and_answers_with_words_of_the_passage(executed):
+def test_bert_prints_the_run_s_scores_and_answers_with_words_of_the_passage(executed):
     notebook = executed("bert")
     metrics = json.loads((notebook.out / "run/metrics.json").read_text())["validation"]
     for key, value in metrics.items():
@@ -242,7 +242,7 @@ def test_bert_tells_the_run_s_scores_and_answers_with_words_of_the_passage(execu
 
 
 @pytest.mark.long
-def test_distill_shows_what_the_checkpoint_keeps_and_the_teacher_beside_the_student(executed):
+def test_distill_shows_what_the_checkpoint_keeps_and_the_teacher_next_to_the_student(executed):
     notebook = executed("distill")
     adapter = load_file(notebook.out / "svd_lora/checkpoints/best/adapter.safetensors")
     left = [np.count_nonzero(values) for name, values in adapter.items() if name.endswith(".E")]

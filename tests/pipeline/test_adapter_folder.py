@@ -234,7 +234,7 @@ def test_other_types_of_adapters_are_read(bases, tmp_path, config):
     np.testing.assert_allclose(ours(saved), logits_of(theirs, saved), **SAME_IN_FP32)
 
 
-def test_the_head_is_told_by_the_class_where_the_task_type_is_not(bases, tmp_path):
+def test_the_head_is_detected_by_the_class_if_the_task_type_is_not(bases, tmp_path):
     base = bases / "bert"
     model = transformers.AutoModelForTokenClassification.from_pretrained(base, num_labels=5)
     config = peft.LoraConfig(r=2, target_modules=["query"], modules_to_save=["classifier"])
@@ -443,7 +443,7 @@ def adapter(bases, tmp_path):
     ({"lora_alpha": "much"}, "invalid value for 'lora_alpha' or 'alpha_pattern'"),
     ({"alpha_pattern": {"(": 3}}, "invalid value for 'lora_alpha' or 'alpha_pattern'"),
 ])  # fmt: skip
-def test_what_cannot_be_read_says_so_and_where(adapter, changes, words):
+def test_what_cannot_be_read_reports_it_and_where(adapter, changes, words):
     folder = adapter(**changes)
     kind = UsageError if "folder" in words or "home" in words else DataError
     with pytest.raises(kind, match=words) as content:

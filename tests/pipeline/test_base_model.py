@@ -66,7 +66,7 @@ def test_a_folder_is_taken_where_it_lies(run, tmp_path):
     assert list(run.path.iterdir()) == []
 
 
-def test_a_copy_is_prepared_beside_its_place_and_then_put_there(run, tmp_path):
+def test_a_copy_is_prepared_next_to_its_place_and_then_put_there(run, tmp_path):
     other = begin(tmp_path / "other run")
     source = materialize(run, other, Model(2.0))
     assert (source.name, source.kind) == (str(other), base_model.STORED_IN_RUN)

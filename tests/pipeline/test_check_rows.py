@@ -43,7 +43,7 @@ def test_they_come_back_as_they_were(tmp_path, labels):
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b'[1]\n"a"\n', b"\xff\n", b'{"text": "a"}\n\n'])
-def test_damage_is_told(tmp_path, content):
+def test_damage_is_reported(tmp_path, content):
     (tmp_path / "rows.jsonl").write_bytes(content)
     with pytest.raises(DataError, match=r"rows\.jsonl: the validation rows for checking"):
         read_check_rows(tmp_path / "rows.jsonl")

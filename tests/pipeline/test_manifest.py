@@ -44,7 +44,7 @@ def test_what_has_no_place_of_its_own_stays_as_it_is(tmp_path):
     assert recorded_data(cut, manifest_of(train=[str(file)], validation=[str(file)])) == cut
 
 
-def test_what_changes_the_last_bits_is_told():
+def test_what_changes_the_last_bits_is_reported():
     device = torch.device("cpu")
     here = {
         "threads": torch.get_num_threads(), "device": "cpu", "processes": 2,

@@ -19,7 +19,7 @@ class Prefixed(nn.Module):
         self.head = nn.Linear(2, 2)
 
 
-def test_a_prefix_beside_a_model_comes_back(tmp_path):
+def test_a_prefix_next_to_a_model_comes_back(tmp_path):
     settings = PrefixConfig(length=3, mlp=True)
     torch.manual_seed(0)
     before, after = Prefixed(), Prefixed()
@@ -33,7 +33,7 @@ def test_a_prefix_beside_a_model_comes_back(tmp_path):
         load_prefix_weights(tmp_path, Prefixed(length=4))
 
 
-def test_nothing_beside_a_model(tmp_path):
+def test_nothing_next_to_a_model(tmp_path):
     assert read_model_info(tmp_path) == ModelInfo()
     write_merged_info(tmp_path, 12, None, Prefixed())
     assert read_model_info(tmp_path) == ModelInfo(max_length=12)

@@ -173,7 +173,7 @@ def test_what_is_no_file(tmp_path):
         ("os error", None),
     ],
 )
-def test_errors_told_as_text(text, number):
+def test_errors_reported_as_text(text, number):
     content = find_os_error(Exception(text))
     assert (content and content.errno) == number
 

@@ -54,7 +54,7 @@ def test_a_pointer_file_that_is_none(tmp_path, text):
         checkpoint_pointers.read_pointer(tmp_path, "last")
 
 
-def test_a_bad_pointer_is_told_and_the_newest_found(checkpoints):
+def test_a_bad_pointer_is_reported_and_the_newest_found(checkpoints):
     (checkpoints.folder / "last").unlink()
     os.symlink("../../elsewhere", checkpoints.folder / "last")
     warnings: list[str] = []
@@ -82,7 +82,7 @@ def test_a_copied_run(checkpoints, tmp_path):
     assert os.readlink(copy.folder / "best") == os.readlink(copy.folder / "last") == "step-30"
 
 
-def test_a_copy_of_nothing_beside_it(checkpoints):
+def test_a_copy_of_nothing_next_to_it(checkpoints):
     (checkpoints.folder / "last").unlink()
     (checkpoints.folder / "last").mkdir()
     for files in (None, b"{}"):

@@ -85,7 +85,7 @@ def test_a_whole_one_is_taken_as_it_is(checkpoints):
 
 
 @pytest.mark.parametrize("damage", ["adapter.bin", "state.json", "files.json"])
-def test_a_damaged_one_is_made_anew(checkpoints, damage):
+def test_a_damaged_one_is_made_again(checkpoints, damage):
     before = tree(checkpoints.folder)
     (checkpoints.checkpoint_path(20) / damage).unlink()
     checkpoints.save(20, writer(20), best=False)
@@ -252,7 +252,7 @@ def test_without_pointers_the_newest_is_found(three):
     assert pointed(three) == (30, 20)
 
 
-def test_settle_says_what_the_state_says(three):
+def test_settle_agrees_with_the_state(three):
     (three.checkpoint_path(30) / "adapter.bin").write_bytes(b"")
     assert three.find_checkpoint("last", with_state=True) == three.checkpoint_path(20)
     three.reset_pointers(20, best=10)
@@ -271,7 +271,7 @@ def test_settle_removes_what_a_killed_one_left(three):
     assert not os.path.lexists(left)
 
 
-def test_only_with_state_can_be_gone_on_from(tmp_path):
+def test_only_with_state_can_be_resumed_from(tmp_path):
     checkpoints = CheckpointStore(tmp_path / "checkpoints", keep=0)
     checkpoints.save(10, writer(10), best=True)
     checkpoints.save(20, writer(20), best=False)

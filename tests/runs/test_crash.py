@@ -118,7 +118,7 @@ def test_killed_twice(in_memory):
         assert tree(run) == tree(through)
 
 
-def test_a_run_is_begun_or_not(tmp_path):
+def test_a_run_is_started_or_not(tmp_path):
     start, work = tmp_path / "start", tmp_path / "work"
     start.mkdir()
     (start / "job.json").write_text("{}")

@@ -88,7 +88,7 @@ def test_what_cannot_be_replaced_stays(checkpoints):
     assert checkpoints.find_checkpoint("best") == checkpoints.checkpoint_path(10)
 
 
-def test_nothing_to_go_on_from(tmp_path):
+def test_nothing_to_resume_from(tmp_path):
     from bertft.runs.checkpoints import CheckpointStore
 
     with (

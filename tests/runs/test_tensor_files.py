@@ -238,7 +238,7 @@ def test_how_a_state_looks():
     }  # fmt: skip
 
 
-def test_keys_that_look_alike_get_names_of_their_own():
+def test_similar_keys_get_names_of_their_own():
     state = {
         "a/b": torch.tensor(1), "a": {"b": torch.tensor(2)}, "a~1b": torch.tensor(3),
         "n": {0: torch.tensor(4), "0": torch.tensor(5)}, "n/0~": torch.tensor(6),
@@ -250,7 +250,7 @@ def test_keys_that_look_alike_get_names_of_their_own():
     assert same(unflatten_state(flat, structure), state)
 
 
-def test_an_optimizer_goes_on_where_it_stopped(tmp_path):
+def test_an_optimizer_continues_where_it_stopped(tmp_path):
     def fresh():
         torch.manual_seed(0)
         layer = torch.nn.Linear(3, 2)

@@ -49,7 +49,7 @@ def test_rows_and_answers(split):
 
 
 @pytest.mark.parametrize("split", SPLITS)
-def test_an_answer_is_of_the_kind_that_is_asked_for(split):
+def test_an_answer_is_of_the_kind_that_is_requested(split):
     """And where there is none, the question could be answered of another row of the text."""
     deeds = DEEDS[split]
     kinds = {"who": deeds.people, "where": deeds.places, "when": deeds.times}

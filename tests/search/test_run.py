@@ -277,7 +277,7 @@ def clock(monkeypatch):
     return state, attach
 
 
-def test_a_time_that_is_too_short_is_told_after_the_default(make_search, clock):
+def test_a_time_that_is_too_short_is_reported_after_the_default(make_search, clock):
     state, attach = clock
     search = attach(make_search(seconds=30.0, seeds=(5,)))
     with pytest.raises(UsageError, match=r"30.0 s is too short: a complete run takes about 16.0 s"):

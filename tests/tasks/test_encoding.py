@@ -131,7 +131,7 @@ def test_a_tokenizer_written_in_python(pairs):
     assert any(assert_equal_to_transformers(tokenizer, TEXTS, pairs, 20))
 
 
-def test_no_room_beside_the_special_tokens(roberta_tokenizer):
+def test_no_room_next_to_the_special_tokens(roberta_tokenizer):
     with pytest.raises(
         UsageError,
         match=r"data\.max_length: 4 tokens are too few.* leave 0 for text.*=6 or more",

@@ -74,11 +74,11 @@ def test_a_signal_to_one_is_heard_by_all(job):
     assert job["signal"] == [[0], [15], [15]]
 
 
-def test_a_rank_that_is_gone_is_told(job):
+def test_a_rank_that_is_gone_is_reported(job):
     assert job["gone"].startswith("rank 0 of 2: another process of the job has ended")
 
 
-def test_the_place_is_what_torchrun_tells(monkeypatch):
+def test_the_rank_is_that_of_torchrun(monkeypatch):
     assert read_distributed_env() == DistributedEnv(0, 0, 1)
     for name, value in zip(NAMES, ("3", "1", "4", "host", "29500"), strict=True):
         monkeypatch.setenv(name, value)

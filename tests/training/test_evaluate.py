@@ -80,7 +80,7 @@ def test_the_mode_is_put_back_after_an_error(stepper, table):
     assert runner.model.training
 
 
-def test_training_goes_on_after_an_evaluation(stepper, table):
+def test_training_continues_after_an_evaluation(stepper, table):
     """Nothing that was made in inference mode stays behind."""
     made = stepper()
     rows = table(LENGTHS)

@@ -128,7 +128,7 @@ class Small:
 
 @pytest.mark.parametrize("name", ["classification", "tagging"])
 @pytest.mark.parametrize("rows", [1, 2, 4])
-def test_an_evaluation_goes_on_in_halves(stepper, table, rows, name):
+def test_an_evaluation_continues_in_halves(stepper, table, rows, name):
     made, lengths = stepper(name), [3, 9, 5, 7, 4, 6, 8, 3, 5, 10, 3]
     rest = table(lengths, name), made.precision
     expected = predict_logits(made.runner, *rest)
@@ -139,7 +139,7 @@ def test_an_evaluation_goes_on_in_halves(stepper, table, rows, name):
     assert max(map(len, short.passes)) <= rows < 11
 
 
-def test_an_evaluation_of_rows_that_are_too_long_alone_says_so(stepper, table):
+def test_an_evaluation_of_rows_that_are_too_long_alone_reports_it(stepper, table):
     made = stepper()
     with pytest.raises(torch.OutOfMemoryError):
         predict_logits(Small(made.runner, 0), table([3, 4]), made.precision)

@@ -27,7 +27,7 @@ def _as_before():
 
 
 @pytest.mark.parametrize("drawn", [0, 1, 3])
-def test_a_state_goes_on_where_it_was(drawn):
+def test_a_state_continues_where_it_was(drawn):
     """An odd number of normal draws leaves one in store, in python as in numpy."""
     seed_all(5)
     for _ in range(drawn):

@@ -86,7 +86,7 @@ def stopped_by(first, second):
 
 
 @pytest.mark.parametrize("signum", SCHEDULER_SIGNALS)
-def test_a_queue_s_signal_is_a_request_that_stopped_tells(listened, signum):
+def test_a_queue_s_signal_is_recorded_as_a_request(listened, signum):
     with pytest.raises(StoppedBySignal, match=signum.name):
         stopped_by(signum, signum)
     with pytest.raises(StoppedBySignal, match=signum.name), InterruptOnSignal():
@@ -96,7 +96,7 @@ def test_a_queue_s_signal_is_a_request_that_stopped_tells(listened, signum):
     assert listened == [signum], "its handler is there again"
 
 
-def test_one_that_nobody_tells_is_passed_on(listened):
+def test_one_that_is_not_handled_is_passed_on(listened):
     with StopRequest():
         signal.raise_signal(SCHEDULER_SIGNALS[0])
     with pytest.raises(StoppedBySignal, match="SIGTERM"):

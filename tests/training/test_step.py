@@ -225,7 +225,7 @@ def test_a_scaled_step_equals_a_plain_one(stepper, table, everything, scaled):
         torch.testing.assert_close(one, two, rtol=1e-12, atol=1e-14)
 
 
-def test_an_overflow_lowers_the_scale_and_is_told_apart(stepper, table, scaled):
+def test_an_overflow_lowers_the_scale_and_has_its_own_event(stepper, table, scaled):
     made = stepper(precision=scaled)
     before = everything_of(made)
     handle = made.parameters[0].register_hook(lambda gradient: gradient * float("inf"))

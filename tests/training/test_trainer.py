@@ -109,7 +109,7 @@ def test_evaluations_at_equal_distances(small, drive):
 
 
 @pytest.mark.parametrize(("stop_at", "step"), [(2.0, 2), (0.5, 4)])
-def test_it_stops_with_a_checkpoint_and_goes_on_from_it(small, drive, stop_at, step):
+def test_it_stops_with_a_checkpoint_and_resumes_from_it(small, drive, stop_at, step):
     stepper = small([0.1, 0.2])
     made = drive(stepper, total=7, stop_at=stop_at, evaluate_every=6).run()
     steps = [f"StepCompleted {number}" for number in range(1, step + 1)]
@@ -314,7 +314,7 @@ def test_a_signal_ends_it_after_the_step_and_a_checkpoint(small, drive, at, then
 
 
 @pytest.mark.parametrize("at", [1, 2, 3, 4, 6, 7])
-def test_a_resumed_loop_goes_on_with_the_same_rows_and_ends_with_the_same_bits(small, drive, at):
+def test_a_resumed_loop_has_the_same_rows_and_ends_with_the_same_bits(small, drive, at):
     """At an epoch's start, middle and end; dropout drawn from the same generator."""
     whole = small(dropout=0.2)
     expected = drive(whole, total=7, evaluate_every=2).run()
@@ -340,7 +340,7 @@ def test_a_resumed_loop_goes_on_with_the_same_rows_and_ends_with_the_same_bits(s
     assert left == right
 
 
-def test_a_run_that_was_done_says_so_again(small, drive):
+def test_a_run_that_was_done_reports_it_again(small, drive):
     made = drive(small(), total=3).run()
     progress = replace(made.loop.state, start=None, gradient=None)
     again = drive(small(), total=3, progress=progress).run()
@@ -430,7 +430,7 @@ def test_too_many_in_a_row_stop_the_run(small, drive, table):
     assert not threads()
 
 
-def test_one_good_step_starts_the_count_anew(small, drive, table):
+def test_one_good_step_starts_the_count_again(small, drive, table):
     """Ten windows of one row each, five of them bad, but not one after the other."""
     rows = table(LENGTHS, poisoned=[0, 1, 2, 3, 4])
     made = drive(

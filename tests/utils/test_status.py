@@ -85,7 +85,7 @@ def in_terminal(code, **more):
     ],
     ids=lambda words: words[0],
 )
-def test_a_command_says_that_it_imports_torch_before_it_does(words, tmp_path):
+def test_a_command_states_that_it_imports_torch_before_it_does(words, tmp_path):
     for name in ("missing", "a", "b"):
         (tmp_path / name).mkdir()
     done = subprocess.run(

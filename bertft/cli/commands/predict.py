@@ -262,7 +262,7 @@ def _rename_data_settings() -> Iterator[None]:
     """Rename data.<setting> in errors: the settings of predict are not in the group ``data``."""
     try:
         yield
-    except DataError as error:
+    except UsageError as error:
         message, hint = (
             text and _DATA_SETTING.sub(_setting_of_predict, text)
             for text in (error.what, error.hint)
@@ -270,7 +270,7 @@ def _rename_data_settings() -> Iterator[None]:
         where = error.where  # of a file or row, whose name is not changed
         if where and (setting := _DATA_SETTING.fullmatch(where)):
             where = _setting_of_predict(setting)
-        renamed = DataError(message or "", where=where, hint=hint)
+        renamed = type(error)(message or "", where=where, hint=hint)
         renamed.proposed_settings = [
             _DATA_SETTING.sub(_setting_of_predict, setting) for setting in error.proposed_settings
         ]

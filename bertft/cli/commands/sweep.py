@@ -300,7 +300,7 @@ def run_sweep(plan: SweepPlan, launch: Launcher) -> int:
     except StoppedBySignal as error:
         stopped = error
     except LauncherError as launcher_error:
-        launcher_problem = f" ({launcher_error})"
+        launcher_problem = str(launcher_error)
     results = read_jobs(folder)
     table_rows = mark_ties(group_results(results, LOWER_IS_BETTER))
     write_summary(folder, table_rows)
@@ -320,8 +320,12 @@ def run_sweep(plan: SweepPlan, launch: Launcher) -> int:
             verb = "was" if unstarted == 1 else "were"
             problem = f"{problem} and {unstarted}" if failed else f"{unstarted} of {total} jobs"
             problem += f" {verb} not started"
+        if not (failed or unstarted):
+            problem = f"{launcher_problem}; the {total} jobs that were started are finished"
+        elif launcher_problem:
+            problem += f" ({launcher_problem})"
         raise SweepError(
-            f"{problem}{launcher_problem}",
+            problem,
             where=str(folder),
             hint=f"Fix the cause and repeat the command with hydra.sweep.dir={folder}:"
             " finished jobs are kept",
@@ -356,7 +360,7 @@ def launch_jobs(
                 where=f"hydra/{group}",
                 hint="HYDRA_FULL_ERROR=1 shows the traceback",
             ) from error
-        raise LauncherError(f"{name} stopped while jobs were running: {reason}") from error
+        raise LauncherError(f"{name} stopped before the sweep was complete: {reason}") from error
 
 
 def _job_file_times(folder: Path) -> dict[Path, int]:

@@ -55,7 +55,7 @@ def test_runs_that_used_other_rows_are_not_paired():
     assert "head: 4 validation rows in training, 3 now" in comparison.notes
 
 
-def test_the_column_of_parameters_says_which():
+def test_the_column_of_parameters_names_the_kind():
     comparison = compare_runs(RUNS, None, 0, lambda run: None)
     table = results_table(comparison)
     assert "parameters" not in table.head

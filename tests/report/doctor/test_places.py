@@ -161,7 +161,7 @@ def token_file(tmp_path, monkeypatch):
     return tmp_path / "token"
 
 
-def test_without_a_token_the_hub_login_says_what_it_is_for(token_file):
+def test_without_a_token_the_hub_login_states_what_it_is_for(token_file):
     result = doctor.check_hub_login()
     assert (result.status, result.detail) == (OK, "no token")
     assert "hf auth login" in result.advice

@@ -47,7 +47,7 @@ def test_chinese_characters_are_words():
     ]  # fmt: skip
 
 
-def test_adjacent_spans_begin_anew():
+def test_adjacent_spans_begin_again():
     assert tags("Oslo Rome", (0, 4, "LOC"), (5, 9, "LOC"))[0] == ["B-LOC", "B-LOC"]
     assert tags("北京", (0, 1, "A"), (1, 2, "A"))[0] == ["B-A", "B-A"]
 

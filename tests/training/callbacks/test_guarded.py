@@ -6,7 +6,7 @@ from bertft.training.callbacks import suppress_errors
 from bertft.training.events import Finished
 
 
-def test_the_first_error_is_told_and_the_listener_hears_no_more():
+def test_the_first_error_is_reported_and_the_callback_is_removed():
     steps, content = [], []
 
     def drawing(event):

@@ -34,7 +34,7 @@ def test_events_in_words(tmp_path, events, clock):
     ]
 
 
-def test_steps_are_told_now_and_then(tmp_path, events, clock):
+def test_steps_are_reported_now_and_then(tmp_path, events, clock):
     with LogFile(tmp_path / "log.txt", every=10.0, clock=clock) as log:
         for event in events():
             clock.now += 1.0
@@ -45,7 +45,7 @@ def test_steps_are_told_now_and_then(tmp_path, events, clock):
     assert content[0].endswith(" left")
 
 
-def test_further_lines_are_indented_and_a_run_goes_on_in_its_file(tmp_path):
+def test_further_lines_are_indented_and_a_resumed_run_appends_to_its_file(tmp_path):
     path = tmp_path / "log.txt"
     with LogFile(path) as log:
         log.write_line("设置\nb")

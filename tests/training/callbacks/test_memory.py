@@ -7,7 +7,7 @@ import torch
 from bertft.training.memory import PeakMemory, memory_in_use
 
 
-def test_a_run_on_the_cpu_beside_a_gpu_shows_its_resident_set(monkeypatch):
+def test_a_run_on_the_cpu_next_to_a_gpu_shows_its_resident_set(monkeypatch):
     mine = memory_in_use()
     monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
     monkeypatch.setattr(torch.cuda, "memory_allocated", lambda: 0)
@@ -16,7 +16,7 @@ def test_a_run_on_the_cpu_beside_a_gpu_shows_its_resident_set(monkeypatch):
     assert memory_in_use() == 12_345
 
 
-def test_a_peak_is_begun_anew_without_calling_on_a_gpu(monkeypatch):
+def test_a_peak_is_started_again_without_calling_on_a_gpu(monkeypatch):
     calls = []
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda: calls.append("reset"))

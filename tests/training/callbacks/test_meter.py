@@ -44,7 +44,7 @@ def test_the_smoothed_loss_is_a_weighted_mean(meter, a_step):
     assert shown_items(meter)[1] == f"loss {expected:.4f}"
 
 
-def test_time_left_counts_what_is_beside_the_steps(meter, clock, a_step):
+def test_time_left_includes_work_outside_of_the_steps(meter, clock, a_step):
     for number in range(1, 11):
         clock.now += 3.0  # of which the step itself takes two
         meter(a_step(number, pace=2.0))

@@ -227,7 +227,7 @@ def test_a_state_of_another_form_is_refused(tmp_path, name, value):
         file.load_state_dict({**state, "loss": None})
 
 
-def test_a_retry_starts_the_lines_of_its_steps_anew(tmp_path, a_step):
+def test_a_retry_starts_the_lines_of_its_steps_again(tmp_path, a_step):
     events = [
         Started(0, 40, 10, 320), *map(a_step, range(1, 26)),
         Collapsed(25, "the loss is high", "Lower it", 0.7, 0.6),

@@ -98,7 +98,7 @@ def test_evaluations_and_skipped_steps_scroll_by_above(events, clock):
     assert not any("saved" in line for line in lines)
 
 
-def test_an_evaluation_that_does_not_count_says_so(clock, an_evaluation):
+def test_an_evaluation_that_does_not_count_reports_it(clock, an_evaluation):
     early = an_evaluation(8, 0.5, best=False, eligible=False, ineligible_reason="pruning")
     lines = shown(screen(80), [Started(0, 25, 10, 320), early], clock)
     assert any("accuracy 0.5000 (pruning: not a candidate for best)" in line for line in lines)
@@ -161,7 +161,7 @@ def test_the_cursor_stays_visible(events, clock):
     assert not console._live_stack
 
 
-def test_what_ended_the_run_is_told(clock):
+def test_what_ended_the_run_is_reported(clock):
     start = Started(0, 25, 10, 320)
     lines = shown(screen(80), [start, Interrupted(3, signal.SIGINT)], clock)
     assert "interrupted by SIGINT after step 3" in [line.rstrip() for line in lines]

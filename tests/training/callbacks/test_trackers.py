@@ -140,7 +140,7 @@ def scalars(folder):
     }
 
 
-def test_tensorboard_goes_on_in_the_same_folder(events, tmp_path):
+def test_tensorboard_continues_in_the_same_folder(events, tmp_path):
     pytest.importorskip("tensorboard")
     from bertft.training.callbacks.trackers import TensorBoardTracker
 
@@ -247,7 +247,7 @@ def test_wandb_offline(stranger, events, tmp_path, monkeypatch):
 
 
 @pytest.mark.trackers
-def test_wandb_without_an_account_asks_for_none(stranger, events, tmp_path):
+def test_wandb_without_an_account_needs_none(stranger, events, tmp_path):
     remaining, _ = offline_runs(events, tmp_path)
     assert len(remaining) == 1 and list(remaining[0].glob("*.wandb"))
 
