@@ -58,7 +58,7 @@ _RUNS_HELP = (
 _HOW_HELP = (
     "Which runs are averaged. mean: all of them. greedy: start with the best run and try the others"
     " from best to worst; one is kept if the metric on one half of the validation rows does not"
-    " fall."
+    " get worse."
 )
 _HALVES_HELP = (
     "Seed of the two halves of the validation rows: runs are chosen on one half and compared on the"

@@ -240,8 +240,10 @@ def suspect_table(result: CrossValidation, suspects: Sequence[Suspect]) -> Table
     return TableItem(
         "suspects",
         "Suspect labels",
-        f"{len(suspects):,} in {SUSPECTS_FILE}, by cleanlab: the probability of the label is the"
-        f" score.{more} A suspect label can be right: read the rows before you change them.",
+        f"cleanlab finds {len(suspects):,} labels that may be wrong; all are in {SUSPECTS_FILE}."
+        " Score: the predicted probability of the label (multi_label: cleanlab's mean over the"
+        f" labels); the lowest scores are the most suspect.{more} A suspect label can be right:"
+        " read the rows before you change them.",
         head=("row", "text", *(["word"] if has_words else []), "label", "suggestion", "score"),
         rows=rows,
         kinds=("word", "text", *(["word"] if has_words else []), "word", "word", "number"),

@@ -12,10 +12,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from bertft.config.schema import default_value
 from bertft.data.findings import Finding
 from bertft.data.guess_columns import LABEL_COLUMN_NAMES, TEXT_COLUMN_NAMES
 from bertft.data.row_findings import TextColumns
-from bertft.data.rows import Rows, format_reasons
+from bertft.data.rows import Rows, bad_rows_hint, format_reasons
 from bertft.data.schema import RowSchema
 from bertft.utils.messages import format_list, quote_value
 
@@ -59,14 +60,13 @@ def _invalid_rows(rows: Rows) -> Iterator[Finding]:
     if not len(bad):
         return
     line, detail = bad.first_errors[0]
-    hints = " ".join(dict.fromkeys(bad.hints.values()))
     yield Finding(
         "invalid_rows",
         f"{len(bad):,} of {bad.read:,} rows cannot be used: {format_reasons(bad.counts)}",
         len(bad),
         bad.read,
         f"{bad.location(line)}: {detail}",
-        f"{hints + '. ' if hints else ''}Fix them, or skip them with data.on_bad_row=skip",
+        bad_rows_hint([bad], default_value("data.max_skipped")),
     )
 
 
@@ -170,6 +170,7 @@ def _rare_classes(rows: Rows) -> Iterator[Finding]:
             len(single),
             len(counts),
             format_list(map(quote_value, single), 4),
-            "In rows that are split, such a class stays in train, and no metric measures it: add"
-            " rows, or merge classes with data.labels={<label>: <class>, ...}",
+            "If validation rows are held out from this file, such a class is only in train, and no"
+            " metric measures it: add rows, or merge classes with"
+            " data.labels={<label>: <class>, ...}",
         )

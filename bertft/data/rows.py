@@ -28,6 +28,7 @@ __all__ = [
     "RowError",
     "RowExclusion",
     "Rows",
+    "bad_rows_hint",
     "check_skipped_share",
     "decode_line",
     "drop_rows",
@@ -236,14 +237,21 @@ def raise_or_skip(bad_rows: Sequence[BadRows], policy: str, max_share: float | N
     if not bad_rows:
         return
     total = sum(len(bad) for bad in bad_rows)
+    rows = "1 bad row" if total == 1 else f"{total:,} bad rows"
+    hint = bad_rows_hint(bad_rows, max_share)
+    raise DataError("\n".join([rows, *_format_first_errors(bad_rows), hint]))
+
+
+def bad_rows_hint(bad_rows: Sequence[BadRows], max_share: float | None) -> str:
+    """What to do with bad rows, with the hints of the reasons.
+
+    ``max_share``: the share of rows that may be skipped; None for any.
+    """
     hint = "Fix them, or skip them with data.on_bad_row=skip"
     shares = [len(bad) / bad.read for bad in bad_rows if bad.read]
     if max_share is not None and any(share > max_share for share in shares):
         hint += f" data.max_skipped={_round_up_to_percent(max(shares))}"
-    rows = "1 bad row" if total == 1 else f"{total:,} bad rows"
-    raise DataError(
-        "\n".join([rows, *_format_first_errors(bad_rows), _append_hints(hint, bad_rows)])
-    )
+    return _append_hints(hint, bad_rows)
 
 
 def no_usable_row_error(bad: BadRows) -> DataError:

@@ -148,7 +148,8 @@ def _layers_above(model: PreTrainedModel) -> dict[str, int]:
         layers = encoder_layers(model)
     except UsageError as error:
         raise UsageError(
-            f"the layers of a {model.config.model_type} model share one module",
+            f"the layers of a {model.config.model_type} model share weights, or are not one list of"
+            " layers",
             where="method.base.layer_decay",
             hint="Set it to 1",
         ) from error

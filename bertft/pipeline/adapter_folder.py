@@ -162,10 +162,11 @@ class AdapterFolder:
                     if self._base_override
                     else "Set base=<folder or Hub id> to use another base"
                 )
+                hint = (error.hint or "").replace("model.path=", "base=")
                 raise type(error)(
                     f"the base of the adapter cannot be read: {error.what}",
                     where="base" if self._base_override else self._config_path,
-                    hint=f"{error.hint}. {action}" if error.hint else action,
+                    hint=f"{hint}. {action}" if hint else action,
                 ) from error
             if not where or where == CONFIG_FILE:
                 raise type(error)(

@@ -179,7 +179,8 @@ def extract_student(
         layers: Any = encoder_layers(model)
     except UsageError as error:
         raise UsageError(
-            f"a {model.config.model_type} model has one layer that is applied several times",
+            f"the layers of a {model.config.model_type} model share weights, or are not one list of"
+            " layers",
             where=_STUDENT_LAYERS,
             hint="Leave it out, and choose a smaller student with model=<name>",
         ) from error

@@ -73,7 +73,7 @@ def export_soup_adapter(
         soup=soup_facts(choice, scores, config.how, [note]),
     )
     lines = [
-        *describe_choice(choice, scores),
+        *describe_choice(choice, scores, config.how),
         f"wrote the average of the updates of {len(factors)} matrices as a peft adapter of rank"
         f" {highest_rank} into {config.out}: relative error of the updates {error:.1e}",
         check_message,

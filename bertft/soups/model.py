@@ -85,5 +85,9 @@ def write_soup(config: MergeConfig, folder: Path, name: str) -> tuple[list[str],
         where="runs",
         soup=soup_facts(choice, scores, config.how),
     )
-    lines = [*describe_choice(choice, scores), f"wrote the model to {config.out}", check_message]
+    lines = [
+        *describe_choice(choice, scores, config.how),
+        f"wrote the model to {config.out}",
+        check_message,
+    ]
     return lines, scores_table(choice, scores) if scores is not None else None

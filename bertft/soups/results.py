@@ -24,8 +24,8 @@ __all__ = ["SOUP_FILE", "describe_choice", "scores_table", "soup_facts", "soup_r
 SOUP_FILE = "soup.json"
 
 
-def describe_choice(choice: Choice, scores: SoupScores | None) -> list[str]:
-    """Which runs were averaged, and what to know about the result."""
+def describe_choice(choice: Choice, scores: SoupScores | None, how: str) -> list[str]:
+    """Which runs were averaged, selected by ``how``, and what to know about the result."""
     names = [source.name for source in choice.chosen]
     if len(names) == 1:
         lines = [f"no average is better than the best run: {names[0]} is used alone"]
@@ -38,10 +38,11 @@ def describe_choice(choice: Choice, scores: SoupScores | None) -> list[str]:
     if choice.reason:
         lines.append(choice.reason)
     if scores is not None and _is_much_worse(scores):
+        action = "set how=greedy" if how == "mean" else "use the best run alone"
         lines.append(
-            "the average is worse than the best run: set how=greedy, or average runs of about the"
-            " same quality whose heads have the same initial weights (the same seed, or the same"
-            " trained head in model.path)"
+            f"the average is worse than the best run: {action}, or average runs of about the same"
+            " quality whose heads have the same initial weights (the same seed, or the same trained"
+            " head in model.path)"
         )
     return lines
 

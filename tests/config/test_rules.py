@@ -331,7 +331,10 @@ def test_right_together(run_bertft, calls, words, tmp_path):
         ("merge run=r out=o checkpoint=-1", "'-1' is not a checkpoint"),
         ("predict run=r columns=[]", "nor a list of at most 16 columns"),
         ("predict run=r threshold=1.5", "1.5 is out of range"),
-        ("predict run=r input=a.csv text=x columns=y", "text: is the former name of columns"),
+        (
+            "predict run=r input=a.csv text=x columns=y",
+            "text: together with input is the former name of the setting columns",
+        ),
     ],
 )
 def test_other_commands(run_bertft, calls, line, expected_text):

@@ -312,7 +312,7 @@ def test_names_of_columns(tmp_path):
 
     assert rows(["rude", "loud"]) == (["rude", "loud"], [["loud"]], {})
     assert rows(["L", "R"]) == (["L", "R"], [["L"]], {"column loud": "L", "column rude": "R"})
-    with pytest.raises(UsageError, match=r"names the column 'loud' 'Rude', but"):
+    with pytest.raises(UsageError, match=r"name 1 is 'Rude', but column 1 of data.label is 'loud'"):
         rows(["Rude", "Loud"])
 
 

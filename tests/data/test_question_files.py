@@ -254,8 +254,8 @@ def test_predictions_of_repeated_ids(tmp_path, capsys):
     exact, counts, warnings = score({"q1": "Ada", "question-3": "Ada", "q2": "Bob"})
     assert exact == 75.0 and counts["missing_predictions"] == counts["unknown_predictions"] == 0
     assert "1 question has the id of an earlier one and got a new id: q1 → q1#2" in warnings
-    assert "1 question with the id of an earlier question: scored with the same answer" in warnings
+    assert "1 question with the id of an earlier question; the one answer" in warnings
     exact, counts, warnings = score({"q1": "Ada", "q1#2": "Bob", "question-3": "Bob", "q2": "Ada"})
-    assert exact == 50.0 and "the same answer" not in warnings
+    assert exact == 50.0 and "the one answer" not in warnings
     exact, counts, warnings = score({"q1#2": "Ada"})
     assert exact == 25.0 and counts["missing_predictions"] == 3

@@ -327,7 +327,7 @@ def test_predictions_that_do_not_fit(work_dir):
     )
     assert result.status == 0, result
     assert "5 questions have the id of an earlier one" in result.err
-    assert "5 questions with the id of an earlier question: scored with the same" in result.err
+    assert "5 questions with the id of an earlier question; the one answer" in result.err
     result = run_bertft("eval", "predictions=given.json", "run=r", "data=sst2")
     assert result.refused and "cannot be combined with predictions" in result.err
     assert "are not supported by data.task=classification" in result.err

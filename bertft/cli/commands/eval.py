@@ -56,7 +56,7 @@ def score_predictions(config: EvalConfig) -> tuple[dict[str, float], str, dict[s
             hint="Use rows with answers, or another split",
         )
     question_ids = _question_ids(rows)
-    answer_ids = _answer_ids(question_ids, predictions, config.predictions)
+    answer_ids = _answer_ids(question_ids, predictions, rows.source, config.predictions)
     missing_ids = [
         question_id
         for question_id, answer_id in zip(question_ids, answer_ids, strict=True)
@@ -139,9 +139,12 @@ def _question_ids(rows: Rows) -> list[str]:
 
 
 def _answer_ids(
-    question_ids: Sequence[str], predictions: Mapping[str, str], source: str
+    question_ids: Sequence[str], predictions: Mapping[str, str], source: str, file: str
 ) -> list[str | None]:
-    """The key of the answer to each question; None if it has none."""
+    """The key of the answer to each question; None if it has none.
+
+    ``source`` has the questions, ``file`` the answers.
+    """
     known_ids, shared_count = set(question_ids), 0
     answer_ids: list[str | None] = []
     for question_id in question_ids:
@@ -153,7 +156,8 @@ def _answer_ids(
     if shared_count:
         questions = "1 question" if shared_count == 1 else f"{shared_count:,} questions"
         print_warning(
-            f"{source}: {questions} with the id of an earlier question: scored with the same answer"
+            f"{source}: {questions} with the id of an earlier question; the one answer to this id"
+            f" in {file} is scored for each of them"
         )
     return answer_ids
 

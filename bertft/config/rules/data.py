@@ -182,13 +182,15 @@ def _check_columns(get: GetSetting) -> Iterator[Problem]:
         yield from check_class_names("data.labels", labels)
 
 
-def check_class_names(where: str, labels: Any) -> Iterator[Problem]:
-    """Class names as a list, or as a mapping from the labels in the files."""
+def check_class_names(where: str, labels: Any, as_mapping: bool = True) -> Iterator[Problem]:
+    """Class names as a list, or ``as_mapping`` as a mapping from the labels in the files."""
     if not isinstance(labels, (list, dict)) or not labels:
         yield Problem(
             where,
             f"{labels!r} is not a list of class names",
-            "Write [negative,positive], or {1: negative, 2: positive} to map labels to names",
+            "Write [negative,positive], or {1: negative, 2: positive} to map labels to names"
+            if as_mapping
+            else "Write [negative,positive], in the order of the outputs",
         )
         return
     names = labels if isinstance(labels, list) else [*labels, *labels.values()]
@@ -326,7 +328,7 @@ def check_predict_rows(get: GetSetting) -> Iterator[Problem]:
         if get("columns") is not None:
             yield Problem(
                 "text",
-                "is the former name of columns if input is set, and columns is also set",
+                "together with input is the former name of the setting columns, which is set too",
                 "Leave out text",
             )
     keep = get("keep")

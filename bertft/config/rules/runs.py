@@ -77,7 +77,7 @@ def check_opened_model(get: GetSetting) -> Iterator[Problem]:
             "labels", "is a mapping, not a list", "List the class names in the order of the outputs"
         )
     elif labels is not None:
-        yield from check_class_names("labels", labels)
+        yield from check_class_names("labels", labels, as_mapping=False)
 
 
 def check_merged_model(get: GetSetting) -> Iterator[Problem]:

@@ -248,8 +248,9 @@ def _classes_of_columns(config: DataConfig) -> list[str]:
         if positions.get(column.casefold(), position) != position:
             other_name = names[positions[column.casefold()]]
             raise UsageError(
-                f"names the column {quote_value(column)} {quote_value(names[position])}, but has"
-                f" {quote_value(other_name)} at another position",
+                f"name {position + 1} is {quote_value(names[position])}, but column"
+                f" {position + 1} of data.label is {quote_value(column)}, and"
+                f" {quote_value(other_name)} is at another position",
                 where="data.labels",
                 hint="Name each column of data.label once, in its order",
             )
