@@ -233,7 +233,7 @@ def test_a_prefix_without_effect_is_an_error(encoder, batch, changes):
     model, rows = encoder(), batch([6])
     component = attached(model, **changes)
     model(input_ids=rows.input_ids[None]).logits.sum().backward()  # past the runner
-    with pytest.raises(BertftError, match="attention does not use the prefix"):
+    with pytest.raises(BertftError, match="does not use the prefix"):
         component.after_step(1, 10, None)
 
 
