@@ -41,12 +41,32 @@ _FREQUENT = {
     "koi8_r": re.compile("[\u0430-\u044f\u0451]"),
     "cp1252": re.compile("[\u00c0-\u00ff\u2013-\u2026\u20ac\u00ab\u00bb\u00b0\u0153]"),
 }
+# The most frequent characters: a few words can be valid text in several of these encodings.
+_HIRAGANA = "のにはをたがでてとしれさあるいうもなこそよからりくきっまんだすみえおけせ"
+_MOST_FREQUENT = {
+    "gb18030": "的一是不了在人有我他这个们中来上大为和国地到以说时要就出会可也你对生能而子那得于"
+    "着下自之年过发后作里用道行所然家事成方多经么去法学如都同现没动面起看定天分还进好"
+    "小部其些主样理心本前开但因只从想实很非常",
+    "big5": "的一是不了在人有我他這個們中來上大為和國地到以說時要就出會可也你對生能而子那得於"
+    "著下自之年過發後作裡用道行所然家事成方多經麼去法學如都同現沒動面起看定天分還進好"
+    "小部其些主樣理心本前開但因只從想實很非常",
+    "euc_kr": "이다는에을의가고하지한도은를기로서어아사나리자시해인그대만으들게라있었습니요정스"
+    "일여보부좋않것수없전장거성상너무오안면제우주구",
+    "shift_jis": _HIRAGANA,
+    "euc_jp": _HIRAGANA,
+}
 _KANA = re.compile("[\u3040-\u30ff]")
 _MIN_KANA_SHARE = 0.2  # of Japanese texts
 # Chinese characters are ordered by frequency: the first byte of frequent ones.
 _FREQUENT_LEADS = {"gb18030": range(0xA1, 0xD8), "big5": range(0xA1, 0xC7)}
 _MIN_FREQUENT_SHARE = 0.8
 _MAX_LATIN_SHARE = 0.35  # of the letters of a Latin text have an accent
+# Characters in a row that are a word of another script. With an alphabet, Latin letters next to
+# them mean accents, as in coração.
+_WORD = re.compile(r"[^\x00-\x7f]{2,}")
+_ALPHABETIC_WORD = re.compile(r"(?<![A-Za-z\x80-\U0010ffff])[^\x00-\x7f]{2,}(?![A-Za-z])")
+_ALPHABETIC = ("cp1252", "cp1251", "koi8_r")
+_MIN_WORD_SHARE = 0.7  # of the characters of another script are in such words
 _MAX_DAMAGED_SHARE = 0.05  # of the lines that are not ASCII: more are another encoding
 _MAX_DETECTED_LINES = 500
 # Of a text: all bytes but control codes; with form feeds, and escapes of ISO 2022.
@@ -93,17 +113,28 @@ def detect_encoding(content: bytes) -> str | None:
         return None
     sample = b"\n".join(lines[:_MAX_DETECTED_LINES])
     shares = {name: _frequent_share(sample, name) for name in _FREQUENT}
-    best = max(shares, key=lambda name: shares[name])
+    best = max(shares, key=lambda name: shares[name] + _most_frequent_share(sample, name))
     damaged = sum(not _is_valid(line, best) for line in lines)
     if shares[best] < _MIN_FREQUENT_SHARE or damaged > _MAX_DAMAGED_SHARE * len(lines):
         return None
     return best.replace("_", "-")
 
 
+def _most_frequent_share(content: bytes, encoding: str) -> float:
+    """The share of the characters outside of ASCII that are the most frequent ones of all."""
+    characters = _other_characters(content.decode(encoding, "replace"))
+    most_frequent = frozenset(_MOST_FREQUENT.get(encoding, ""))
+    return sum(character in most_frequent for character in characters) / len(characters)
+
+
+def _other_characters(text: str) -> list[str]:
+    return [character for character in text if not character.isascii()]
+
+
 def _frequent_share(content: bytes, encoding: str) -> float:
     """The share of the characters outside of ASCII that are frequent in texts in ``encoding``."""
     text = content.decode(encoding, "replace")
-    characters = [character for character in text if not character.isascii()]
+    characters = _other_characters(text)
     frequent = [c for c in characters if _FREQUENT[encoding].match(c)]
     if encoding in _FREQUENT_LEADS:
         leads = _FREQUENT_LEADS[encoding]
@@ -114,9 +145,13 @@ def _frequent_share(content: bytes, encoding: str) -> float:
     kana = sum(_KANA.match(character) is not None for character in characters)
     if encoding in ("shift_jis", "euc_jp") and kana < _MIN_KANA_SHARE * len(characters):
         return 0.0
-    # A Latin text has few letters with accents, and texts in other scripts few Latin letters.
+    # Most letters of a Latin text are ASCII, with single accented ones between them. Words of
+    # another script in such a text have several of its characters in a row.
     is_latin = accented_share <= _MAX_LATIN_SHARE
-    return share if is_latin == (encoding == "cp1252") else 0.0
+    word = _ALPHABETIC_WORD if encoding in _ALPHABETIC else _WORD
+    has_words = sum(map(len, word.findall(text))) >= _MIN_WORD_SHARE * len(characters)
+    is_possible = is_latin and not has_words if encoding == "cp1252" else has_words or not is_latin
+    return share if is_possible else 0.0
 
 
 def _is_valid(content: bytes, encoding: str) -> bool:

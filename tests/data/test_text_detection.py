@@ -39,6 +39,31 @@ def test_the_encoding_decodes_the_text(text, encoding):
     assert content.decode(detect_encoding(content)) == text
 
 
+@pytest.mark.parametrize(
+    ("word", "encoding"),
+    [
+        ("很好", "gb18030"),
+        ("质量差", "gb18030"),
+        ("很好看", "big5"),
+        ("おもしろい", "shift_jis"),
+        ("おもしろい", "euc_jp"),
+        ("좋았어요", "euc_kr"),
+        ("фильм", "cp1251"),
+        ("фильм", "koi8_r"),
+        ("naïve coração", "cp1252"),
+        ("AÇÃO", "cp1252"),  # four bytes that are two Chinese characters
+        ("für 30 €", "cp1252"),
+    ],
+)
+def test_a_few_words_in_english_texts(word, encoding):
+    lines = [f"the film number {n} was long but we liked its end\n" for n in range(100)]
+    for n in (40, 60):
+        lines[n] = f"the film was {word} and we would see it again with all of our friends\n"
+    content = "".join(lines).encode(encoding)
+    detected = detect_encoding(content)
+    assert detected == encoding.replace("_", "-") and content.decode(detected) == "".join(lines)
+
+
 @pytest.mark.parametrize("text", ["plain words\n" * 50, CHINESE, FRENCH, ""])
 def test_utf_8_is_the_default(text):
     assert detect_encoding(text.encode()) is None
