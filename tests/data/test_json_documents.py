@@ -241,10 +241,10 @@ def test_a_format_that_does_not_fit(tmp_path):
         in refused(path, TABLE, format="conll")
     )
     message = refused(path, TABLE, format="text")
-    assert "the format text has no labels, which data.task=classification needs" in message
+    assert "the format text has no labels, which the task classification needs" in message
     assert "csv, tsv, json" in message and "conll" not in message and "document" not in message
     pair = refused(path, TABLE, format="text", text=["a", "b"])
-    assert "one text per row, but the rows of data.task=classification have 2" in pair
+    assert "one text per row, but the rows of the task classification have 2" in pair
     assert "JSON Lines" in refused(tmp_path / "a.csv", '{"text": "a"}\n')
     assert "not a valid Parquet file" in refused(path, TABLE, format="parquet")
     assert "is compressed with gzip" in refused(path, b"\x1f\x8b\x08 packed", format="csv")
