@@ -212,7 +212,10 @@ def _different_runs(search: _Search, grid: Sequence[Configuration]) -> list[str]
     different = []
     for folder in search.folders:
         own = read_evaluations(RunFolder(folder))
-        if own != curves[folder.name][: len(own)]:
+        expected = curves[folder.name][: len(own)]
+        if [(e.step, e.value, e.loss) for e in own] != [
+            (e.step, e.value, e.loss) for e in expected
+        ]:
             different.append(folder.name)
     return different
 

@@ -35,7 +35,8 @@ def class_weight_problems(weights: Any, names: Sequence[str] | None = None) -> I
         yield Problem(
             _SETTING,
             f"invalid class weights {weights!r}",
-            "Use balanced, {label: weight}, or a list in the order of the labels",
+            "Use balanced, a mapping ('loss.class_weights={<label>: <weight>, ...}'), or a list in"
+            " the order of the labels",
         )
         return
     weight_by_class = weights if isinstance(weights, dict) else dict(enumerate(weights))

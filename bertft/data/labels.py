@@ -356,7 +356,7 @@ def _ambiguous_numbers_error(
         where=source or None,
         hint="List the names in the order of the numbers,"
         " data.labels=[<class of 0>,<class of 1>,...], or map each number to its name,"
-        f" data.labels={{{sort_class_names(observed)[0]}: <class>, ...}}",
+        f" 'data.labels={{{sort_class_names(observed)[0]}: <class>, ...}}'",
     )
 
 
@@ -425,7 +425,7 @@ def format_similar_names(names: Iterable[str]) -> str:
     more = f"; … ({len(similar_names)} in all)" if len(similar_names) > 3 else ""
     return (
         f"classes that differ only in {_DIFFERENCES}: {shown}{more}."
-        " If they are the same class, set data.labels={<label>: <class>, ...}"
+        " If they are the same class, set 'data.labels={<label>: <class>, ...}'"
     )
 
 

@@ -172,5 +172,5 @@ def _rare_classes(rows: Rows) -> Iterator[Finding]:
             format_list(map(quote_value, single), 4),
             "If validation rows are held out from this file, such a class is only in train, and no"
             " metric measures it: add rows, or merge classes with"
-            " data.labels={<label>: <class>, ...}",
+            " 'data.labels={<label>: <class>, ...}'",
         )

@@ -45,7 +45,12 @@ def compile_layers(model: PreTrainedModel, device: torch.device) -> None:
     try:
         layers = encoder_layers(model)
     except UsageError as error:
-        raise UsageError(error.what, where=_WHERE, hint="Set it to false") from error
+        raise UsageError(
+            f"torch.compile is not supported for {family.model_type} models: their layers share"
+            " weights, or are not one list of layers",
+            where=_WHERE,
+            hint="Set it to false",
+        ) from error
     _check_compiler(device)
     AttentionInterface.register(ATTENTION_NAME, torch.compiler.disable(attention_forward))
     # Training layers differ in few ways: whether lower layers need gradients, and token selection.

@@ -110,18 +110,22 @@ class AdapterFolder:
             raise DataError(
                 "base_model_name_or_path is missing",
                 where=self._config_path,
-                hint="Set base=<folder or Hub id>, or add the entry to the file",
+                hint=f"{self._base_hint('<folder or Hub id>')}, or add the entry to the file",
             )
         if not self._base_override and _is_lost_folder(base_name, self.folder):
             raise DataError(
                 f"the base folder {base_name} does not exist",
                 where=self._config_path,
-                hint="Set base=<folder>. The recorded path is relative to the folder in which the"
-                " adapter was exported",
+                hint=f"{self._base_hint('<folder>')}. The recorded path is relative to the folder"
+                " in which the adapter was exported",
             )
         revision = None if self._base_override else self.settings.get("revision")
         with self.adapter_errors():
             return find_model_source(base_name, revision if isinstance(revision, str) else None)
+
+    def _base_hint(self, value: str) -> str:
+        """``base`` is a setting next to ``adapter``, not next to ``run``."""
+        return f"Set adapter={self.folder} (in place of run) and base={value}"
 
     def _check_vocabulary_size(self) -> None:
         """Raise DataError if the base's embedding was enlarged before the adapter was trained."""
@@ -160,7 +164,7 @@ class AdapterFolder:
                 action = (
                     "Check the value of base"
                     if self._base_override
-                    else "Set base=<folder or Hub id> to use another base"
+                    else f"{self._base_hint('<folder or Hub id>')} to use another base"
                 )
                 hint = (error.hint or "").replace("model.path=", "base=")
                 raise type(error)(
@@ -289,7 +293,7 @@ class AdapterFolder:
         raise DataError(
             "the shapes of the saved head do not match the base",
             where=str(self.folder),
-            hint="Set base= to the base that the adapter was trained on",
+            hint=f"{self._base_hint('<folder or Hub id>')} of the base that it was trained on",
         )
 
     def _is_known_type(self) -> bool:

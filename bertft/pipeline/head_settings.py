@@ -112,7 +112,7 @@ class HeadSettings:
                 f" {format_list(model_labels, 8)})",
                 where=where,
                 hint="List the model's own names in the order of the numbers in the files, or map"
-                f" labels to them: {where}={{<label>: {model_labels[0]}, ...}}"
+                f" labels to them: '{where}={{<label>: {model_labels[0]}, ...}}'"
                 if self.prefix
                 else _REMOVE_LABELS,
             )

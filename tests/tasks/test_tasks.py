@@ -125,9 +125,9 @@ def test_names_of_outputs(id2label, label2id, expected):
     [
         ({0: "neg", 1: "pos"}, {"neg": 1, "pos": 0}, "'neg', but label2id gives .* output 1"),
         ({0: "x", 1: "x"}, None, "several outputs the name 'x'"),
-        ({0: None, 1: "x"}, None, "the keys of id2label"),
-        ({0: ["x"], 1: "y"}, None, "the keys of id2label"),
-        ({0: " ", 1: "y"}, None, "the keys of id2label"),
+        ({0: None, 1: "x"}, None, "output 0 in id2label has no valid name: it is empty"),
+        ({0: ["x"], 1: "y"}, None, "output 0 in id2label has no valid name: the label is"),
+        ({0: " ", 1: "y"}, None, "output 0 in id2label has no valid name: it is empty"),
     ],
 )
 def test_names_that_contradict_each_other(id2label, label2id, words):

@@ -191,9 +191,10 @@ def _open_input(
         if stream is None or not all(has_column(stream, str(name), data) for name in names):
             return _open_texts(config, data, task)
         # Until 0.2.0, text was the name of the column.
+        value = f"[{','.join(map(str, names))}]" if isinstance(config.text, list) else config.text
         print_warning(
-            f"standard input has a column {config.text}, so text={config.text} selects it, which"
-            f" was the meaning of text up to 0.1.0. Write columns={config.text} instead"
+            f"text={value} selects columns of standard input, which was its meaning up to 0.1.0."
+            f" Write columns={value} instead"
         )
         data = replace(data, text=config.text)
     if config.input != "-":

@@ -188,7 +188,7 @@ def check_class_names(where: str, labels: Any, as_mapping: bool = True) -> Itera
         yield Problem(
             where,
             f"{labels!r} is not a list of class names",
-            "Write [negative,positive], or {1: negative, 2: positive} to map labels to names"
+            "Write [negative,positive], or in quotes 'data.labels={1: negative, 2: positive}'"
             if as_mapping
             else "Write [negative,positive], in the order of the outputs",
         )

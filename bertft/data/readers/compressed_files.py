@@ -76,8 +76,8 @@ class _DecompressedFile(io.RawIOBase):
         self._read_bytes += len(content)
         if self._read_bytes > self._limit:
             raise DataError(
-                f"expands to more than {self._limit:,} bytes, {MAX_EXPANSION} times the size of the"
-                " compressed file",
+                f"expands to more than {self._limit:,} bytes, the limit for a compressed file of"
+                " this size",
                 where=str(self._path),
                 hint="If this is right, decompress it and use the decompressed file",
             )

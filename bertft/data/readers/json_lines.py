@@ -232,7 +232,7 @@ def parse_lines(
             raise DataError(
                 f"{name} is one JSON document, not one object per line",
                 where=bad.source,
-                hint="Rename it to end in .json, or set data.format=json",
+                hint="Set data.format=json; a file can also be renamed to end in .json",
             )
         bad.count_row()
         try:

@@ -223,5 +223,5 @@ def _raise_for_classes(wrong: np.ndarray, names: Sequence[str], rows_described: 
         raise UsageError(
             f"balanced weights are undefined: {rows_described} has {affected}",
             where="loss.class_weights",
-            hint="Set loss.class_weights={label: weight, ...}",
+            hint="Set 'loss.class_weights={<label>: <weight>, ...}'",
         )

@@ -250,7 +250,7 @@ def class_names_in_config(model_config: Mapping[str, Any]) -> list[str]:
     """
     names = model_config.get("id2label") or {0: "LABEL_0", 1: "LABEL_1"}
     try:
-        numbers = {int(key): _config_class_name(name) for key, name in names.items()}
+        numbers = {int(key): name for key, name in names.items()}
     except (AttributeError, TypeError, ValueError):
         numbers = {}
     if sorted(numbers) != list(range(len(names))):
@@ -259,7 +259,16 @@ def class_names_in_config(model_config: Mapping[str, Any]) -> list[str]:
             where="config.json",
             hint="Use the number of an output as key and its name as value",
         )
-    class_names = [numbers[number] for number in range(len(numbers))]
+    class_names = []
+    for number in range(len(numbers)):
+        try:
+            class_names.append(_config_class_name(numbers[number]))
+        except ValueError as error:
+            raise UsageError(
+                f"output {number} in id2label has no valid name: {error}",
+                where="config.json",
+                hint="Give each output a name",
+            ) from error
     repeated, count = Counter(class_names).most_common(1)[0]
     if count > 1:
         raise UsageError(
@@ -304,5 +313,5 @@ def _config_class_name(value: Any) -> str:
     except RowError as error:
         raise ValueError(error.detail) from None
     if name is None:
-        raise ValueError("the name of an output is empty")
+        raise ValueError("it is empty")
     return name
