@@ -467,13 +467,18 @@ class Predictor:
 
 @contextlib.contextmanager
 def _arguments_in_errors() -> Iterator[None]:
-    """Name the argument ``on_bad_row`` of a method in errors, which name the setting of train."""
+    """Replace settings of train in errors by what the caller of a method can change."""
+    replacements = {
+        "data.on_bad_row=skip": 'on_bad_row="skip"',
+        "Set data.text=<column>": "Rename the text to the name that the run was trained with",
+        "data.text: column": "column",
+    }
     try:
         yield
     except DataError as error:
-        setting, argument = "data.on_bad_row=skip", 'on_bad_row="skip"'
-        error.what = error.what.replace(setting, argument)
-        error.hint = error.hint and error.hint.replace(setting, argument)
+        for setting, argument in replacements.items():
+            error.what = error.what.replace(setting, argument)
+            error.hint = error.hint and error.hint.replace(setting, argument)
         raise
 
 

@@ -259,8 +259,8 @@ class PredictConfig:
     )
     text: Any = setting(
         None,
-        "Text to predict, or a list of texts, instead of input. Together with input it is the"
-        " former name of columns.",
+        "Text to predict, or a list of texts, instead of input. (With input, text=<column> is"
+        " still read as columns=<column>, as up to 0.1.0.)",
     )
     text_pair: str | None = setting(
         None, "Second text of the pair, if the task has two. Together with text."
@@ -370,7 +370,8 @@ class CompareConfig:
     )
     out: str | None = setting(
         None,
-        "Output page (.html), or a folder for compare.html. Null: the folder of the command.",
+        "Output page (.html), or a folder for compare.html. Null: hydra.run.dir, a new"
+        " folder in outputs/compare.",
         file="output",
     )
     device: str = setting("auto", _DEVICE_HELP)

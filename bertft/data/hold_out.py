@@ -48,11 +48,20 @@ def hold_out_validation(
             hint="Set data.validation=<file>",
         )
     if validation_mask.all():
-        raise DataError(
-            f"no row can be held out: all rows have the same {group_column}",
-            where=rows.source,
-            hint="Set data.validation=<file>",
-        )
+        group_count = len(set(rows.column(str(group_column))))
+        if group_count == 1:
+            problem = f"no row can be held out: all rows have the same {group_column}"
+            hint = "Set data.validation=<file>, without data.group"
+        else:
+            problem = (
+                f"the {group_count:,} groups ({group_column}) are too large to hold out"
+                f" {fraction:g} of the rows and leave rows to train on"
+            )
+            hint = (
+                "Lower data.validation_fraction, set another data.seed, or set"
+                " data.validation=<file>, without data.group"
+            )
+        raise DataError(problem, where=rows.source, hint=hint)
     # Skipped rows and lines of the file are counted once, in the training rows.
     validation = replace(
         rows.select(validation_mask),

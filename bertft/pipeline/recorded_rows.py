@@ -102,13 +102,15 @@ def hide_recorded_content(
         reads_other_rows = any(name == "data" or name.startswith("data.") for name in cli_settings)
         if read_recorded is not None and reads_other_rows and _succeeds(read_recorded, splits):
             raise
-        setting, value = list(recorded.items())[-1]
-        named = f"{setting}={shlex.quote(value)}"
-        action = hint or f"To see the error in one of them, run bertft eval with {named}"
+        # The file with the error, if its name is in the location.
+        named = [name for name in recorded.values() if name in (error.where or "")]
+        value = shlex.quote((named or list(recorded.values()))[0])
+        setting = "data.hub" if "data.hub" in recorded else "data.validation"
+        action = hint or f"To see the error in it, run bertft eval with {setting}={value}"
         raise DataError(
-            "the rows are not those that the run was trained with: the files cannot be read",
+            "the rows are not those that the run was trained with: reading them as then fails",
             where=", ".join(f"{name}={value}" for name, value in recorded.items()),
-            hint=f"Restore the files. {action}",
+            hint=f"Restore the file. {action}",
         ) from None
 
 

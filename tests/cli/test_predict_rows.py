@@ -131,6 +131,15 @@ def test_an_error_in_a_setting_has_its_name_in_predict(ask):
     assert raised.value.where == "encoding"
 
 
+def test_a_text_next_to_a_file_names_a_column(ask, tmp_path):
+    (tmp_path / "a.csv").write_text("id,review\n1,good\n")
+    for setting in ("columns", "text"):
+        with pytest.raises(DataError, match=f"{setting}: column 'A film' not found") as raised:
+            ask("regression", [], input=str(tmp_path / "a.csv"), **{setting: "A film"})
+        assert f"Set {setting}=<column>" in raised.value.hint
+        assert ("to predict a text, leave out input" in raised.value.hint) == (setting == "text")
+
+
 def test_questions_of_many_windows(ask):
     """The number is the question's id; contexts of one to many windows."""
     rows = [

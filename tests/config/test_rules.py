@@ -333,7 +333,7 @@ def test_right_together(run_bertft, calls, words, tmp_path):
         ("predict run=r threshold=1.5", "1.5 is out of range"),
         (
             "predict run=r input=a.csv text=x columns=y",
-            "text: together with input is the former name of the setting columns",
+            "text: cannot be combined with input and columns",
         ),
     ],
 )

@@ -75,3 +75,18 @@ def test_a_class_of_one_row_stays_in_train():
     rows = Rows(pa.table({"label": ["a", "b", "c"], "line": [1, 2, 3]}), BadRows("here"))
     with pytest.raises(DataError, match="every class has a single row"):
         hold_out_validation(rows, 0.3, 0, stratified=True)
+
+
+@pytest.mark.parametrize("groups", [["a"] * 20, ["a"] * 8 + ["b"] * 12])
+def test_groups_that_leave_no_rows_to_train_on(groups):
+    """The error does not claim that all rows have one group if they have two."""
+    table = pa.table({"text": [f"t{n}" for n in range(20)], "group": groups})
+    grouped = Rows(table.append_column("line", pa.array(range(1, 21))), BadRows("a.csv"))
+    messages = set()
+    for seed in range(6):
+        try:
+            hold_out_validation(grouped, 0.6, seed, stratified=False, group_column="group")
+        except DataError as error:
+            messages.add(str(error))
+    expected = "all rows have the same group" if len(set(groups)) == 1 else "the 2 groups (group)"
+    assert messages and all(expected in message for message in messages), messages

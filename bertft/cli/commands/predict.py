@@ -29,6 +29,7 @@ from bertft.data.prediction_rows import (
 )
 from bertft.data.rows import format_accounting, format_reasons
 from bertft.data.rows_in_memory import open_rows
+from bertft.data.schema import ColumnNotFound
 from bertft.data.standard_input import has_column, open_standard_input, standard_input_stream
 from bertft.errors import DataError, UsageError
 from bertft.pipeline.loaded_model import LoadedModel
@@ -71,7 +72,7 @@ def run(config: PredictConfig, _: Path) -> None:
         loaded.task_model.task.set_threshold(config.threshold)
     # A status line would overwrite the predictions, or the text that the user types.
     is_quiet = is_typed or (config.output == "-" and sys.stdout.isatty())
-    with mute_status(is_quiet), _rename_data_settings():
+    with mute_status(is_quiet), _rename_data_settings(config):
         _predict(config, loaded, stream)
 
 
@@ -259,21 +260,27 @@ def _open_texts(config: PredictConfig, data: DataConfig, task: BaseTask) -> Pred
 
 
 @contextlib.contextmanager
-def _rename_data_settings() -> Iterator[None]:
+def _rename_data_settings(config: PredictConfig) -> Iterator[None]:
     """Rename data.<setting> in errors: the settings of predict are not in the group ``data``."""
+    text_is_column = config.columns is None and config.input != "-" and config.text is not None
+
+    def rename(match: re.Match[str]) -> str:
+        return match[1] if text_is_column else _setting_of_predict(match)
+
     try:
         yield
     except UsageError as error:
         message, hint = (
-            text and _DATA_SETTING.sub(_setting_of_predict, text)
-            for text in (error.what, error.hint)
+            text and _DATA_SETTING.sub(rename, text) for text in (error.what, error.hint)
         )
         where = error.where  # of a file or row, whose name is not changed
         if where and (setting := _DATA_SETTING.fullmatch(where)):
-            where = _setting_of_predict(setting)
+            where = rename(setting)
+        if text_is_column and isinstance(error, ColumnNotFound):
+            hint = f"{hint}. With input, text names a column: to predict a text, leave out input"
         renamed = type(error)(message or "", where=where, hint=hint)
         renamed.proposed_settings = [
-            _DATA_SETTING.sub(_setting_of_predict, setting) for setting in error.proposed_settings
+            _DATA_SETTING.sub(rename, setting) for setting in error.proposed_settings
         ]
         raise renamed from error
 

@@ -324,12 +324,15 @@ def check_predict_rows(get: GetSetting) -> Iterator[Problem]:
         yield from _check_text_columns("columns", get("columns"))
     text, has_input = get("text"), get("input") != "-"
     if text is not None and has_input:
-        yield from _check_text_columns("text", text)
+        for problem in _check_text_columns("text", text):
+            hint = "With input, text is a former name of columns. To predict texts, leave out input"
+            yield Problem(problem.where, problem.what, hint)
         if get("columns") is not None:
             yield Problem(
                 "text",
-                "together with input is the former name of the setting columns, which is set too",
-                "Leave out text",
+                "cannot be combined with input and columns",
+                "To predict the text, leave out input and columns; to predict the file, leave out"
+                " text",
             )
     keep = get("keep")
     names = keep if isinstance(keep, list) else [keep]

@@ -96,7 +96,9 @@ def _check_unused_settings(get: GetSetting) -> Iterator[Problem]:
                 f"Leave it out, or set {_NODE}.{weights[0]} above 0",
             )
     active_weights = [name for name in _INTERNAL_WEIGHTS if get(f"{_NODE}.{name}")]
-    runs_always = active_weights and not get(f"{_NODE}.inner_fraction")
+    # Of several teachers, only the first one gives inner states, and the others are cached.
+    has_one_teacher = not isinstance(get(f"{_NODE}.teacher"), list)
+    runs_always = active_weights and has_one_teacher and not get(f"{_NODE}.inner_fraction")
     if runs_always and get(f"{_NODE}.cache") == "memory":
         yield Problem(
             f"{_NODE}.cache",
