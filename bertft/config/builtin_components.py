@@ -131,7 +131,7 @@ _READERS = {
     "label_studio": ReaderSpec(
         extensions=(".json", ".jsonl", ".ndjson"),
         read="bertft.data.readers.label_studio:read_label_studio",
-        tasks=("token_classification",),
+        tasks=("token_classification", "classification", "multi_label", "regression"),
         matches="bertft.data.readers.label_studio:is_label_studio",
         unit="task",
     ),

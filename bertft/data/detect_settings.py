@@ -114,7 +114,7 @@ class _Detection:
     ) -> None:
         self._sampler, self._configured = sampler, configured
         self._first = sampler.samples[0].path
-        self._config = replace(config, on_bad_row="skip", max_skipped=1.0)  # they are counted
+        self._config = replace(config, on_bad_row="skip")
         self._detected: dict[str, Any] = {}
 
     def run(self) -> DetectedSettings:
@@ -129,8 +129,11 @@ class _Detection:
                 return self._result(splits)
             except UsageError as load_error:
                 error = load_error
-                if not self._apply(self._proposals(load_error)):
+                if self._apply(self._proposals(load_error)):
+                    continue
+                if self._config.max_skipped == 1:
                     break
+                self._config = replace(self._config, max_skipped=1.0)  # they are counted
         return self._result(None, error)
 
     def _result(self, splits: Splits | None, error: UsageError | None = None) -> DetectedSettings:

@@ -14,6 +14,7 @@ from typing import Any
 
 from bertft.config.overrides import format_value
 from bertft.data.guess_entities import Column, guess_entity_columns
+from bertft.data.labels import unwrap_choices
 
 __all__ = [
     "LABEL_COLUMN_NAMES",
@@ -44,6 +45,7 @@ _PAIRS = (
 _QUESTIONS = ("question", "query", "问题")
 _CONTEXTS = ("context", "passage", "paragraph", "document", "上下文", "文章")
 _ANSWERS = ("answers", "answer", "答案")
+_ACCEPTED_OPTIONS = "accept"  # of Prodigy: the options that the annotator chose
 _ID_NAMES = ("id", "idx", "index", "uid", "guid", "编号")
 _MAX_CLASSES = 100
 _MIN_ROWS = 20  # with fewer rows, any number of distinct values can be classes
@@ -68,6 +70,30 @@ class TableColumn:
     @cached_property
     def is_list(self) -> bool:
         return any(isinstance(value, (list, tuple, dict)) for value in self.values)
+
+    @cached_property
+    def label_lists(self) -> list[list[str]]:
+        """The values as lists of names; empty if any is not a name or a list of names."""
+        values = [unwrap_choices(value) for value in self.values if value not in (None, "")]
+        lists = [value if isinstance(value, (list, tuple)) else [value] for value in values]
+        if not all(isinstance(item, (str, int)) for items in lists for item in items):
+            return []
+        return [[str(item).strip() for item in items] for items in lists]
+
+    @property
+    def has_several_labels(self) -> bool:
+        """Whether the values are lists, and not all of them are of one name, which is a class."""
+        return self.is_list and not (
+            self.label_lists and all(len(names) == 1 for names in self.label_lists)
+        )
+
+    @property
+    def may_be_label_lists(self) -> bool:
+        """Whether the values can be lists of classes: few names that are repeated."""
+        names = [name for names in self.label_lists for name in names]
+        are_few = len(set(names)) <= min(_MAX_CLASSES, len(names) / 2)
+        is_possible = self.has_several_labels and len(set(names)) > 1
+        return is_possible and (are_few or len(self.values) < _MIN_ROWS)
 
     @cached_property
     def numbers(self) -> list[float]:
@@ -115,7 +141,7 @@ class TableColumn:
     @property
     def may_be_classes(self) -> bool:
         """Whether the values can be classes: few and repeated, and not row numbers."""
-        if self.is_list or str(self.name).casefold() in _ID_NAMES or self.distinct < 2:
+        if self.has_several_labels or str(self.name).casefold() in _ID_NAMES or self.distinct < 2:
             return False
         are_few = self.distinct <= min(_MAX_CLASSES, len(self.texts) / 2)
         return are_few or (len(self.texts) < _MIN_ROWS and not self.is_fractional)
@@ -133,6 +159,7 @@ def propose_settings(
     text: Any = None,
     label: Any = None,
     has_positions: bool = True,
+    label_names: Sequence[str] | None = None,
 ) -> list[str]:
     """Settings that read a file, ``["data.text=review", "data.label=stars"]``; empty if unclear.
 
@@ -143,6 +170,7 @@ def propose_settings(
         text: data.text, if the file has these columns; it is not changed.
         label: data.label, if the file has this column; it is not changed.
         has_positions: whether columns can be selected by position.
+        label_names: the only columns that can be labels, which are not texts; None: all.
     """
     if not rows or len({name.strip() for name in names}) < len(names):
         return []
@@ -170,12 +198,16 @@ def propose_settings(
         return []
     configured = [*selected_text, *selected_label]
     free_columns = [column for column in columns if column not in configured]
+    label_columns = free_columns
+    if label_names is not None:
+        label_columns = [column for column in free_columns if column.name in label_names]
+        free_columns = [column for column in free_columns if column not in label_columns]
     texts = [] if text is not None else _guess_text(free_columns)
     if text is None and not texts:
         return []
     if label is not None or task == "masked_lm":
         return _format(task, task, texts, [])
-    return _guess_label([column for column in free_columns if column not in texts], texts, task)
+    return _guess_label([column for column in label_columns if column not in texts], texts, task)
 
 
 def _select(columns: Sequence[TableColumn], setting: Any) -> list[TableColumn]:
@@ -243,7 +275,7 @@ def _guess_label(
         for column in columns
         if column.may_be_classes or column.is_fractional or column.is_list
     ]
-    named = _named(candidates, LABEL_COLUMN_NAMES)
+    named = _named(candidates, (*LABEL_COLUMN_NAMES, _ACCEPTED_OPTIONS))
     if task == "regression":
         numeric = [column for column in columns if column.numbers]
         number = _named(numeric, LABEL_COLUMN_NAMES) or max(
@@ -252,13 +284,16 @@ def _guess_label(
         return _format(task, task, texts, [number]) if number else []
     if len(binary) > 1 and (named is None or task == "multi_label"):
         return _format("multi_label", task, texts, binary)
-    if named is not None and named.is_list:
+    if named is not None and named.has_several_labels:
         return _format("multi_label", task, texts, [named])
     classes = [column for column in columns if column.may_be_classes and not column.is_fractional]
     fractional = [column for column in columns if column.is_fractional]
     label = named or min(
         classes, key=lambda column: (column.distinct, -column.position), default=None
     )
+    lists = [column for column in columns if column.may_be_label_lists]
+    if label is None and lists:
+        return _format("multi_label", task, texts, lists[:1])
     if label is None and fractional and task == "classification":
         label = fractional[-1]
     if label is None:

@@ -8,6 +8,7 @@ class of any label.
 
 from __future__ import annotations
 
+import json
 import math
 import unicodedata
 import weakref
@@ -44,6 +45,7 @@ __all__ = [
     "replace_label_column",
     "sort_class_names",
     "to_class_name",
+    "unwrap_choices",
 ]
 
 NOT_NUMERIC = "label is not a number"
@@ -73,6 +75,21 @@ def to_class_name(value: Any) -> str | None:
         "label is not text or a number",
         f"the label is {describe_value(value)}, not text or a number",
     )
+
+
+def unwrap_choices(value: Any) -> Any:
+    """The list in ``{"choices": ["a", "b"]}``, as Label Studio's JSON-MIN and CSV write it.
+
+    Any other value is returned unchanged.
+    """
+    content = value
+    if isinstance(value, str) and value.lstrip().startswith('{"choices"'):
+        try:
+            content = json.loads(value)
+        except (ValueError, RecursionError):
+            return value
+    is_choices = isinstance(content, Mapping) and list(content) == ["choices"]
+    return content["choices"] if is_choices and isinstance(content["choices"], list) else value
 
 
 def class_name_as_number(name: str) -> Decimal | None:

@@ -1,16 +1,18 @@
 """Propose settings for a file whose columns were not found, from its first rows.
 
-The formats CoNLL, Label Studio, SQuAD and CMRC 2018 belong to one task each, which is proposed if
-the reader of that task can read the file. So is token classification for texts with spans.
+The formats CoNLL, SQuAD and CMRC 2018 belong to one task each, which is proposed if the reader of
+that task can read the file. So is token classification for texts with spans.
 """
 
 from __future__ import annotations
 
 import copy
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from bertft.config.data import DataConfig
 from bertft.config.data_files import file_extension
@@ -18,8 +20,16 @@ from bertft.data.annotated_spans import is_spans
 from bertft.data.data_sources import read_records
 from bertft.data.formats import detect_format
 from bertft.data.guess_columns import propose_settings
+from bertft.data.readers.label_studio import list_controls
 from bertft.data.rows import BadRows, RowError
-from bertft.data.schema import ColumnNotFound, ColumnSpec, RowSchema, build_row_schema
+from bertft.data.schema import (
+    ANSWER_COLUMN,
+    EXCLUDED_ANSWERS,
+    ColumnNotFound,
+    ColumnSpec,
+    RowSchema,
+    build_row_schema,
+)
 from bertft.errors import DataError
 
 __all__ = ["detect_columns", "propose_columns", "propose_task", "propose_text_column"]
@@ -144,27 +154,44 @@ def _propose(
     if not needed <= len(names) <= _MAX_COLUMNS:
         return []
     sample_config = replace(config, header=True, separator=separator or config.separator)
-    is_csv = detect_format(path, schema, sample_config, str(path)).spec.has_separator
+    file_format = detect_format(path, schema, sample_config, str(path))
+    is_csv = file_format.spec.has_separator
     sample_schema = copy.copy(schema)
     sample_schema.columns = ColumnSpec(tuple(range(len(names)) if is_csv else names), ())
     sample_schema.readers = {}  # with data.sentence, they group the rows
     try:
         records = read_records(path, sample_schema, sample_config, BadRows(str(path)))
         rows = [fields for _, fields in islice(records, _SAMPLE_ROWS)]
+        is_label_studio = file_format.name == "label_studio"
+        label_names = list_controls(path, sample_config) if is_label_studio else None
     except DataError:
         return []
     has_text = "data.text" not in error.missing and separator is None
     has_label = "data.label" not in error.missing and separator is None
-    settings = propose_settings(
-        names,
-        rows,
-        task,
-        list(schema.columns.text) if has_text else None,
-        (list(schema.columns.resolve_alternatives(names).label) or None) if has_label else None,
-        has_positions=is_csv,
-    )
+    settings: list[str] = []
+    for sample in (_accepted_rows(names, rows), rows):
+        settings = settings or propose_settings(
+            names,
+            sample,
+            task,
+            list(schema.columns.text) if has_text else None,
+            (list(schema.columns.resolve_alternatives(names).label) or None) if has_label else None,
+            has_positions=is_csv,
+            label_names=label_names,
+        )
     if settings and "data.sentence" in error.missing and "data.sentence=" not in " ".join(settings):
         settings.append("data.sentence=null")  # each row of this file is a sentence
     if not settings or separator is None:
         return settings
     return [f"data.separator={'tab' if separator == chr(9) else separator}", *settings]
+
+
+def _accepted_rows(names: Sequence[str], rows: Sequence[list[Any]]) -> list[list[Any]]:
+    """The rows without those that an annotator of Prodigy rejected, which training leaves out.
+
+    If the column of answers is the label, no other row may be left to propose it.
+    """
+    if ANSWER_COLUMN not in names:
+        return list(rows)
+    position = list(names).index(ANSWER_COLUMN)
+    return [row for row in rows if str(row[position]) not in EXCLUDED_ANSWERS]

@@ -128,7 +128,9 @@ def test_columns_of_labels_are_matched_by_name(tmp_path):
     assert rows.column("label") == [["loud"]]
 
 
-@pytest.mark.parametrize("label", ["['sport', 'politics']", '["sport"]', "[0, 1, 1]", ["sport"]])
+@pytest.mark.parametrize(
+    "label", ["['sport', 'politics']", '["sport"]', "[0, 1, 1]", ["sport", "a"]]
+)
 def test_a_list_is_not_a_class(tmp_path, label):
     with pytest.raises(DataError, match=r"most labels are lists .*Set data.task=multi_label"):
         read(tmp_path, [label] * 3, [label], on_bad_row="skip", max_skipped=1.0)

@@ -4,9 +4,11 @@
         {"from_name": "label", "type": "labels", "value": {"start": 0, "end": 2, "labels": ["ORG"]}}
     ]}]}]
 
-A task is a row with the keys of ``data``, the ``id`` of the task and its spans. Its annotation is
-the one that is marked as the ground truth, otherwise the first. The exports JSON-MIN and CSV have
-one annotation per row and are read by the readers of these formats.
+A task is a row with the keys of ``data``, the ``id`` of the task and its annotation: for token
+classification its spans, and for other tasks the choices, ratings and numbers of the annotator, in
+a column per labelling control (``from_name``). The annotation is the one that is marked as the
+ground truth, otherwise the first. The exports JSON-MIN and CSV have one annotation per row and are
+read by the readers of these formats.
 """
 
 from __future__ import annotations
@@ -14,22 +16,26 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from bertft.config.data import DataConfig
+from bertft.config.registry import TASKS
 from bertft.data.readers.json_documents import read_json_document
-from bertft.data.readers.json_lines import NumberedObject
+from bertft.data.readers.json_lines import KEY_SAMPLE_OBJECTS, NumberedObject
 from bertft.data.rows import BadRows, RowError
 from bertft.data.schema import ColumnSpec, Record
 from bertft.errors import DataError
 from bertft.utils.messages import format_list
 
-__all__ = ["is_label_studio", "read_label_studio"]
+__all__ = ["is_label_studio", "list_controls", "read_label_studio"]
 
 _ANNOTATION_KEYS = ("annotations", "completions")  # completions: before version 1.0
 _LABELS = "labels"
+_VALUES = ("choices", "rating", "number")  # the kinds of labels of a whole text
 _OTHER_LABELS = ("hypertextlabels", "paragraphlabels", "timelinelabels")  # offsets not in a text
+_FURTHER = "further annotation of a text ignored"
 _CUT_TASK = re.compile(
     rf'\{{\s*"(?:id|data)"\s*:.*?"(?:{"|".join(_ANNOTATION_KEYS)})"\s*:\s*\[.*?"result"\s*:\s*\[',
     re.DOTALL,
@@ -53,11 +59,80 @@ def is_label_studio(head: str) -> bool:
 def read_label_studio(
     path: Path, columns: ColumnSpec, config: DataConfig, bad: BadRows
 ) -> Iterator[Record]:
-    """The requested values of each task; data.label selects the spans of one labelling control.
+    """The requested values of each task; data.label selects the values of one labelling control.
 
     If a label is requested, tasks without an annotation, and tasks that the annotator skipped, are
     excluded. Raises DataError as ``read_json_chunks``, and for a control that does not exist.
     """
+    if config.task == "token_classification":
+        yield from _read_spans(path, columns, config, bad)
+    else:
+        yield from _read_values(path, columns, config, bad)
+
+
+def list_controls(path: Path, config: DataConfig) -> list[str]:
+    """The names of the controls with labels of whole texts, in the first tasks of a file.
+
+    Raises DataError as ``read_json_chunks``.
+    """
+    names: dict[str, None] = {}
+
+    def convert(objects: Iterator[NumberedObject]) -> Iterator[NumberedObject]:
+        for number, task in islice(objects, KEY_SAMPLE_OBJECTS):
+            if not isinstance(task, RowError):
+                names.update(dict.fromkeys(_control_values(_select_annotation(task)[0] or {})))
+            yield number, {"id": number}
+
+    for _ in read_json_document(path, ColumnSpec(("id",), ()), config, BadRows(""), convert):
+        pass
+    return list(names)
+
+
+def _read_values(
+    path: Path, columns: ColumnSpec, config: DataConfig, bad: BadRows
+) -> Iterator[Record]:
+    """The rows with choices, ratings and numbers: several of one text are a list.
+
+    The label is never a key of ``data``, because it may be what another model predicted.
+    """
+    label_names = set(map(str, columns.label))
+    has_lists = TASKS[config.task].label == "classes"
+
+    def convert(objects: Iterator[NumberedObject]) -> Iterator[NumberedObject]:
+        for number, task in objects:
+            if isinstance(task, RowError):
+                yield number, task
+                continue
+            used, further, reason = _select_annotation(task)
+            if label_names and used is None:
+                bad.exclude(reason)
+                continue
+            if label_names and further:
+                bad.dropped[_FURTHER] += further
+            try:
+                row = _task_row(task)
+            except RowError as error:
+                yield number, error
+                continue
+            row = {name: value for name, value in row.items() if name not in label_names}
+            for name, values in _control_values(used or {}).items():
+                row[name] = values if has_lists or len(values) > 1 else values[0]
+            yield number, row
+
+    position = len(columns.text)
+    for number, fields in read_json_document(path, columns, config, bad, convert):
+        if len(columns.label) == 1 and fields[position] is None:
+            if not has_lists:
+                bad.exclude("annotated without this label")
+                continue
+            fields[position] = []
+        yield number, fields
+
+
+def _read_spans(
+    path: Path, columns: ColumnSpec, config: DataConfig, bad: BadRows
+) -> Iterator[Record]:
+    """The rows with spans."""
     is_labelled = bool(columns.label)
     key = str(columns.label[0]) if is_labelled else "label"
     control = key if is_labelled and config.label is not None else None
@@ -74,7 +149,7 @@ def read_label_studio(
                     bad.exclude(reason)
                     continue
                 if further:
-                    bad.dropped["further annotation of a text ignored"] += further
+                    bad.dropped[_FURTHER] += further
             try:
                 row = _task_row(task)
                 regions = list(_label_regions(used or {}, is_strict=is_labelled))
@@ -134,3 +209,18 @@ def _label_regions(
             )
         if kind == _LABELS or _LABELS in value:
             yield str(item.get("from_name")), value
+
+
+def _control_values(annotation: Mapping[str, Any]) -> dict[str, list[Any]]:
+    """Control → its choices, rating or number for the whole text; not those for a part of it."""
+    values: dict[str, list[Any]] = {}
+    for item in annotation.get("result") or ():
+        value = item.get("value") if isinstance(item, dict) else None
+        if not isinstance(value, dict) or "start" in value:
+            continue
+        for kind in _VALUES:
+            chosen = value.get(kind)
+            chosen = chosen if isinstance(chosen, list) else [chosen]
+            if chosen and None not in chosen:
+                values.setdefault(str(item.get("from_name")), []).extend(chosen)
+    return values

@@ -20,12 +20,19 @@ _MIN_ROWS_TO_JUDGE = 20  # with fewer rows, the number of classes is not checked
 
 
 def check_label_kind(
-    kind: str, task: str, table: pa.Table, classes_given: bool, bad: BadRows
+    kind: str,
+    task: str,
+    table: pa.Table,
+    classes_given: bool,
+    bad: BadRows,
+    max_skipped: float,
 ) -> None:
     """Raise DataError if the labels are not of the ``kind`` that ``task`` needs.
 
     This runs before bad rows are reported, because thousands of them would hide the one cause.
     ``classes_given``: the class names are configured, so that any number of classes is accepted.
+    ``max_skipped``: the fraction of rows that may be skipped. More lists than that are an error
+    with any data.on_bad_row; a single list is reported as an invalid row.
     """
     if kind == "number" and bad.counts[NOT_NUMERIC] > table.num_rows:
         line, detail = next(example for example in bad.first_errors if "number" in example[1])
@@ -34,15 +41,19 @@ def check_label_kind(
             where=f"{bad.source}:{line}",
             hint="Set data.label=<column> to a column of numbers, or data.task=classification",
         )
-    for reason, what, other_task in (
-        (LABEL_SPANS, "spans", "token_classification"),
-        (LABEL_LIST, "lists", "multi_label"),
+    most, total = table.num_rows, table.num_rows + len(bad)
+    few = min(most, max(1, max_skipped * max(total, bad.read)))
+    for reason, what, other_task, allowed in (
+        (LABEL_SPANS, "spans", "token_classification", most),
+        (LABEL_LIST, "lists", "multi_label", few),
     ):
-        if kind == "class" and bad.counts[reason] > table.num_rows:
+        if kind == "class" and bad.counts[reason] > allowed:
             examples = (example for example in bad.first_errors if what in example[1])
             line, detail = next(examples, bad.first_errors[0])
+            count = bad.counts[reason]
+            share = "most" if count > most else f"{count:,} of {total:,}"
             error = DataError(
-                f"data.task={task}, but most labels are {what} ({detail})",
+                f"data.task={task}, but {share} labels are {what} ({detail})",
                 where=f"{bad.source}:{line}",
                 hint=f"Set data.task={other_task}",
             )

@@ -17,7 +17,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from bertft.data.annotated_spans import is_spans
-from bertft.data.labels import class_name_as_number, replace_label_column, to_class_name
+from bertft.data.labels import (
+    class_name_as_number,
+    replace_label_column,
+    to_class_name,
+    unwrap_choices,
+)
 from bertft.data.rows import RowError
 from bertft.utils.messages import quote_value
 
@@ -64,7 +69,7 @@ def parse_multiple_labels(fields: Sequence[Any], separator: str) -> list[str] | 
     None if the label is missing; empty for a row without labels. Repeated names stay, because
     lists of 0 and 1 are detected only from all rows.
     """
-    value = fields[0]
+    value = unwrap_choices(fields[0])
     if value is None:
         return None
     _reject_mapping(value)

@@ -27,6 +27,7 @@ from bertft.data.labels import (
     format_similar_names,
     observed_classes,
     to_class_name,
+    unwrap_choices,
 )
 from bertft.data.rows import BadRows, RowError
 from bertft.data.schema import (
@@ -346,7 +347,14 @@ class _TextLabelReader(LabelReader):
         are_classes_known = self.schema.has_column_per_class or any(
             classes is not None for classes in known_classes
         )
-        check_label_kind(self.schema.label_kind, self.config.task, table, are_classes_known, bad)
+        check_label_kind(
+            self.schema.label_kind,
+            self.config.task,
+            table,
+            are_classes_known,
+            bad,
+            self.config.max_skipped,
+        )
         if self.schema.has_column_per_class and self.model_classes is not None:
             names = _configured_column_classes(self.config)
             missing = [name for name in self.model_classes if name not in names]
@@ -391,7 +399,13 @@ class LabelParser:
 
 
 def _parse_single_label(value: Any) -> str | None:
-    """The name of one class. Raises RowError for a list, tuple, set or mapping, or its text."""
+    """The name of one class, which can be the only item of a list, as in files of annotation tools.
+
+    Raises RowError for any other list, tuple, set or mapping, and for the text of one.
+    """
+    value = unwrap_choices(value)
+    if isinstance(value, (list, tuple)) and len(value) == 1:
+        value = value[0] if isinstance(value[0], (str, int)) else value
     is_text = isinstance(value, str)
     if value.rstrip().endswith(CLOSING_BRACKETS) if is_text else isinstance(value, _COLLECTIONS):
         reject_several_labels(value)
