@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import unicodedata
 import weakref
 from collections import Counter
@@ -42,12 +43,18 @@ __all__ = [
     "map_labels_to_classes",
     "missing_label_mask",
     "observed_classes",
+    "plain_number",
     "replace_label_column",
     "sort_class_names",
     "to_class_name",
     "unwrap_choices",
 ]
 
+# Signs of currencies or their codes, groups of digits with separators, a percent sign.
+_CURRENCY = r"(?:[^\W\d_]{0,3}\s?[$€£¥₹₩₽]|[A-Z]{3})"
+_WRITTEN_NUMBER = re.compile(
+    rf"(?P<sign>[-+−]?)(?:{_CURRENCY}\s?)?(?P<digits>\d[\d.,\s']*)(?:\s?(?:{_CURRENCY}|%))?"
+)
 NOT_NUMERIC = "label is not a number"
 NOT_BINARY = "label is not 0 or 1"
 _MAX_SHOWN = 8
@@ -90,6 +97,26 @@ def unwrap_choices(value: Any) -> Any:
             return value
     is_choices = isinstance(content, Mapping) and list(content) == ["choices"]
     return content["choices"] if is_choices and isinstance(content["choices"], list) else value
+
+
+def plain_number(text: str) -> str | None:
+    """The number in a price, a percentage or a number with separators, as ``float`` reads it.
+
+    ``$1,234.50`` gives ``1234.50`` and ``3,5`` gives ``3.5``. None for any other text, also for a
+    number that is already plain. Of commas and points, the last is the decimal separator; a comma
+    before three digits separates thousands.
+    """
+    match = _WRITTEN_NUMBER.fullmatch(text.strip())
+    if match is None:
+        return None
+    digits = re.sub(r"[\s']", "", match["digits"])
+    is_decimal_comma = digits.rfind(",") > digits.rfind(".") and (
+        "." in digits or not re.search(r",\d{3}$", digits)
+    )
+    if is_decimal_comma:
+        digits = digits.replace(".", "").replace(",", ".")
+    plain = match["sign"].replace("−", "-") + digits.replace(",", "")
+    return None if plain.count(".") > 1 or plain == text.strip() else plain
 
 
 def class_name_as_number(name: str) -> Decimal | None:

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from bertft.config.data import DataConfig
-from bertft.data.labels import distinct_labels, sort_class_names, to_class_name
+from bertft.data.labels import distinct_labels, plain_number, sort_class_names, to_class_name
 from bertft.data.rows import RowError
 from bertft.data.splits import load_splits
 from bertft.errors import DataError, UsageError
@@ -46,7 +46,7 @@ def test_numbers(value, expected):
     "value", ["a", "nan", "inf", "-Infinity", math.nan, math.inf, True, [1], 10**400, "1,5"]
 )
 def test_values_that_are_not_numbers_are_rejected(value):
-    with pytest.raises(RowError, match="not a finite number"):
+    with pytest.raises(RowError, match=r"not a (finite|plain) number"):
         parse_number(value)
 
 
@@ -209,3 +209,36 @@ def test_distinct_labels_are_those_of_the_table():
     tables.clear()
     for number in range(20):  # a new table may get the id of a former one
         assert distinct_labels(pa.table({"label": [str(number)]})) == [str(number)]
+
+
+@pytest.mark.parametrize(
+    ("text", "plain"),
+    [
+        ("1,234.50", "1234.50"),
+        ("1.234,50", "1234.50"),
+        ("1,234", "1234"),
+        ("$12.30", "12.30"),
+        ("US$ 3.20", "3.20"),
+        ("3.50 EUR", "3.50"),
+        ("3,5", "3.5"),
+        ("12 %", "12"),
+        ("-1 234,5", "-1234.5"),
+        ("12.5", None),
+        ("3.4.5", None),
+        ("2020-01-02", None),
+        ("N/A", None),
+    ],
+)
+def test_the_plain_form_of_a_written_number(text, plain):
+    assert plain_number(text) == plain
+
+
+@pytest.mark.parametrize("task", ["classification", "regression"])
+def test_prices_are_refused_with_the_number_to_write(task, tmp_path):
+    """Some of them have decimals and no separator, which is not enough for data.task=regression."""
+    path = tmp_path / "a.csv"
+    rows = [f'text {n},"{900 + n * 37.31:,.2f}"' for n in range(40)]
+    path.write_text("\n".join(["text,label", *rows]) + "\n")
+    with pytest.raises(DataError, match=r"write 1011\.93") as caught:
+        load_splits(DataConfig(name="files", train=str(path), task=task), ("train",))
+    assert "data.task=regression" not in caught.value.proposed_settings

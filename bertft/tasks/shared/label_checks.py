@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from bertft.data.labels import NOT_NUMERIC, distinct_labels
+from bertft.data.labels import NOT_NUMERIC, distinct_labels, plain_number
 from bertft.data.rows import BadRows
 from bertft.errors import DataError
 from bertft.tasks.shared.label_lists import LABEL_LIST, LABEL_SPANS
@@ -70,7 +70,14 @@ def check_label_kind(
         )
         error.proposed_settings = ["data.task=regression"]
         raise error
-    _check_class_count(names, table.num_rows, bad, "Is data.label the column you mean?")
+    question = "Is data.label the column you mean?"
+    written = next((name for name in names if plain_number(name) is not None), None)
+    if written is not None:
+        question = (
+            f"If they are numbers, write {plain_number(written)} in place of"
+            f" {quote_value(written)}, and set data.task=regression. {question}"
+        )
+    _check_class_count(names, table.num_rows, bad, question)
 
 
 def _check_class_count(names: Sequence[str], rows: int, bad_rows: BadRows, question: str) -> None:
@@ -122,6 +129,7 @@ def find_joined_names(names: Iterable[str]) -> tuple[str, str] | None:
 
 def _are_continuous(names: list[str]) -> bool:
     try:
-        return any(not float(name).is_integer() for name in names)
+        numbers = [float(name) for name in names]
+        return any(not number.is_integer() for number in numbers)
     except (ValueError, OverflowError):
         return False

@@ -26,6 +26,7 @@ from bertft.data.labels import (
     distinct_labels,
     format_similar_names,
     observed_classes,
+    plain_number,
     to_class_name,
     unwrap_choices,
 )
@@ -423,6 +424,10 @@ def parse_number(value: Any) -> float | None:
     except (TypeError, ValueError, OverflowError):
         result = math.nan
     if not math.isfinite(result):
+        plain = plain_number(value) if isinstance(value, str) else None
+        if plain is not None:
+            detail = f"the label {quote_value(value)} is not a plain number: write {plain}"
+            raise RowError(NOT_NUMERIC, detail)
         raise RowError(NOT_NUMERIC, f"the label {quote_value(value)} is not a finite number")
     return result
 
