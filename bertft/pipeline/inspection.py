@@ -24,6 +24,7 @@ from bertft.data.column_facts import ColumnFacts, has_header, summarize_columns
 from bertft.data.detect_settings import DetectedSettings, detect_container, detect_settings
 from bertft.data.features import FeatureTable, featurize
 from bertft.data.findings import Finding
+from bertft.data.labels import plain_number
 from bertft.data.readers.csv_reader import table_separator
 from bertft.data.readers.separators import resolve_quoting
 from bertft.data.readers.text_files import read_head
@@ -228,13 +229,14 @@ def _describe(
     config, splits, file_set = detected.config, detected.splits, detected.file_set
     assert file_set is not None
     rows = None if splits is None else splits.train
+    columns = _columns(detected, 0 if rows is None else rows.bad.read)
     result = Inspection(
         source=file_set.source,
         sample=_sample_facts(sampler, rows),
         format=_format_facts(detected, sampler),
-        columns=_columns(detected, 0 if rows is None else rows.bad.read),
+        columns=columns,
         task=config.task,
-        task_reason=_explain_task(detected, configured, splits),
+        task_reason=_explain_task(detected, configured, splits, columns),
         settings=detected.detected,
         error=detected.error if splits is None else None,
     )
@@ -320,8 +322,24 @@ def _format_facts(detected: DetectedSettings, sampler: FileSampler) -> FormatFac
     )
 
 
+def _explain_missing_label(columns: Sequence[ColumnFacts]) -> str:
+    """Why no column is the label; prices and the like could be, if they were written as numbers."""
+    for column in columns:
+        plain = plain_number(column.example)
+        if plain is not None and not column.role:
+            return (
+                f"no column looks like labels; the column {column.name} has numbers such as"
+                f" {column.example!r}: write {plain}, then set data.task=regression"
+                f" data.label={column.name}"
+            )
+    return "no column looks like labels; set data.label=<column> if one has them"
+
+
 def _explain_task(
-    detected: DetectedSettings, configured: frozenset[str], splits: Splits | None
+    detected: DetectedSettings,
+    configured: frozenset[str],
+    splits: Splits | None,
+    columns: Sequence[ColumnFacts],
 ) -> str:
     """Why the rows are read for this task."""
     config, file_set = detected.config, detected.file_set
@@ -342,7 +360,7 @@ def _explain_task(
         case "masked_lm", "text" | "document":
             return "the file has one text per line, without labels"
         case "masked_lm", _:
-            return "no column looks like labels; set data.label=<column> if one has them"
+            return _explain_missing_label(columns)
         case "multi_label", _ if isinstance(config.label, list):
             return f"{len(config.label)} columns have the values 0 and 1"
         case "multi_label", _:
