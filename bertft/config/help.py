@@ -325,7 +325,7 @@ def _is_similar(topic: str, names: Iterable[str]) -> bool:
 
 def _foreign_page(root: Node, name: str, hint: str) -> list[str]:
     """The page of a name of transformers or peft: our setting, if there is one."""
-    start = hint[:1].lower() if hint[1:2].islower() else hint[:1]  # CUDA stays
+    start = hint[:1] if hint[:2].isupper() else hint[:1].lower()  # CUDA stays
     lines = _wrap("", f"{name}: {start}{hint[1:]}")
     entry, _ = find_setting(root, FOREIGN_SETTINGS.get(name, "-").split(" ")[0].partition("=")[0])
     return [*lines, *_format_setting(entry, indent=0)] if isinstance(entry, Leaf) else lines

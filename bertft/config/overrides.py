@@ -125,8 +125,8 @@ def rewrite_overrides(
         config_dir: the folder of ``--config-dir``.
     """
     root = settings_tree(command)
-    # Hydra has no override for "no preset of this group", which is the default.
-    overrides = [word for word in overrides if word.casefold() != "experiment=null"]
+    if "experiment" in root.children:
+        overrides = [word for word in overrides if not _is_no_experiment(word)]
     words = [_model_override(root, word, sweep, config_dir) for word in overrides]
     if command == "predict":
         words = [_rewrite_predict_override(word) for word in words]
@@ -139,6 +139,24 @@ def rewrite_overrides(
     if run not in (None, "null", "'auto'") and "hydra.run.dir" not in value_by_key:
         words.append(f"hydra.run.dir={run}")
     return words
+
+
+def _is_no_experiment(word: str) -> bool:
+    """Whether a word is ``experiment=null``, the default, for which Hydra has no override.
+
+    UsageError if null is one of several values.
+    """
+    _, key, value = split_override(word)
+    if key != "experiment" or value is None:
+        return False
+    values = [item.strip().casefold() for item in value.split(",")]
+    if len(values) > 1 and "null" in values:
+        raise UsageError(
+            "null cannot be one of several values",
+            where="experiment",
+            hint="Run the sweep without experiment= and with it",
+        )
+    return values == ["null"]
 
 
 def _rewrite_predict_override(override: str) -> str:

@@ -59,7 +59,7 @@ def explain_load_errors(
         if is_out_of_memory(error):
             raise SystemResourceError(
                 "out of memory while loading the model",
-                where=where,
+                where=place,
                 hint="Free some memory, or choose a smaller model",
             ) from error
         if source is not None and source.kind == "hub":

@@ -8,9 +8,10 @@ Every trial is trained up to the first rung. At each further rung, the better ha
 the rung before continues. A trial is ranked by the best value of the metric so far; of equal values
 by the validation loss at that evaluation, then by its number.
 
-Early in training, a model may know nothing yet: its validation loss is that of the best prediction
-that ignores the input, or higher. Then its metric is chance: the F1 of random tags can exceed that
-of a model that does not predict a tag yet. Such trials are ranked after the others, by their loss.
+Early in training, a validation loss may not be below that of the best prediction that ignores the
+input, so that it does not show that the model uses the input. Then its metric can be chance: the F1
+of random tags exceeds that of a model that does not predict a tag yet. Such trials are ranked after
+the others, by their loss.
 
 Jamieson & Talwalkar 2016 (arXiv 1502.07943).
 """
@@ -40,6 +41,8 @@ _MAX_STARTUP = 10  # random proposals before the sampler has a model
 @dataclass(frozen=True)
 class RungResult:
     """The best ``value`` of the metric up to a rung, and the validation ``loss`` with it.
+
+    If some evaluations are informed, the value is the best of those.
 
     Only the default has results whose ``value`` is NaN: at rungs without a finite metric, if it has
     one later. ``is_informed``: the loss is below that of the best prediction that ignores the

@@ -24,7 +24,7 @@ __all__ = [
     "read_results",
 ]
 
-_LEARNED = 0.99  # of the input-free loss: below it, the predictions depend on the input
+_INFORMED = 0.99  # of the input-free loss: below it, the predictions depend on the input
 _JOB_FILE = "job.json"  # see bertft.report.sweep
 
 
@@ -45,7 +45,7 @@ class Evaluation:
     def result(self) -> RungResult:
         """As the result at a rung."""
         bound = self.input_free_loss
-        is_informed = self.loss is None or bound is None or self.loss < _LEARNED * bound
+        is_informed = bound is None or (self.loss is not None and self.loss < _INFORMED * bound)
         return RungResult(self.value, self.loss, is_informed)
 
 

@@ -106,9 +106,10 @@ def _sample(
             constant_liar=True,  # proposals of one wave differ
         )
         study = optuna.create_study(sampler=sampler, direction="minimize")
-        study.add_trials(ranked_trials(space, earlier, lower_is_better))
-        for trial in earlier:
-            if trial.error is None and not trial.results:
+        succeeded = [trial for trial in earlier if trial.error is None]
+        study.add_trials(ranked_trials(space, succeeded, lower_is_better))
+        for trial in succeeded:
+            if not trial.results:
                 study.add_trial(make_frozen_trial(space, trial, TrialState.RUNNING))
         sampled = study.ask(to_optuna(space)).params
     return {
@@ -130,15 +131,19 @@ def ranked_trials(
     """The trials with a result, as those of Optuna. The value is the place at the first rung.
 
     TPE and PED-ANOVA depend on the order of the values only, and the metric alone is not the order
-    (``halving.rank``).
+    (``halving.rank``). Equal results have the same place.
     """
     from optuna.trial import TrialState
 
-    places = {trial.number: place for place, trial in enumerate(rank(trials, 0, lower_is_better))}
+    keys = {
+        trial.number: trial.results[0].sort_key(lower_is_better)
+        for trial in rank(trials, 0, lower_is_better)
+    }
+    places = {key: place for place, key in enumerate(dict.fromkeys(keys.values()))}
     return [
-        make_frozen_trial(space, trial, TrialState.COMPLETE, places[trial.number])
+        make_frozen_trial(space, trial, TrialState.COMPLETE, places[keys[trial.number]])
         for trial in trials
-        if trial.error is None and trial.results
+        if trial.results
     ]
 
 

@@ -118,13 +118,10 @@ def read_result(plan: SearchPlan, warn: Callable[[str], None]) -> SearchResult:
     ]
     if plan.default is None:
         trials.append(replace(default, number=-1))
-    sign = 1 if lower else -1
 
     def order(trial: Trial) -> tuple[float, ...]:
-        last = trial.results[-1] if trial.results else None
-        value = 0.0 if last is None else sign * last.value
-        loss = 0.0 if last is None or last.loss is None else last.loss
-        return -len(trial.results), value, loss, trial.number
+        last = trial.results[-1].sort_key(lower) if trial.results else ()
+        return -len(trial.results), *last, trial.number
 
     trials.sort(key=order)
     best = best_trial(journal, len(rungs))

@@ -26,7 +26,7 @@ from bertft.tasks.row_answers import RowAnswers
 from bertft.tasks.shared.calibration import best_index, threshold_curve
 from bertft.tasks.shared.input_free import InputFreeLosses, categorical_losses
 from bertft.tasks.shared.logits import log_softmax, softmax
-from bertft.tasks.shared.losses import LossOptions, balanced_class_weights, cross_entropy_loss
+from bertft.tasks.shared.losses import balanced_class_weights, cross_entropy_loss
 from bertft.tasks.shared.metrics import confusion_matrix, f1_score, matthews_correlation
 from bertft.tasks.shared.report import (
     NOTHING_LEARNED_ADVICE,
@@ -69,14 +69,12 @@ class ClassificationTask(ClassTask):
             np.bincount(targets, minlength=len(self.classes)), self.classes
         )
 
-    def input_free_losses(
-        self, features: FeatureTable, plain: bool = False
-    ) -> InputFreeLosses | None:
+    def input_free_losses(self, features: FeatureTable) -> InputFreeLosses | None:
         """Of the share of each class, weighted as the loss; None with a focal loss."""
         targets = features.read_column("labels")
         losses = categorical_losses(
             np.bincount(targets, minlength=len(self.classes)),
-            LossOptions() if plain else self.loss_options,
+            self.loss_options,
         )
         return None if losses is None else InputFreeLosses.of_labelled(losses[targets], 1, features)
 

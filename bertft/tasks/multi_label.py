@@ -35,7 +35,6 @@ from bertft.tasks.shared.calibration import (
 from bertft.tasks.shared.input_free import InputFreeLosses, bernoulli_losses
 from bertft.tasks.shared.logits import are_finite, log_sigmoid, sigmoid
 from bertft.tasks.shared.losses import (
-    LossOptions,
     balanced_label_weights,
     bernoulli_kl_loss,
     binary_cross_entropy_loss,
@@ -99,13 +98,10 @@ class MultiLabelTask(ClassTask):
     def balanced_weights(self, targets: np.ndarray) -> np.ndarray:
         return balanced_label_weights(targets.sum(0, np.float64), len(targets), self.classes)
 
-    def input_free_losses(
-        self, features: FeatureTable, plain: bool = False
-    ) -> InputFreeLosses | None:
+    def input_free_losses(self, features: FeatureTable) -> InputFreeLosses | None:
         """Of the share of rows with each label, weighted as the loss; None with a focal loss."""
         targets = features.read_column("labels")
-        options = LossOptions() if plain else self.loss_options
-        losses = bernoulli_losses(targets.sum(0, np.float64), len(targets), options)
+        losses = bernoulli_losses(targets.sum(0, np.float64), len(targets), self.loss_options)
         if losses is None:
             return None
         with_label, without_label = losses

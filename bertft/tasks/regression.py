@@ -80,10 +80,13 @@ class RegressionTask(SequenceTask):
         values = to_loss_precision(logits).squeeze(-1)
         return (values - batch.labels["labels"].to(values.dtype)).square().sum()
 
-    def input_free_losses(self, features: FeatureTable, plain: bool = False) -> InputFreeLosses:
+    def input_free_losses(self, features: FeatureTable) -> InputFreeLosses:
         """Of the mean of the numbers: their variance on average."""
         values = features.read_column("labels").astype(np.float64)
         return InputFreeLosses.of_labelled(np.square(values - values.mean()), 1, features)
+
+    def input_free_metric(self, features: FeatureTable) -> None:
+        """None: a correlation can be high while the squared error is above the variance."""
 
     def distillation_loss(
         self, logits: Tensor, teacher: Tensor, batch: Batch, temperature: float

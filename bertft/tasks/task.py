@@ -204,19 +204,22 @@ class BaseTask(ABC):
         The metric ``loss`` stays the plain loss. Only for tasks with class_probabilities.
         """
 
-    def input_free_losses(
-        self, features: FeatureTable, plain: bool = False
-    ) -> InputFreeLosses | None:
+    def input_free_losses(self, features: FeatureTable) -> InputFreeLosses | None:
         """The loss of the best prediction that ignores the input, per feature.
 
         A run whose training loss stays at this level has collapsed (``bertft.training.collapse``).
         None if it is not known: only evaluations can show a collapse then.
-
-        Args:
-            features: with the labels of all rows.
-            plain: of the metric ``loss``, to which ``configure_loss`` does not apply.
         """
         return None
+
+    def input_free_metric(self, features: FeatureTable) -> float | None:
+        """The metric ``loss`` of the best prediction that ignores the input.
+
+        A search ranks a model that is not below it by this loss (``bertft.search.halving``). None
+        if it is not known, or if training minimizes another loss than this metric.
+        """
+        losses = self.input_free_losses(features)
+        return None if losses is None else losses.mean(np.arange(len(features)))
 
     def find_problems(self, loss: LossConfig, tune_threshold: bool) -> Iterator[Problem]:
         """Settings that do not fit the classes, which are known only after the data is read."""

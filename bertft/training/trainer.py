@@ -425,8 +425,10 @@ class Trainer:
         """The metric ``loss`` of the best prediction that ignores the input."""
         validation = self.data.validation
         assert validation is not None
-        losses = self.train_step.task.input_free_losses(validation, plain=True)
-        return None if losses is None else losses.mean(np.arange(len(validation)))
+        # It is only recorded: by the main process.
+        if not self.distributed.is_main_process:
+            return None
+        return self.train_step.task.input_free_metric(validation)
 
     def _constant_prediction(self, outputs: np.ndarray) -> str:
         """The finding that all predictions are equal, from the main process; empty without one."""

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bertft.config.overrides import format_value, rewrite_overrides
+from bertft.errors import UsageError
 
 _parser = OverridesParser.create()
 
@@ -125,6 +126,10 @@ def test_a_part_is_opened_once_for_all_of_its_keys():
 def test_a_known_setting_needs_no_plus():
     assert rewrite_overrides("train", ["+seed=1", "+experiment=x"]) == ["seed=1", "experiment=x"]
     assert rewrite_overrides("train", ["experiment=null", "seed=1"]) == ["seed=1"]
+    assert rewrite_overrides("train", ["+experiment=null"]) == []
+    assert rewrite_overrides("eval", ["experiment=null"]) == ["experiment=null"]  # is reported
+    with pytest.raises(UsageError, match="experiment: null cannot be one of several values"):
+        rewrite_overrides("train", ["experiment=null,x"], sweep=True)
     assert rewrite_overrides("train", ["+trainer.foo=1"]) == ["+trainer.foo=1"]
 
 

@@ -66,13 +66,13 @@ def test_equal_values_are_ranked_by_loss_and_number():
 
 def test_a_model_that_knows_nothing_is_ranked_by_its_loss_after_the_others():
     """Its metric is chance; a complete run counts as informed (``read_results``)."""
-    made = trials((0.0,), (0.04,), (0.05,), (0.0,), n0=0.3, n1=0.9, n2=1.9, n3=0.2)
+    made = trials((0.02,), (0.04,), (0.05,), (0.0,), n0=0.3, n1=0.9, n2=1.9, n3=0.2)
     for number in (1, 2):
         made[number].results[0] = replace(made[number].results[0], is_informed=False)
-    assert [trial.number for trial in rank(made, 0, False)] == [3, 0, 1, 2]
+    assert [trial.number for trial in rank(made, 0, False)] == [0, 3, 1, 2]
     assert [trial.number for trial in rank(made, 0, True)] == [3, 0, 1, 2]
     made[2].results[0] = replace(made[2].results[0], value=0.0, loss=0.8)
-    assert [trial.number for trial in rank(made, 0, False)] == [3, 0, 2, 1]
+    assert [trial.number for trial in rank(made, 0, False)] == [0, 3, 2, 1]
 
 
 def test_a_failed_trial_is_not_ranked():

@@ -9,7 +9,7 @@ import pytest
 
 from bertft.config.search_space import Distribution
 from bertft.search.halving import RungResult, Trial
-from bertft.search.proposals import propose, total_trials
+from bertft.search.proposals import propose, ranked_trials, total_trials
 
 pytest.importorskip("optuna")
 
@@ -96,3 +96,17 @@ def test_a_large_grid_has_no_combination_twice_either():
     sampled = propose(space, [other], 2, 0, False)
     again = propose(space, [replace(tried, params=sampled)], 2, 0, False)
     assert again != sampled
+
+
+def test_trials_are_ranked_as_they_are_promoted():
+    """Places, equal ones for equal results; also of a trial that failed at a later rung."""
+    results = [
+        RungResult(0.7, 0.5), RungResult(0.9, 0.5), RungResult(0.95, 2.0, is_informed=False),
+        RungResult(0.7, 0.5),
+    ]  # fmt: skip
+    trials = [Trial(n, {"rate": "0.01"}, [result]) for n, result in enumerate(results)]
+    trials.append(Trial(4, {"rate": "0.01"}, error="NaN"))
+    trials[1].error = "NaN at the second rung"
+    for lower, expected in ((False, [1, 0, 2, 1]), (True, [0, 1, 2, 0])):
+        ranked = ranked_trials({"rate": RATE}, trials, lower)
+        assert [trial.value for trial in ranked] == expected

@@ -67,6 +67,10 @@ def test_events_of_two_epochs_and_a_part(small, drive):
     assert (made.events[0].total_steps, made.events[0].steps_per_epoch) == (7, 3)
     assert [event.epoch for event in made.of(StepCompleted)] == [step / 3 for step in range(1, 8)]
     assert [event.best for event in made.of(Evaluated)] == [True, True, False]
+    labels = np.bincount(made.loop.data.validation.read_column("labels"))
+    share = labels[labels > 0] / labels.sum()
+    levels = [event.input_free_loss for event in made.of(Evaluated)]
+    assert levels == pytest.approx([-(share * np.log(share)).sum()] * 3)
     assert [saved[:2] for saved in made.saved] == [(3, True), (6, True), (7, False)]
     assert str(made.of(Checkpointed)[0].path) == "step-3"
     progress = made.loop.state

@@ -37,7 +37,7 @@ from bertft.pipeline.open_model import open_from_settings
 from bertft.pipeline.prediction import RowPredictor, output_columns
 from bertft.tasks.task import BaseTask
 from bertft.utils.atomic_io import convert_write_errors
-from bertft.utils.messages import expand_home
+from bertft.utils.messages import expand_home, quote_for_shell
 from bertft.utils.numbers import format_count
 from bertft.utils.status import keep_status, mute_status, set_status_rows, show_status
 from bertft.utils.terminal import print_escaped, print_warning
@@ -193,9 +193,10 @@ def _open_input(
             return _open_texts(config, data, task)
         # Until 0.2.0, text was the name of the column.
         value = f"[{','.join(map(str, names))}]" if isinstance(config.text, list) else config.text
+        setting = quote_for_shell(f"columns={value}")
         print_warning(
             f"text={value} selects columns of standard input, which was its meaning up to 0.1.0."
-            f" Write columns={value} instead"
+            f" Write {setting} instead"
         )
         data = replace(data, text=config.text)
     if config.input != "-":

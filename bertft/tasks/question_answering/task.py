@@ -17,6 +17,7 @@ fits its threshold to the rows that it is measured on. data.metric=best_f1 selec
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -173,16 +174,22 @@ class QuestionAnsweringTask(BaseTask):
         start, end = (batch.labels[name] for name in _TARGETS)
         return span_loss(to_loss_precision(logits), batch.lengths, start, end)
 
-    def input_free_losses(self, features: FeatureTable, plain: bool = False) -> InputFreeLosses:
-        """Of "no answer" with its share of the windows, and else any token of the context alike."""
-        is_empty = features.read_column("start_position") == 0
-        empty_share = is_empty.mean()
+    def input_free_losses(self, features: FeatureTable) -> InputFreeLosses:
+        """Of "no answer" with its share of the windows, and else any token of the context alike.
+
+        Windows of validation rows without a target, as in ``_mean_loss``, have no term.
+        """
+        starts = features.read_column("start_position")
+        is_known, is_empty = starts >= 0, starts == 0
+        empty_share = is_empty.sum() / max(is_known.sum(), 1)
         choices = np.maximum(count_tokens(features, "char_start", 0), 1)
         with np.errstate(divide="ignore"):  # an outcome of share 0 has no window
             sums = np.where(
                 is_empty, -np.log(empty_share), np.log(choices) - np.log1p(-empty_share)
             )
-        return InputFreeLosses.of_labelled(sums, 1, features)
+        losses = InputFreeLosses.of_labelled(np.where(is_known, sums, 0.0), 1, features)
+        unlabelled = len(features) - len(starts)
+        return replace(losses, terms=losses.terms * np.pad(is_known, (0, unlabelled)))
 
     def count_distillation_terms(self, batch: Batch) -> int:
         return len(batch)

@@ -121,10 +121,11 @@ def _with_features(
 
     Features are counted from the first one of the chunk.
     """
-    start, lengths = 0, features.lengths
+    start, end, lengths = 0, 0, features.lengths
+    ends = np.cumsum(lengths, dtype=np.int64)
     for values in features.iter_chunks(column):
-        ends = np.cumsum(lengths[start:], dtype=np.int64)
-        size = int(np.searchsorted(ends, len(values))) + 1
+        end += len(values)
+        size = int(np.searchsorted(ends[start:], end)) + 1
         yield values, np.repeat(np.arange(size), lengths[start : start + size]), size
         start += size
 

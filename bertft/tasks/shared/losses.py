@@ -69,6 +69,11 @@ class LossOptions:
     label_smoothing: float = 0.0
     focal_gamma: float = 0.0
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether the loss is the metric ``loss``."""
+        return self.weights is None and not self.label_smoothing and not self.focal_gamma
+
     def weights_for(self, logits: Tensor) -> Tensor | None:
         """The weights on the device and in the dtype of ``logits``; the move is cached."""
         if self.weights is None:

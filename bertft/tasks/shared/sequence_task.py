@@ -166,6 +166,9 @@ class ClassTask(SequenceTask):
             weights = torch.from_numpy(class_weight_values.astype(np.float64))
         self.loss_options = LossOptions(weights, settings.label_smoothing, settings.focal_gamma)
 
+    def input_free_metric(self, features: FeatureTable) -> float | None:
+        return super().input_free_metric(features) if self.loss_options.is_plain else None
+
     def best_temperature(self, logits: np.ndarray, features: FeatureTable) -> float | None:
         targets = features.read_column("labels")
         if self.confidence_and_correct(logits, targets)[1].all():

@@ -116,7 +116,7 @@ class TokenClassificationTask(BaseTask):
             to_loss_precision(logits), labels, ignore_index=IGNORE_INDEX, reduction="sum"
         )
 
-    def input_free_losses(self, features: FeatureTable, plain: bool = False) -> InputFreeLosses:
+    def input_free_losses(self, features: FeatureTable) -> InputFreeLosses:
         """Of the share of each tag."""
         return token_class_losses(features, len(self.classes), IGNORE_INDEX)
 

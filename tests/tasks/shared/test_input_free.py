@@ -173,3 +173,34 @@ def test_answers(settings, starts):
     ]
     np.testing.assert_allclose(losses.sums, -np.log(probabilities), rtol=1e-12, atol=1e-15)
     assert losses.terms.tolist() == [1] * 5
+
+
+def test_windows_without_a_target_have_no_term(settings):
+    """As in the metric ``loss``: the answer of a validation row may be in no window."""
+    char_start = [[-1, -1, 0, 1, -1]] * 4
+    features = Features(
+        start_position=np.array([0, 2, -1, -1]),
+        end_position=np.array([0, 3, -1, -1]),
+        char_start=np.concatenate(char_start).astype(np.int32),
+        lengths=[5] * 4,
+    )
+    task = build_task(settings(task="question_answering"), None)
+    losses = task.input_free_losses(features)
+    assert losses.terms.tolist() == [1, 1, 0, 0]
+    assert mean(losses) == pytest.approx(-np.log([1 / 2, 1 / 4]).mean())
+    assert task.input_free_metric(features) == mean(losses)
+
+
+@pytest.mark.parametrize("task_name", ["classification", "multi_label"])
+def test_the_metric_has_a_level_only_if_training_minimizes_it(settings, task_name):
+    labels = LABELS if task_name == "classification" else np.eye(3, dtype=np.float32)[LABELS]
+    task, features = build_task(settings(task=task_name), NAMES), Features(labels=labels)
+    assert task.input_free_metric(features) == pytest.approx(mean(task.input_free_losses(features)))
+    for options in (*OPTIONS[1:], {"focal_gamma": 2.0}):
+        task.configure_loss(LossConfig(**options), features)
+        assert task.input_free_metric(features) is None
+
+
+def test_a_correlation_has_no_level(settings):
+    values = Features(labels=np.array([0.5, 3.0, 4.5], np.float32))
+    assert build_task(settings(task="regression"), None).input_free_metric(values) is None

@@ -58,7 +58,8 @@ def run(pace: float = 0.5, after: int = 0, folder: str = "/somewhere") -> list[E
         else:
             events.append(step(number, pace))
         if number in (8, 16, TOTAL):
-            events.append(evaluated(number, 0.5 + number / 100, pace))
+            level = 0.69 if number == 8 else None
+            events.append(evaluated(number, 0.5 + number / 100, pace, input_free_loss=level))
             events.append(Checkpointed(number, Path(folder) / f"step-{number}"))
     return [*events, Finished(TOTAL, "done")]
 

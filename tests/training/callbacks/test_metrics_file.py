@@ -70,8 +70,9 @@ def test_every_other_event_is_a_line(tmp_path, events):
         "event": "evaluated", "step": 8, "epoch": 0.8, "split": "validation",
         "metric": "accuracy",
         "metrics": {"accuracy": 0.58, "f1_macro": 0.58 - 0.01, "loss": 1 - 0.58},
-        "best": True, "counts": True,
+        "best": True, "counts": True, "input_free_loss": 0.69,
     }  # fmt: skip
+    assert "input_free_loss" not in lines[3], "it is not known"
     assert lines[5] == {
         "event": "skipped", "step": 17, "reason": "loss or gradient was not finite", "rows": [1, 3]
     }  # fmt: skip
