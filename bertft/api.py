@@ -8,8 +8,7 @@
 
 Every function runs the command of its name in this process, with the same settings, checks, run
 folder and numbers. Errors are raised as exceptions of ``bertft.errors``; warnings go to the logger
-``bertft``. Rows in memory are written as Parquet to the run folder, so that the run can be resumed,
-evaluated and verified.
+``bertft``. Rows in memory are written to the run folder as Parquet, for later commands on the run.
 """
 
 from __future__ import annotations
@@ -39,7 +38,6 @@ if TYPE_CHECKING:
     from bertft.report.compare.comparison import Comparison
 
 __all__ = ["Predictor", "Report", "Rows", "Run", "compare", "load", "train"]
-
 
 Rows: TypeAlias = (
     "str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | Sequence[Mapping[str, Any]]"
@@ -467,11 +465,12 @@ class Predictor:
 
 @contextlib.contextmanager
 def _arguments_in_errors() -> Iterator[None]:
-    """Replace settings of train in errors by what the caller of a method can change."""
+    """Replace settings of train in errors by what the caller can change."""
     replacements = {
         "data.on_bad_row=skip": 'on_bad_row="skip"',
-        "Set data.text=<column>": "Rename the text to the name that the run was trained with",
+        "Set data.text=<column>": "Rename the column or key of the text",
         "data.text: column": "column",
+        "Did you mean ": "Rename the column or key of the text; is it ",
     }
     try:
         yield

@@ -77,7 +77,6 @@ PEFT_NAMES = {
     "init_lora_weights": "method.low_rank.start",
     "loraplus_lr_ratio": "method.low_rank.b_rate_ratio",
     "bias": "method.base.train=biases",
-    "lora_bias": "method.base.train=biases",
     "init_r": "method.initial_rank",
     "target_r": "method.rank",
     "tinit": "method.low_rank.begin (fraction of the steps)",
@@ -221,6 +220,7 @@ NO_SETTING = {
     "do_predict": "Run bertft predict after training",
     "overwrite_output_dir": "A finished run is not overwritten: set hydra.run.dir",
     # peft
+    "lora_bias": "The update has no bias; method.base.train=biases trains the biases of the base",
     "exclude_modules": "There is no exclusion: list the layers to update in"
     " method.low_rank.targets",
     "auto_mapping": _INTERNAL,

@@ -59,7 +59,8 @@ def assign_folds(rows: Rows, config: DataConfig, schema: RowSchema) -> np.ndarra
                 f"{folds} folds need at least {folds} groups, and the column {name!r} has"
                 f" {group_count} distinct {'value' if group_count == 1 else 'values'}",
                 where=rows.source,
-                hint="Choose a smaller number of folds, or another column of groups",
+                hint="Choose a smaller number of folds"
+                + (", or another column of groups" if schema.group_field == "group" else ""),
             )
     if classes is not None:
         _check_largest_class(rows, classes, folds)

@@ -15,13 +15,19 @@ __all__ = ["hold_out_validation", "sample_rows", "value_codes"]
 
 
 def hold_out_validation(
-    rows: Rows, fraction: float, seed: int, stratified: bool, group_column: str | None = None
+    rows: Rows,
+    fraction: float,
+    seed: int,
+    stratified: bool,
+    group_column: str | None = None,
+    group_setting: str | None = None,
 ) -> tuple[Rows, Rows]:
     """(train, validation): ``fraction`` of the rows become validation; both keep their order.
 
     Stratified: rows are held out per class, by largest remainders, and each class keeps a row in
     train. ``group_column``: rows with the same value in that column stay together, and validation
-    has at least ``fraction``. Raises DataError if either side would be empty.
+    has at least ``fraction``; ``group_setting`` is its name in the files, if data.group names it.
+    Raises DataError if either side would be empty.
     """
     count = len(rows)
     size = max(1, round(fraction * count))
@@ -49,19 +55,20 @@ def hold_out_validation(
         )
     if validation_mask.all():
         group_count = len(set(rows.column(str(group_column))))
+        name = group_column if group_setting is None else f"value in the column {group_setting!r}"
+        action = "set data.validation=<file>"
+        if group_setting is not None:
+            action += ", without data.group"
         if group_count == 1:
-            problem = f"no row can be held out: all rows have the same {group_column}"
-            hint = "Set data.validation=<file>, without data.group"
+            problem = f"all rows have the same {name}, and stay in one split"
+            hint = f"{action[0].upper()}{action[1:]}"
         else:
             problem = (
-                f"the {group_count:,} groups ({group_column}) are too large to hold out"
-                f" {fraction:g} of the rows and leave rows to train on"
+                f"rows with the same {name} stay in one split, and the {group_count:,} groups are"
+                f" too large to hold out {fraction:g} of the rows and leave rows to train on"
             )
-            hint = (
-                "Lower data.validation_fraction, set another data.seed, or set"
-                " data.validation=<file>, without data.group"
-            )
-        raise DataError(problem, where=rows.source, hint=hint)
+            hint = f"Lower data.validation_fraction, set another data.seed, or {action}"
+        raise DataError(f"no row can be held out: {problem}", where=rows.source, hint=hint)
     # Skipped rows and lines of the file are counted once, in the training rows.
     validation = replace(
         rows.select(validation_mask),

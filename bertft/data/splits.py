@@ -191,6 +191,7 @@ def load_splits(
             config.seed,
             schema.is_stratified(),
             schema.group_field,
+            config.group if schema.group_field == "group" else None,
         )
     sizes = {"train": config.max_train_rows, "validation": config.max_validation_rows}
     sampled = {

@@ -172,7 +172,7 @@ def extract_student(
         raise UsageError(
             f"the teacher {name} has a {unfoldable[0]}, which cannot be folded into weights",
             where=_STUDENT_LAYERS,
-            hint="Leave it out, and choose the student with model=<name>",
+            hint=f"Leave out {_STUDENT_LAYERS}, and choose the student with model=<name>",
         )
     teacher.task_model.fold()
     try:

@@ -108,7 +108,8 @@ def hide_recorded_content(
         setting = "data.hub" if "data.hub" in recorded else "data.validation"
         action = hint or f"To see the error in it, run bertft eval with {setting}={value}"
         raise DataError(
-            "the rows are not those that the run was trained with: reading them as then fails",
+            "the data has changed since the run was trained: it cannot be read any more with the"
+            " settings of the run",
             where=", ".join(f"{name}={value}" for name, value in recorded.items()),
             hint=f"Restore the file. {action}",
         ) from None

@@ -256,7 +256,9 @@ def _gpu_result(name: str, device: torch.device) -> CheckResult:
         f" {format_bytes(free)} of {format_bytes(total)} free, bf16 {_yes_or_no(bf16)},"
         f" flash attention without padding {_yes_or_no(varlen)}"
     )
-    advice = "" if bf16 else "Set trainer.precision=fp16, which is faster than fp32 on this device"
+    advice = ""
+    if not bf16 and major >= 7:  # tensor cores for fp16
+        advice = "Set trainer.precision=fp16, which is faster than fp32 on this device"
     if free < total / 2:
         advice = "Other processes use half of the memory or more: see nvidia-smi"
     return CheckResult(name, WARNING if advice else OK, detail, advice)

@@ -205,19 +205,14 @@ class BaseTask(ABC):
         """
 
     def input_free_losses(self, features: FeatureTable) -> InputFreeLosses | None:
-        """The loss of the best prediction that ignores the input, per feature.
+        """The loss of the best prediction that ignores the input, per feature; None: not known.
 
         A run whose training loss stays at this level has collapsed (``bertft.training.collapse``).
-        None if it is not known: only evaluations can show a collapse then.
         """
         return None
 
     def input_free_metric(self, features: FeatureTable) -> float | None:
-        """The metric ``loss`` of the best prediction that ignores the input.
-
-        A search ranks a model that is not below it by this loss (``bertft.search.halving``). None
-        if it is not known, or if training minimizes another loss than this metric.
-        """
+        """As the metric ``loss``; None also if training minimizes another loss."""
         losses = self.input_free_losses(features)
         return None if losses is None else losses.mean(np.arange(len(features)))
 

@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from bertft.errors import BertftError, SystemResourceError, UsageError
+from bertft.utils.messages import first_line
 
 __all__ = [
     "OPEN_FILES_HINT",
@@ -44,6 +45,17 @@ _OUT_OF_MEMORY_TEXTS = (
     "failed to map segment",
     "bad_alloc",
 )
+# Of these, those that can have another cause than memory: the problem and what to do.
+_LIMIT_TEXTS = {
+    "can't start new thread": (
+        "a thread could not be started",
+        "Raise the limit on processes (ulimit -u, or that of the container) or on memory",
+    ),
+    "failed to map segment": (
+        "a library could not be loaded",
+        "Raise the limit on memory, or check that the folder of the library is not mounted noexec",
+    ),
+}
 
 
 @contextlib.contextmanager
@@ -65,6 +77,9 @@ def to_bertft_error(error: Exception, arguments: Sequence[str]) -> BertftError |
 
     ``arguments`` are the command and its arguments, one of which may contain the path.
     """
+    for message, (what, hint) in _LIMIT_TEXTS.items():
+        if isinstance(error, (RuntimeError, ImportError, OSError)) and message in str(error):
+            return SystemResourceError(f"{what} ({first_line(str(error))})", hint=hint)
     if is_out_of_memory(error):
         amount = re.search(r"tried to allocate ([\d.]+ \w+)", str(error), re.IGNORECASE)
         return SystemResourceError(

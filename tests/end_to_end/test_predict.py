@@ -98,7 +98,8 @@ def test_a_column_that_is_not_there_is_called_by_the_setting_that_names_it(run):
     result = run_bertft("predict", f"run={run}", stdin='{"txt": "good"}\n')
     assert result.refused
     assert result.err == (
-        "error: stdin: columns: column 'text' not found (columns: 'txt'). Did you mean 'txt'?\n"
+        "error: stdin: columns: column 'text' not found (columns: 'txt')."
+        " If 'txt' has the text, set columns=txt\n"
     )
 
 

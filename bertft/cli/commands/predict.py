@@ -49,6 +49,7 @@ _DATA_SETTING = re.compile(
     r"(?<![\w.=,\[])data\.(text|sentence|format|separator|quoting|encoding|on_bad_row|header)\b"
     r"(?![\w.]*['\"])"
 )
+_SIMILAR_COLUMN = re.compile(r"Did you mean '(\w+)'\?")
 _TERMINAL_HINT = (
     "Reading rows from the terminal: type one text or JSON object per line, and end with Ctrl-D."
     " For a file, set input=<file>; for a text, text='...'"
@@ -277,6 +278,8 @@ def _rename_data_settings(config: PredictConfig) -> Iterator[None]:
         where = error.where  # of a file or row, whose name is not changed
         if where and (setting := _DATA_SETTING.fullmatch(where)):
             where = rename(setting)
+        if isinstance(error, ColumnNotFound) and hint is not None and not text_is_column:
+            hint = _SIMILAR_COLUMN.sub(r"If '\1' has the text, set columns=\1", hint)
         if text_is_column and isinstance(error, ColumnNotFound):
             hint = f"{hint}. With input, text names a column: to predict a text, leave out input"
         renamed = type(error)(message or "", where=where, hint=hint)

@@ -321,8 +321,8 @@ def run_sweep(plan: SweepPlan, launch: Launcher) -> int:
             problem = f"{problem} and {unstarted}" if failed else f"{unstarted} of {total} jobs"
             problem += f" {verb} not started"
         if not (failed or unstarted):
-            jobs = "the job" if total == 1 else f"the {total} jobs"
-            problem = f"{launcher_problem}; {jobs} that it started ended without an error"
+            started = "the job" if total == 1 else f"the {total} jobs"
+            problem = f"{launcher_problem}; {started} that it started ended without an error"
         elif launcher_problem:
             problem += f" ({launcher_problem})"
         raise SweepError(

@@ -74,10 +74,10 @@ def count_lines(chunk: bytes) -> int | None:
     for start in range(0, len(content), _PART_BYTES):
         part = content[start : start + _PART_BYTES + 1]  # with the byte after it
         is_feed = part == _LINE_FEED
-        line_count += np.count_nonzero(is_feed[:_PART_BYTES])
+        line_count += int(np.count_nonzero(is_feed[:_PART_BYTES]))
         if has_returns and ((part[:-1] == _CARRIAGE_RETURN) & ~is_feed[1:]).any():
             return None
-    return int(line_count)
+    return line_count
 
 
 def open_rest(path: Path, offset: int, newline: str) -> TextIO:
