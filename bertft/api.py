@@ -466,16 +466,15 @@ class Predictor:
 @contextlib.contextmanager
 def _arguments_in_errors() -> Iterator[None]:
     """Replace settings of train in errors by what the caller can change."""
-    replacements = {
-        "data.on_bad_row=skip": 'on_bad_row="skip"',
-        "Set data.text=<column>": "Rename the column or key of the text",
-        "data.text: column": "column",
-        "Did you mean ": "Rename the column or key of the text; is it ",
-    }
     try:
         yield
     except DataError as error:
-        for setting, argument in replacements.items():
+        pairs = [("data.on_bad_row=skip", 'on_bad_row="skip"')]
+        if error.what.startswith("data.text: column"):
+            action = "Rename the column or key of the text"
+            pairs += [("data.text: ", ""), ("Set data.text=<column>", action)]
+            pairs += [("Did you mean ", f"{action}; is it ")]
+        for setting, argument in pairs:
             error.what = error.what.replace(setting, argument)
             error.hint = error.hint and error.hint.replace(setting, argument)
         raise

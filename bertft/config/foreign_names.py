@@ -57,7 +57,7 @@ TRAINING_ARGUMENTS = {
     "output_dir": "hydra.run.dir",
     "run_name": "hydra.run.dir (the name of the folder is the name of the run)",
     "resume_from_checkpoint": "resume",
-    "data_seed": "data.seed (validation split and samples; seed: order of the rows)",
+    "data_seed": "seed=<number> (order of the rows; data.seed: validation split and samples)",
     "no_cuda": "trainer.device=cpu",
     "use_cpu": "trainer.device=cpu",
     "group_by_length": "trainer.shuffle_window",

@@ -231,10 +231,11 @@ def test_the_same_run_twice(fake, capsys):
 
 
 @pytest.mark.parametrize(("signum", "status"), [(2, 130), (15, 143)])
-def test_a_signal_stops_the_sweep_and_the_table_shows_how_far_it_came(fake, signum, status):
+def test_a_signal_stops_the_sweep_and_the_table_shows_how_far_it_came(fake, capsys, signum, status):
     fake.fails = lambda config: StoppedBySignal(signum) if config.seed == 1 else None
     assert main([*SWEEP, "seed=0,1,2"]) == status
     assert len(fake.calls) == 2
+    assert "Repeat the command with hydra.sweep.dir=" in capsys.readouterr().err
     assert [(row["runs"], row["failed"], row["error"]) for row in summary()] == [
         ("1", "1", "interrupted")
     ]

@@ -88,5 +88,5 @@ def test_groups_that_leave_no_rows_to_train_on(groups):
             hold_out_validation(grouped, 0.6, seed, stratified=False, group_column="group")
         except DataError as error:
             messages.add(str(error))
-    expected = "all rows have the same group" if len(set(groups)) == 1 else "the 2 groups (group)"
+    expected = "all rows have the same group" if len(set(groups)) == 1 else "the 2 groups are"
     assert messages and all(expected in message for message in messages), messages

@@ -306,7 +306,10 @@ def run_sweep(plan: SweepPlan, launch: Launcher) -> int:
     write_summary(folder, table_rows)
     print_summary(table_rows)
     if stopped is not None:
-        raise stopped
+        hint = (
+            f"Repeat the command with hydra.sweep.dir={folder} to continue; finished jobs are kept"
+        )
+        raise StoppedBySignal(stopped.signum, hint=hint) from None
     failed = [
         job
         for job in results
