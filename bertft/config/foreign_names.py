@@ -45,7 +45,6 @@ TRAINING_ARGUMENTS = {
     "evaluation_strategy": "trainer.evaluate_every (steps; null: once per epoch)",
     "early_stopping_patience": "trainer.patience",
     "metric_for_best_model": "data.metric",
-    "include_for_metrics": "data.metric",
     "save_steps": "trainer.checkpoint_every",
     "save_strategy": "trainer.checkpoint_every (steps; null: at every evaluation)",
     "save_total_limit": "trainer.keep_checkpoints",
@@ -167,6 +166,7 @@ NO_SETTING = {
     "torch_empty_cache_steps": "CUDA's cache is emptied only after a step ran out of memory",
     "auto_find_batch_size": "Always done: after out of memory, micro-batches are halved;"
     " trainer.batch_size stays",
+    "include_for_metrics": "A function in data.metric has the labels and the scores",
     "logging_first_step": "metrics.jsonl has one line per trainer.log_every steps",
     "logging_nan_inf_filter": "Non-finite steps are skipped; see trainer.non_finite_limit",
     "include_num_input_tokens_seen": "timings.jsonl has the tokens per second",

@@ -163,7 +163,7 @@ def metric_code_error(folder: Path, metric: str) -> UsageError:
     return UsageError(
         f"the run was trained with data.metric={metric}: computing it executes Python code",
         where=str(folder),
-        hint=f"If you trust it, add data.metric={metric}",
+        hint=f"If you trust it, add data.metric={metric} (in Python, to overrides)",
     )
 
 

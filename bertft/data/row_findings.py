@@ -142,15 +142,22 @@ def _missing_classes(splits: Splits) -> Iterator[Finding]:
         if not missing:
             continue
         if name == "train":
-            advice = "The model cannot learn them: add rows, or remove them from data.labels"
+            advice = (
+                "The model cannot learn them: add rows, raise data.max_train_rows if it left them"
+                " out, or set data.labels without them"
+            )
         elif splits.validation_from_train:
             advice = (
-                "Metrics do not measure them: raise data.validation_fraction, or set"
-                " data.validation=<file with all classes>"
+                "Metrics do not measure them, and a class with one row stays in train: add rows,"
+                " raise data.validation_fraction (or data.max_validation_rows if it left them out),"
+                " or set data.validation=<file with all classes>"
             )
         else:
             source = rows.source.rpartition("/")[2] if rows.files else rows.source
-            advice = f"Metrics do not measure them: add rows with these classes to {source}"
+            advice = (
+                f"Metrics do not measure them: add rows with these classes to {source}, or raise"
+                " data.max_validation_rows if it left them out"
+            )
         yield Finding(
             f"missing_classes_{name}",
             f"{len(missing):,} of {len(classes):,} classes have no row in {name}",

@@ -110,7 +110,7 @@ class AdapterFolder:
             raise DataError(
                 "base_model_name_or_path is missing",
                 where=self._config_path,
-                hint=f"{self._base_hint('<folder or Hub id>')}, or add the entry to the file",
+                hint=self._base_hint("<folder or Hub id>"),
             )
         if not self._base_override and _is_lost_folder(base_name, self.folder):
             raise DataError(
@@ -124,8 +124,11 @@ class AdapterFolder:
             return find_model_source(base_name, revision if isinstance(revision, str) else None)
 
     def _base_hint(self, value: str) -> str:
-        """``base`` is a setting next to ``adapter``, not next to ``run``."""
-        return f"Set adapter={self.folder} (in place of run) and base={value}"
+        """``base`` is a setting of some commands next to ``adapter``, not next to ``run``."""
+        return (
+            f"Set base_model_name_or_path in the file, or adapter={self.folder} (in place of run)"
+            f" and base={value}"
+        )
 
     def _check_vocabulary_size(self) -> None:
         """Raise DataError if the base's embedding was enlarged before the adapter was trained."""

@@ -118,7 +118,7 @@ def test_killed_at_random_moments_it_ends_with_the_same_files(work_dir):
 
     def begin(folder):
         return subprocess.Popen(
-            [sys.executable, "-m", "bertft", *words, f"hydra.sweep.dir={folder}"],
+            [sys.executable, "-m", "bertft", *words, f"hydra.sweep.dir={folder}/s"],
             cwd=work_dir, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )  # fmt: skip
 
@@ -137,8 +137,8 @@ def test_killed_at_random_moments_it_ends_with_the_same_files(work_dir):
     out, err = again.communicate(timeout=900)
     assert again.returncode == 0 and "Traceback" not in err, (out, err)
     for name in FILES:
-        expected = (work_dir / "whole" / name).read_bytes()
-        assert (work_dir / "killed" / name).read_bytes() == expected, name
-    for folder in fold_folders(work_dir / "whole"):
-        assert outcome(work_dir / "killed" / folder.name) == outcome(folder)
+        expected = (work_dir / "whole/s" / name).read_bytes()
+        assert (work_dir / "killed/s" / name).read_bytes() == expected, name
+    for folder in fold_folders(work_dir / "whole/s"):
+        assert outcome(work_dir / "killed/s" / folder.name) == outcome(folder)
     assert struck >= 2

@@ -169,7 +169,8 @@ def make_tag_converter(
             f"the tags {descriptions[has_no_prefix]} ({examples}), but the classes"
             f" {descriptions[not has_no_prefix]}",
             where=source,
-            hint="Write all splits in the same scheme",
+            hint="Write the tags of this file as the classes (those of the other files, of the"
+            " model, or in data.labels, which takes tags: [O,B-X,I-X])",
         )
     return TagConverter(detected, target_scheme, class_by_tag)
 
