@@ -242,7 +242,7 @@ def test_a_format_that_does_not_fit(tmp_path):
     )
     message = refused(path, TABLE, format="text")
     assert "the format text has no labels, which the task classification needs" in message
-    assert "csv, tsv, json" in message and "conll" not in message and "document" not in message
+    assert "csv, tsv" in message and "conll" not in message and "document" not in message
     pair = refused(path, TABLE, format="text", text=["a", "b"])
     assert "one text per row, but the rows of the task classification have 2" in pair
     assert "JSON Lines" in refused(tmp_path / "a.csv", '{"text": "a"}\n')

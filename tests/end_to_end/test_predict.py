@@ -86,7 +86,7 @@ def test_another_column(run, trained):
     for setting in ("columns=review", "data.text=review", "text=review"):
         result = run_bertft("predict", f"run={run}", setting, stdin=lines(TEXTS, "review"))
         assert answers(result) == usual
-        assert ("set columns=review" in result.err) == (setting == "text=review")
+        assert ("Write columns=review" in result.err) == (setting == "text=review")
     pair = trained("pair", "method=lora")
     row = '{"a": "good film", "b": "great film", "one": "x", "two": "y"}\n'
     (named,) = answers(run_bertft("predict", f"run={pair}", "columns=[a,b]", stdin=row))
