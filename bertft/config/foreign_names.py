@@ -167,6 +167,7 @@ NO_SETTING = {
     "auto_find_batch_size": "Always done: after out of memory, micro-batches are halved;"
     " trainer.batch_size stays",
     "include_for_metrics": "A function in data.metric has the labels and the scores",
+    "logging_dir": "Trackers write to the run folder; see trainer.trackers",
     "logging_first_step": "metrics.jsonl has one line per trainer.log_every steps",
     "logging_nan_inf_filter": "Non-finite steps are skipped; see trainer.non_finite_limit",
     "include_num_input_tokens_seen": "timings.jsonl has the tokens per second",

@@ -243,6 +243,7 @@ def serialize_tokenizer(tokenizer: PreTrainedTokenizerBase) -> dict[str, bytes]:
     """The files that ``tokenizer`` saves, by name. UsageError if transformers cannot save it."""
     with TemporaryDirectory() as folder:
         try:
+            _check_template_names(tokenizer)
             tokenizer.save_pretrained(folder)
         except OSError:
             raise
@@ -254,6 +255,14 @@ def serialize_tokenizer(tokenizer: PreTrainedTokenizerBase) -> dict[str, bytes]:
                 hint="Correct its tokenizer_config.json",
             ) from error
         return _read_files(Path(folder))
+
+
+def _check_template_names(tokenizer: PreTrainedTokenizerBase) -> None:
+    """ValueError for a chat template whose name is a path: transformers 5.7 writes to this path."""
+    templates = getattr(tokenizer, "chat_template", None)
+    for name in templates if isinstance(templates, dict) else ():
+        if Path(str(name)).name != name:
+            raise ValueError(f"the name of a chat template is a path: {name!r}")
 
 
 def read_tokenizer_files(folder: Path) -> dict[str, bytes]:

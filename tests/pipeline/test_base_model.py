@@ -189,3 +189,15 @@ def test_a_copy_is_not_written_through_a_link(run, tmp_path):
     materialize(run)
     assert list(elsewhere.iterdir()) == []
     assert not new.is_symlink() and (new / "model.safetensors").is_file()
+
+
+@pytest.mark.parametrize("name", ["../../x", "a/b", "/x"])
+def test_a_template_whose_name_is_a_path_is_not_written(name):
+    """Older versions of transformers write it there."""
+    saved = []
+    tokenizer = SimpleNamespace(
+        chat_template={"default": "x", name: "x"}, name_or_path="m", save_pretrained=saved.append
+    )
+    with pytest.raises(UsageError, match=r"the tokenizer cannot be saved .*is a path") as caught:
+        base_model.serialize_tokenizer(tokenizer)
+    assert caught.value.where == "m" and not saved
