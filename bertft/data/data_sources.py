@@ -44,7 +44,7 @@ __all__ = [
     "select_class_names",
 ]
 
-ROW_CACHE_VERSION = 10  # raise it when the same file and settings should give other rows
+ROW_CACHE_VERSION = 11  # raise it when the same file and settings should give other rows
 MIN_CACHED_BYTES = 1 << 20  # smaller files are parsed as fast as the cache is read
 _BAD_ROWS_FIELD = b"bertft.bad"
 # Settings that do not affect how a file is parsed; all others are part of the cache key.

@@ -34,6 +34,7 @@ from bertft.utils.safe_files import DAMAGED_FILE_HINT, file_sha256, read_json_ob
 __all__ = [
     "LOCKED",
     "RunFolder",
+    "continue_hint",
     "exclusive_lock",
 ]
 
@@ -75,6 +76,11 @@ def exclusive_lock(folder: Path, other_folder: str | None = None) -> Iterator[No
         yield
     finally:
         os.close(handle)
+
+
+def continue_hint(sweep_folder: Path) -> str:
+    """How to continue the sweep, search or cross-validation in ``sweep_folder``, as a hint."""
+    return f"Repeat the command with hydra.sweep.dir={sweep_folder} to continue"
 
 
 class RunFolder:

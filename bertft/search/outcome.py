@@ -12,7 +12,7 @@ from bertft.config.task_facts import LOWER_IS_BETTER
 from bertft.config.trainer import step_at
 from bertft.errors import BertftError, SweepError
 from bertft.runs.metrics_json import RunMetrics, read_metrics_json
-from bertft.runs.run_folder import LOCKED, RunFolder
+from bertft.runs.run_folder import LOCKED, RunFolder, continue_hint
 from bertft.search.halving import RungResult
 from bertft.utils.safe_files import open_regular_file, read_json_object
 
@@ -146,5 +146,5 @@ def _unfinished_error(folder: Path) -> SweepError:
     return SweepError(
         "the run did not finish",
         where=str(folder),
-        hint=f"Repeat the command with hydra.sweep.dir={folder.parent} to continue",
+        hint=continue_hint(folder.parent),
     )

@@ -73,8 +73,7 @@ class ClassificationTask(ClassTask):
         """Of the share of each class, weighted as the loss; None with a focal loss."""
         targets = features.read_column("labels")
         losses = categorical_losses(
-            np.bincount(targets, minlength=len(self.classes)),
-            self.loss_options,
+            np.bincount(targets, minlength=len(self.classes)), self.loss_options
         )
         return None if losses is None else InputFreeLosses.of_labelled(losses[targets], 1, features)
 

@@ -212,7 +212,7 @@ class BaseTask(ABC):
         return None
 
     def input_free_metric(self, features: FeatureTable) -> float | None:
-        """As the metric ``loss``; None also if training minimizes another loss."""
+        """Their mean as the metric ``loss``; None also if training minimizes another loss."""
         losses = self.input_free_losses(features)
         return None if losses is None else losses.mean(np.arange(len(features)))
 

@@ -40,7 +40,7 @@ from bertft.errors import BertftError, StoppedBySignal, SweepError
 from bertft.report.console import plain_console
 from bertft.report.sweep import read_jobs
 from bertft.report.terminal_table import FittedTable
-from bertft.runs.run_folder import RunFolder, exclusive_lock
+from bertft.runs.run_folder import RunFolder, continue_hint, exclusive_lock
 from bertft.training.signals import InterruptOnSignal
 from bertft.utils.atomic_io import atomic_write_text
 from bertft.utils.messages import display_path, first_line, format_list, quote_value
@@ -128,9 +128,11 @@ def _run_folds(plan: SweepPlan, launch: Launcher, jobs: Sequence[SweepJob]) -> N
             launch_jobs(plan, launch, _FoldRunner(progress))
     except (SweepStopped, StoppedBySignal) as error:
         stopped = error.args[0] if isinstance(error, SweepStopped) else error
-        raise StoppedBySignal(stopped.signum, hint=_continue_hint(plan)) from None
+        raise StoppedBySignal(stopped.signum, hint=continue_hint(plan.folder)) from None
     except LauncherError as error:
-        raise SweepError(str(error), where=str(plan.folder), hint=_continue_hint(plan)) from error
+        raise SweepError(
+            str(error), where=str(plan.folder), hint=continue_hint(plan.folder)
+        ) from error
 
 
 def _check_finished(plan: SweepPlan, folders: Sequence[Path]) -> None:
@@ -144,16 +146,12 @@ def _check_finished(plan: SweepPlan, folders: Sequence[Path]) -> None:
     raise SweepError(
         f"{len(unfinished)} of {len(folders)} folds have no result{reason}",
         where=str(plan.folder),
-        hint=f"Fix the cause. {_continue_hint(plan)}: finished folds are kept",
+        hint=f"Fix the cause. {continue_hint(plan.folder)}: finished folds are kept",
     )
 
 
 def _is_finished(folder: Path) -> bool:
     return RunFolder(folder).is_finished and not folder.is_symlink()
-
-
-def _continue_hint(plan: SweepPlan) -> str:
-    return f"Repeat the command with hydra.sweep.dir={plan.folder} to continue"
 
 
 def _report(result: CrossValidation) -> None:

@@ -278,10 +278,12 @@ def _rename_data_settings(config: PredictConfig) -> Iterator[None]:
         where = error.where  # of a file or row, whose name is not changed
         if where and (setting := _DATA_SETTING.fullmatch(where)):
             where = rename(setting)
-        if isinstance(error, ColumnNotFound) and hint is not None and not text_is_column:
-            hint = _SIMILAR_COLUMN.sub(r"If '\1' has the text, set columns=\1", hint)
-        if text_is_column and isinstance(error, ColumnNotFound):
-            hint = f"{hint}. With input, text names a column: to predict a text, leave out input"
+        if isinstance(error, ColumnNotFound):
+            if text_is_column:
+                note = "With input, text names a column: to predict a text, leave out input"
+                hint = ". ".join(filter(None, (hint, note)))
+            else:
+                hint = hint and _SIMILAR_COLUMN.sub(r"If '\1' has the text, set columns=\1", hint)
         renamed = type(error)(message or "", where=where, hint=hint)
         renamed.proposed_settings = [
             _DATA_SETTING.sub(rename, setting) for setting in error.proposed_settings

@@ -37,6 +37,7 @@ from bertft.report.result_rows import differing_settings, group_results
 from bertft.report.sweep import JOB_FILE, print_summary, read_jobs, write_summary
 from bertft.report.ties import mark_ties
 from bertft.runs.metrics_json import read_metrics_json
+from bertft.runs.run_folder import continue_hint
 from bertft.training.signals import SCHEDULER_SIGNALS, InterruptOnSignal
 from bertft.utils.atomic_io import atomic_write_text
 from bertft.utils.messages import Problem, first_line, usage_error
@@ -306,9 +307,7 @@ def run_sweep(plan: SweepPlan, launch: Launcher) -> int:
     write_summary(folder, table_rows)
     print_summary(table_rows)
     if stopped is not None:
-        hint = (
-            f"Repeat the command with hydra.sweep.dir={folder} to continue; finished jobs are kept"
-        )
+        hint = f"{continue_hint(folder)}; finished jobs are kept"
         raise StoppedBySignal(stopped.signum, hint=hint) from None
     failed = [
         job

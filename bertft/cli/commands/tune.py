@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 from bertft.cli.commands.sweep import SweepProgress, SweepStopped, run_job
 from bertft.config.search_plan import SearchPlan
 from bertft.errors import BertftError, StoppedBySignal, SweepError
-from bertft.runs.run_folder import exclusive_lock
+from bertft.runs.run_folder import continue_hint, exclusive_lock
 from bertft.search.proposals import check_optuna
 from bertft.training.signals import InterruptOnSignal
 from bertft.utils.atomic_io import atomic_write_text
@@ -54,7 +54,7 @@ def run_search(plan: SearchPlan, launch: Launcher) -> int:
             _launch(plan, launch)
         except (SweepStopped, StoppedBySignal) as error:
             stopped = error.args[0] if isinstance(error, SweepStopped) else error
-            raise StoppedBySignal(stopped.signum, hint=_continue_hint(plan)) from None
+            raise StoppedBySignal(stopped.signum, hint=continue_hint(plan.folder)) from None
         _report(plan)
     return 0
 
@@ -73,12 +73,8 @@ def _launch(plan: SearchPlan, launch: Launcher) -> None:
         raise SweepError(
             f"the launcher {plan.launcher} failed: {reason}",
             where=str(plan.folder),
-            hint=f"HYDRA_FULL_ERROR=1 shows the traceback. {_continue_hint(plan)}",
+            hint=f"HYDRA_FULL_ERROR=1 shows the traceback. {continue_hint(plan.folder)}",
         ) from error
-
-
-def _continue_hint(plan: SearchPlan) -> str:
-    return f"Repeat the command with hydra.sweep.dir={plan.folder} to continue"
 
 
 def _report(plan: SearchPlan) -> None:

@@ -15,7 +15,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -98,27 +99,13 @@ def _read_values(
     label_names = set(map(str, columns.label))
     has_lists = TASKS[config.task].label == "classes"
 
-    def convert(objects: Iterator[NumberedObject]) -> Iterator[NumberedObject]:
-        for number, task in objects:
-            if isinstance(task, RowError):
-                yield number, task
-                continue
-            used, further, reason = _select_annotation(task)
-            if label_names and used is None:
-                bad.exclude(reason)
-                continue
-            if label_names and further:
-                bad.dropped[_FURTHER] += further
-            try:
-                row = _task_row(task)
-            except RowError as error:
-                yield number, error
-                continue
-            row = {name: value for name, value in row.items() if name not in label_names}
-            for name, values in _control_values(used or {}).items():
-                row[name] = values if has_lists or len(values) > 1 else values[0]
-            yield number, row
+    def add_values(data: dict[str, Any], used: Mapping[str, Any] | None) -> dict[str, Any]:
+        row = {name: value for name, value in data.items() if name not in label_names}
+        for name, values in _control_values(used or {}).items():
+            row[name] = values if has_lists or len(values) > 1 else values[0]
+        return row
 
+    convert = partial(_convert_tasks, is_labelled=bool(label_names), bad=bad, make_row=add_values)
     position = len(columns.text)
     for number, fields in read_json_document(path, columns, config, bad, convert):
         if len(columns.label) == 1 and fields[position] is None:
@@ -138,28 +125,13 @@ def _read_spans(
     control = key if is_labelled and config.label is not None else None
     controls: set[str] = set()
 
-    def convert(objects: Iterator[NumberedObject]) -> Iterator[NumberedObject]:
-        for number, task in objects:
-            if isinstance(task, RowError):
-                yield number, task
-                continue
-            used, further, reason = _select_annotation(task)
-            if is_labelled:
-                if used is None:
-                    bad.exclude(reason)
-                    continue
-                if further:
-                    bad.dropped[_FURTHER] += further
-            try:
-                row = _task_row(task)
-                regions = list(_label_regions(used or {}, is_strict=is_labelled))
-            except RowError as error:
-                yield number, error
-                continue
-            controls.update(name for name, _ in regions)
-            spans = [region for name, region in regions if control in (None, name)]
-            yield number, {**row, key: None if used is None else spans}
+    def add_spans(data: dict[str, Any], used: Mapping[str, Any] | None) -> dict[str, Any]:
+        regions = list(_label_regions(used or {}, is_strict=is_labelled))
+        controls.update(name for name, _ in regions)
+        spans = [region for name, region in regions if control in (None, name)]
+        return {**data, key: None if used is None else spans}
 
+    convert = partial(_convert_tasks, is_labelled=is_labelled, bad=bad, make_row=add_spans)
     yield from read_json_document(path, columns, config, bad, convert)
     if control is not None and controls and control not in controls:
         raise DataError(
@@ -167,6 +139,32 @@ def _read_spans(
             where=bad.source,
             hint=f"Set data.label to one of {format_list(sorted(controls))}, or leave it out",
         )
+
+
+def _convert_tasks(
+    objects: Iterator[NumberedObject],
+    is_labelled: bool,
+    bad: BadRows,
+    make_row: Callable[[dict[str, Any], Mapping[str, Any] | None], dict[str, Any]],
+) -> Iterator[NumberedObject]:
+    """``make_row`` of each task's data and the annotation that is used, None without one.
+
+    If ``is_labelled``, tasks without an annotation are excluded, and further ones are counted.
+    """
+    for number, task in objects:
+        if isinstance(task, RowError):
+            yield number, task
+            continue
+        used, further, reason = _select_annotation(task)
+        if is_labelled and used is None:
+            bad.exclude(reason)
+            continue
+        if is_labelled and further:
+            bad.dropped[_FURTHER] += further
+        try:
+            yield number, make_row(_task_row(task), used)
+        except RowError as error:
+            yield number, error
 
 
 def _task_row(task: Mapping[str, Any]) -> dict[str, Any]:
