@@ -29,7 +29,7 @@ __all__ = ["main"]
 
 _EPOCHS = {"svd_lora": 3, "full": 1}
 _RATES = {
-    "svd_lora": "method.low_rank.learning_rate=1e-3",
+    "svd_lora": "method.low_rank.learning_rate=4e-3",
     "full": "method.base.learning_rate=5e-5",
 }
 

@@ -126,26 +126,32 @@ def _peft(kind: str, everywhere: bool) -> Method:
     )  # fmt: skip
 
 
+# The scale alpha / r of entries that were measured before the preset had alpha / √r.
+_SCALE_BY_RANK = ("method.low_rank.alpha=16", "method.low_rank.use_rslora=false")
+
 METHODS = {
     method.name: method
     for method in (
-        _low_rank("svd_lora", "svd_lora", everywhere=True, rate=2e-3),
+        _low_rank("svd_lora", "svd_lora", everywhere=True, rate=4e-3),
         _low_rank("lora", "lora", everywhere=True, rate=1e-3),
         _low_rank("lora", "lora", everywhere=False, rate=2e-3),
         _peft("adalora", True),
         _peft("lora", True),
-        _low_rank("svd_lora", "svd_lora", everywhere=False, rate=2e-3),
+        _low_rank("svd_lora", "svd_lora", everywhere=False, rate=8e-3),
         _peft("lora", False),
         _low_rank("rslora", "lora", "method.low_rank.use_rslora=true", everywhere=True, rate=1e-3),
         _low_rank("dora", "lora", "method.low_rank.use_dora=true", everywhere=True, rate=1e-3),
         _low_rank("pissa", "lora", "method.low_rank.start=principal", everywhere=True, rate=5e-4),
         _low_rank("lora+", "lora", "method.low_rank.b_rate_ratio=4", everywhere=True, rate=5e-4),
         _peft("dora", True),
-        _low_rank("svd_lora, gaussian start", "svd_lora", "method.low_rank.start=gaussian",
-                  everywhere=True, rate=2e-3),
-        _low_rank("svd_lora, gaussian start, one rate", "svd_lora",
-                  "method.low_rank.start=gaussian", "method.low_rank.e_rate_ratio=1",
+        _low_rank("lora, activations", "lora", "method.low_rank.start=activations",
+                  everywhere=True, rate=1e-3),
+        _low_rank("svd_lora, gradient", "svd_lora", "method.low_rank.start=gradient",
                   everywhere=True, rate=4e-3),
+        _low_rank("svd_lora, gaussian", "svd_lora", "method.low_rank.start=gaussian",
+                  *_SCALE_BY_RANK, everywhere=True, rate=4e-3),
+        _low_rank("svd_lora, orthonormal", "svd_lora", "method.low_rank.start=orthonormal",
+                  "method.low_rank.e_rate_ratio=20", *_SCALE_BY_RANK, everywhere=True, rate=2e-3),
         Method("prefix", ("method=prefix",), "method.prefix.learning_rate", 3e-2,
                "method.prefix.length", 4_608),
         Method("vera", ("method=vera",), "method.low_rank.learning_rate", 1e-2),

@@ -1,6 +1,6 @@
 """docs/leaderboard.md and its plot, from the recorded runs.
 
-A table per task and budget. The last column compares each method with ``lora`` on query and value
+A table per task and budget. The last column compares each method with ``lora`` on all linear layers
 at the same budget: the mean of the differences per seed, with a 95 % interval of Student's t. The
 same seed has the same rows in the same order, so differences vary less than the values.
 """
@@ -20,7 +20,7 @@ from bertft.utils.numbers import format_compact
 
 __all__ = ["difference", "write_page"]
 
-_REFERENCE = "lora, query and value"
+_REFERENCE = "lora, all linear"
 _INTRODUCTION = Path(__file__).parent / "introduction.md"
 
 Record = dict[str, Any]

@@ -36,7 +36,8 @@ _LOW_RANK = {
     "pissa": ("method=lora", "method.low_rank.start=principal"),
     "lora+": ("method=lora", "method.low_rank.b_rate_ratio=4"),
     "svd_lora": ("method=svd_lora",),
-    "svd_lora, gaussian start": ("method=svd_lora", "method.low_rank.start=gaussian"),
+    "svd_lora, gradient": ("method=svd_lora", "method.low_rank.start=gradient"),
+    "lora, activations": ("method=lora", "method.low_rank.start=activations"),
     "svd_lora_prefix": ("method=svd_lora_prefix",),
     "lora_prefix": ("method=lora_prefix",),
 }

@@ -240,8 +240,7 @@ NO_SETTING = {
     ),
     "ensure_weight_tying": "Tied embeddings are not adapted",
     "rank_pattern": "method=svd_lora chooses the rank of each layer during training",
-    "alpha_pattern": "All layers have the scale method.low_rank.alpha / method.rank (svd_lora:"
-    " / method.initial_rank)",
+    "alpha_pattern": "All layers have the same scale, see method.low_rank.alpha",
     "init_weights": "The method defines the initial weights (lora, svd_lora: method.low_rank.start;"
     " vera: method.low_rank.d_initial)",
     "init_ia3_weights": "The factors start at 1",
@@ -255,7 +254,7 @@ NO_SETTING = {
     "loftq_config": "Quantized models are not supported",
     "use_qalora": "Quantized models are not supported",
     "qalora_group_size": "Quantized models are not supported",
-    "eva_config": "See method.low_rank.start for the initializations",
+    "eva_config": "Set method.low_rank.start=activations",
     "corda_config": "See method.low_rank.start for the initializations",
     "lora_ga_config": "See method.low_rank.start for the initializations",
     "velora_config": _ADAPTER,

@@ -76,6 +76,13 @@ class TrainerConfig:
     beta1: float = setting(0.9, "β1 of AdamW.", at_least=0, below=1)
     beta2: float = setting(0.999, "β2 of AdamW.", at_least=0, below=1)
     epsilon: float = setting(1e-8, "ε of AdamW.", at_least=1e-37)
+    ema: float | None = setting(
+        None,
+        "Decay of an exponential moving average of the trained weights, for example 0.99."
+        " Evaluations and checkpoints use the average. Null: no average.",
+        above=0,
+        below=1,
+    )
     max_grad_norm: float | None = setting(
         1.0,
         "Maximum global norm for gradient clipping. Null: no clipping.",

@@ -6,6 +6,7 @@ Training calls, in this order, on every component:
 
     attach(model)                               once
     objective(task)                             once: replaces the loss of the task
+    start_from_data(model, run_passes)          once, before the first step, with start_batches > 0
     objective.begin_step(step, total_steps)     before the passes of a step: chooses its losses
     extra_loss()                                per optimizer step, added to the loss
     before_step(step, total_steps)              gradients are final, weights are not updated yet
@@ -18,7 +19,7 @@ Steps count from 1; ``total_steps`` is the number of optimizer steps of the run.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeAlias, TypeVar
 
@@ -40,6 +41,7 @@ __all__ = [
     "Objective",
     "ParamGroup",
     "PeftAdapter",
+    "RunPasses",
     "TaskLoss",
     "TaskObjective",
 ]
@@ -54,6 +56,11 @@ MetricHistory: TypeAlias = Mapping[str, tuple[Sequence[float], Sequence[float]]]
 
 PeftAdapter: TypeAlias = tuple[dict[str, Any], dict[str, Tensor]]
 """Entries of ``adapter_config.json``, and tensors by peft's names."""
+
+
+RunPasses: TypeAlias = Callable[[Callable[[], None]], None]
+"""``run_passes(reset)`` runs forward and backward passes over the first batches of the run, without
+dropout. It calls ``reset`` if memory runs out and the passes begin again."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +95,7 @@ class MethodComponent(ABC):
         training_only: Whether its parameters are outside the model, and in no export.
         reserved_positions: Position embeddings that it takes from the sequence.
         use_weight_decay: Whether weight decay applies to its matrices.
+        start_batches: How many batches ``start_from_data`` needs; 0: it is not called.
         learning_rate: The peak, for components that train parameters.
     """
 
@@ -99,12 +107,20 @@ class MethodComponent(ABC):
     training_only: ClassVar[bool] = False
     reserved_positions: int = 0
     use_weight_decay: ClassVar[bool] = True
+    start_batches: int = 0
     ineligible_reason: ClassVar[str] = "the method is not complete"  # if is_eligible is False
     learning_rate: float
 
     @abstractmethod
     def attach(self, model: PreTrainedModel) -> None:
         """Change ``model`` in place: wrap layers, add parameters, set ``requires_grad``."""
+
+    def start_from_data(self, model: nn.Module, run_passes: RunPasses) -> None:
+        """Initialize parameters from activations and gradients recorded during ``run_passes``.
+
+        In a distributed run, only the main process calls this, and the parameters of
+        ``param_groups`` are then broadcast. A run that resumes after a step does not call it.
+        """
 
     def named_parameters(self, model: nn.Module) -> Iterator[NamedParameter]:
         """The parameters of this component, by their names in ``model``."""

@@ -41,6 +41,7 @@ def build_optimization(context: RunContext, data: RunData, model: RunModel) -> O
         task_model.precision,
         trainer.max_grad_norm,
         context.distributed,
+        trainer.ema,
     )
     seed_per_rank(config.seed, context.distributed.rank)
     epochs = config.method.epochs if trainer.epochs is None else trainer.epochs

@@ -250,6 +250,9 @@ class TrainingRun:
         state, features, task_model = self.state, self.data.features, self.task_model
         test_metrics = calibration = None
         best, validation_metrics = state.best, state.best_metrics
+        average = self.optimization.train_step.average
+        if average is not None:
+            average.use()  # without a best checkpoint, the last one is the result
         if state.best_step is not None:
             checkpoint = self.distributed.broadcast_object(
                 lambda: self.checkpoints.find_checkpoint("best")

@@ -26,6 +26,7 @@ def capture_state(
 ) -> dict[str, Any]:
     """Return the state as nested dicts of tensors and JSON values. All processes must call it."""
     generators = distributed.all_gather_objects([capture_rng_state()])
+    average = train_step.average
     return {
         "progress": state.state_dict(),
         "optimizer": optimizer_state(train_step.optimizer),
@@ -34,6 +35,7 @@ def capture_state(
         "random": generators[0],
         "ranks": generators[1:],
         "others": dict(callback_state),
+        **({} if average is None else {"average": average.state_dict()}),
     }
 
 
@@ -68,6 +70,8 @@ def _restore(
         train_step.scaler.load_state_dict(saved["scaler"])
     for component in train_step.components:
         component.load_state_dict(saved["parts"][component.name])
+    if train_step.average is not None:
+        train_step.average.load_state_dict(saved["average"])
     generators = [saved["random"], *saved.get("ranks", ())]
     if distributed.rank < len(generators):
         restore_rng_state(generators[distributed.rank])

@@ -13,7 +13,7 @@ the job ends, the others raise SystemResourceError.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from itertools import chain
@@ -116,6 +116,17 @@ class DistributedContext:
         with self._explain_lost_process():
             dist.broadcast_object_list(objects, device=torch.device("cpu"))
         return objects[0]  # type: ignore[return-value]
+
+    @torch.no_grad()
+    def broadcast_parameters(self, parameters: Mapping[str, nn.Parameter]) -> None:
+        """Copy the values of the main process, by name, into ``parameters`` of every process."""
+        if self.world_size == 1:
+            return
+        values = self.broadcast_object(
+            lambda: {name: parameter.detach().cpu() for name, parameter in parameters.items()}
+        )
+        for name, parameter in parameters.items():
+            parameter.copy_(values[name])
 
     def all_gather_objects(self, items: Sequence[Value]) -> list[Value]:
         """The items of all processes, in the order of ranks, in every process."""

@@ -19,6 +19,7 @@ from __future__ import annotations
 import gc
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeVar
 
@@ -38,11 +39,13 @@ from bertft.data.batch import (
 )
 from bertft.data.features import FeatureTable
 from bertft.methods.component import MethodComponent, Objective, TaskObjective
+from bertft.models.compilation import eager
 from bertft.models.embedding_gradient import keep_embedding_gradients
 from bertft.models.precision import Precision
 from bertft.models.runner import EncoderRunner
 from bertft.tasks.task import BaseTask
 from bertft.training.distributed import SINGLE_PROCESS, DistributedContext
+from bertft.training.weight_average import WeightAverage
 
 __all__ = [
     "Schedule",
@@ -94,7 +97,8 @@ class TrainStep:
     """``train_step(batches, step, total_steps)`` takes one optimizer step.
 
     A step runs forward and backward passes over the micro-batches, sums the gradients over the
-    processes, clips them, calls the hooks of the components and updates the weights.
+    processes, clips them, calls the hooks of the components and updates the weights. With
+    ``average_decay``, ``average`` follows the weights.
     """
 
     def __init__(
@@ -106,6 +110,7 @@ class TrainStep:
         precision: Precision,
         max_grad_norm: float | None,
         distributed: DistributedContext = SINGLE_PROCESS,
+        average_decay: float | None = None,
     ) -> None:
         self.runner, self.task, self.components = runner, task, list(components)
         self.optimizer, self.precision, self.max_grad_norm = optimizer, precision, max_grad_norm
@@ -115,6 +120,11 @@ class TrainStep:
         self.parameters: list[nn.Parameter] = [
             parameter for group in optimizer.param_groups for parameter in group["params"]
         ]
+        self.average: WeightAverage | None = None
+        if average_decay is not None:
+            names = [name for group in optimizer.param_groups for name in group["param_names"]]
+            parameters = dict(zip(names, self.parameters, strict=True))
+            self.average = WeightAverage(parameters, average_decay)
         # Components and optimizers of plugins may add to rows of a gradient that no token has.
         packages = {type(user).__module__.split(".")[0] for user in (optimizer, *self.components)}
         if distributed.world_size == 1 and packages <= {"torch", "bertft"}:
@@ -175,6 +185,10 @@ class TrainStep:
             dict(zip(device_metrics, other_values[len(named_losses) :], strict=True)),
         )
 
+    def averaged_weights(self) -> AbstractContextManager[None]:
+        """A context in which the model has the averaged weights, if there are any."""
+        return nullcontext() if self.average is None else self.average.in_use()
+
     @property
     def has_label_loss(self) -> bool:
         """Whether the objective has a loss on the labels."""
@@ -191,7 +205,7 @@ class TrainStep:
         self, batches: Sequence[Batch], make_smaller: MakeSmallerBatches = lambda: None
     ) -> StepLosses:
         """Set the (scaled) gradients of the parameters; return the losses."""
-        term_counts = self._count_terms(batches)
+        term_counts = self._count_terms(batches, self.distributed)
         means = retry_on_oom(
             lambda micro_batches: self._accumulate(micro_batches, term_counts),
             batches,
@@ -208,33 +222,55 @@ class TrainStep:
         self.scaler.scale(penalty).backward()
         return StepLosses(loss, penalty.detach(), loss_means)
 
+    def backward_without_dropout(self, batches: Sequence[Batch]) -> None:
+        """Run forward and backward passes over ``batches`` in this process, without an update.
+
+        Components record activations and gradients. Losses are not scaled, because an overflow in
+        fp16 would need another attempt with a lower scale.
+        """
+        self.objective.begin_step(1, 1)
+        term_counts = self._count_terms(batches, SINGLE_PROCESS)
+        self.optimizer.zero_grad(set_to_none=True)  # of an attempt that ran out of memory
+        self.runner.model.eval()
+        try:
+            with eager() if self.runner.compiled else nullcontext():
+                for batch in batches:
+                    self._weighted_sum(self._loss_shares(batch, term_counts)).backward()
+        finally:
+            self.runner.model.train()
+            self.optimizer.zero_grad(set_to_none=True)
+
     def _accumulate(self, batches: Sequence[Batch], term_counts: Mapping[str, int]) -> Tensor:
         """Run the backward passes; return this process's share of each mean loss, [losses]."""
         loss_means = torch.zeros(len(term_counts), device=self.precision.device)
         for batch in batches:
-            device_batch = batch.to(self.precision.device)
-            with self.precision.autocast():
-                outputs = self.objective.forward(self.runner, device_batch)
-            sums = self.objective.loss_sums(outputs, device_batch)
-            loss_shares = torch.stack([sums[name] / count for name, count in term_counts.items()])
+            loss_shares = self._loss_shares(batch, term_counts)
             self.scaler.scale(self._weighted_sum(loss_shares)).backward()
             loss_means = loss_means + loss_shares.detach()
         return loss_means
+
+    def _loss_shares(self, batch: Batch, term_counts: Mapping[str, int]) -> Tensor:
+        """The sum of each loss over the terms of ``batch`` / its count in ``term_counts``."""
+        device_batch = batch.to(self.precision.device)
+        with self.precision.autocast():
+            outputs = self.objective.forward(self.runner, device_batch)
+        sums = self.objective.loss_sums(outputs, device_batch)
+        return torch.stack([sums[name] / count for name, count in term_counts.items()])
 
     def _weighted_sum(self, losses: Tensor) -> Tensor:
         weights = self.objective.weights.values()
         weighted = [weight * loss for weight, loss in zip(weights, losses, strict=True)]
         return torch.stack(weighted).sum()
 
-    def _count_terms(self, batches: Sequence[Batch]) -> dict[str, int]:
-        """Loss → number of its terms in the step batch, over all processes, at least 1."""
+    def _count_terms(
+        self, batches: Sequence[Batch], distributed: DistributedContext
+    ) -> dict[str, int]:
+        """Loss → number of its terms in ``batches``, over all processes, at least 1."""
         counts = dict.fromkeys(self.objective.weights, 0)
         for batch in batches:
             for name, count in self.objective.term_counts(batch).items():
                 counts[name] += count
-        return {
-            name: max(1, self.distributed.all_reduce_sum(count)) for name, count in counts.items()
-        }
+        return {name: max(1, distributed.all_reduce_sum(count)) for name, count in counts.items()}
 
     def _apply_gradients(self, norm: Tensor, step: int, total_steps: int) -> None:
         if self.max_grad_norm is not None:
@@ -244,6 +280,8 @@ class TrainStep:
         self.scaler.step(self.optimizer)
         for component in self.components:
             component.after_step(step, total_steps, self.optimizer)
+        if self.average is not None:
+            self.average.update()
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,7 @@ from bertft.data.batch import Batch, LengthGroupedSampler
 from bertft.data.features import FeatureTable
 from bertft.errors import CollapseError, NonFiniteError, UsageError
 from bertft.training.collapse import CollapseMonitor, constant_prediction
+from bertft.training.data_start import start_from_data
 from bertft.training.evaluate import evaluate
 from bertft.training.events import (
     Checkpointed,
@@ -156,6 +157,9 @@ class Trainer:
             yield Stopped(state.step, total_steps)
             return
         if state.step == 0:
+            start_from_data(
+                self.train_step, self.data.train, self.data.sampler, self.settings, self.distributed
+            )
             state.start, state.gradient = group_sizes(self.train_step.optimizer), 0.0
         if self.collapse.allows_retries:
             if state.step == 0 and not self.collapse.protected_steps:
@@ -375,14 +379,15 @@ class Trainer:
         outputs: list[np.ndarray] = []
         # Only if it takes long, and not in a terminal, where the block of the progress is muted.
         show_status("evaluating", brief=True, total=len(self.data.validation))
-        metrics = evaluate(
-            train_step.runner,
-            task,
-            self.data.validation,
-            train_step.precision,
-            self.distributed,
-            outputs.append,
-        )
+        with train_step.averaged_weights():
+            metrics = evaluate(
+                train_step.runner,
+                task,
+                self.data.validation,
+                train_step.precision,
+                self.distributed,
+                outputs.append,
+            )
         ineligible_reasons = [
             component.ineligible_reason
             for component in train_step.components
@@ -442,7 +447,8 @@ class Trainer:
         self._last_saved_step = self.state.step
         self.collapse.record_checkpoint(self.state.step, self.state.best_step)
         self.state.collapse = self.collapse.state_dict()
-        return Checkpointed(self.state.step, self.save_checkpoint(self.state, is_best))
+        with self.train_step.averaged_weights():
+            return Checkpointed(self.state.step, self.save_checkpoint(self.state, is_best))
 
     # Checks at the end
 

@@ -91,7 +91,7 @@ def test_quoting_that_was_the_default_is_still_the_default(run, recorded, meant)
     [
         ((), "trainer.batch_size=8", "trainer.batch_size: the run has 4, not 8"),
         ((), "method=lora", "method.low_rank.kind: the run has svd_lora, not lora"),
-        ((), "method.low_rank.alpha=3", "method.low_rank.alpha: the run has 16.0, not 3.0"),
+        ((), "method.low_rank.alpha=3", "method.low_rank.alpha: the run has 9.0, not 3.0"),
         ((), "data.metric=f1_macro", "data.metric: the run has null, not f1_macro"),
         ((), "trainer.compile=true", "trainer.compile: the run has false, not true"),
         ((), "data.labels=[a,b]", "data.labels: the run has null, not [a,b]"),

@@ -14,7 +14,14 @@ WRONG = [
     ("method=lora method.low_rank.begin=0.2", "method.low_rank.begin: is not supported"),
     ("method=lora method.low_rank.adapt=false", "method.low_rank.adapt: is not supported"),
     ("method=svd_lora method.low_rank.use_dora=true", "method.low_rank.use_dora: is not supported"),
-    ("method=svd_lora method.low_rank.use_rslora=true", "use_rslora: is not supported"),
+    ("method=vera method.low_rank.use_rslora=true", "use_rslora: is not supported"),
+    ("method=vera method.low_rank.start_batches=4", "start_batches: is not supported"),
+    ("method=lora method.low_rank.start_batches=4", "start_batches: has no effect"),
+    (
+        "method=svd_lora method.low_rank.start=gaussian method.low_rank.start_batches=4",
+        "no effect with method.low_rank.start=gaussian",
+    ),
+    ("method=svd_lora trainer.ema=0.9", "trainer.ema: is not supported"),
     ("method=lora method.low_rank.start=gaussian", "'gaussian' is not supported by method=lora"),
     (
         "method=svd_lora method.low_rank.start=principal",

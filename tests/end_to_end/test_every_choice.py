@@ -68,6 +68,11 @@ CASES: dict[str, tuple[str, ...]] = {
         "method.low_rank.use_dora=true", "method.prefix.kind=key_value", "method.prefix.mlp=true",
         "method.prefix.shift_positions=true", "trainer.precision=bf16", "data.on_bad_row=error",
     ),
+    "lora_activations": (
+        "token_classification", "method=lora", "method.low_rank.start=activations",
+        "method.low_rank.use_dora=true", "trainer.precision=bf16", "trainer.layout=packed",
+        "trainer.ema=0.5",
+    ),
     "ia3": (
         "multi_label", "method=ia3", "trainer.precision=fp32", "trainer.layout=packed",
         "trainer.on_collapse=retry",
@@ -78,6 +83,7 @@ CASES: dict[str, tuple[str, ...]] = {
     ),
     "svd_lora_prefix": (
         "regression", "method=svd_lora_prefix", "trainer.precision=fp32",
+        "method.low_rank.start=gradient", "method.low_rank.start_batches=1",
         "trainer.layout=unpadded", "trainer.on_collapse=warn", "calibrate=conformal",
         "coverage=0.5",
     ),

@@ -33,6 +33,11 @@ METHODS = {
     # Layers of transformers instead of hand-written ones; the gradient of embeddings is kept.
     "unfused": ("method=lora", "method.low_rank.dropout=0.2", "trainer.fused_layers=false"),
     "full": ("method=full",),
+    "average": ("method=full", "trainer.ema=0.9"),
+    # The directions of the start come from the first batches.
+    "start": (
+        "method=svd_lora", "method.low_rank.start=gradient", "method.low_rank.start_batches=2",
+    ),
     # The first layer is computed once, by the run that is not killed.
     "frozen": ("method=last_k", "method.base.last_k=1", "trainer.cache_frozen=true"),
     # Projections to the teacher's other width, and a teacher that runs at each step.
@@ -58,6 +63,8 @@ KILLS = {
     "prefix": [("write adapter.safetensors", 2), ("link last", 3), ("write metrics.json", 1)],
     "unfused": [("write state.safetensors", 2)],
     "full": [("forward", 14), ("write state.safetensors", 2)],
+    "average": [("forward", 14), ("write state.safetensors", 2), ("rename last", 2)],
+    "start": [("rename manifest.json", 1), ("create .step-4", 1), ("rename last", 2)],
     "frozen": [("write state.safetensors", 2)],
     "distill": [("write state.safetensors", 2), ("rename step-8", 1)],
     "cut": [("rename base", 1), ("rename last", 2)],

@@ -7,10 +7,10 @@ from typing import Any
 
 from bertft.config.setting import MAX_LEARNING_RATE, setting
 
-__all__ = ["KINDS", "Kind", "LowRankConfig", "default_rate"]
+__all__ = ["DATA_STARTS", "KINDS", "Kind", "LowRankConfig", "default_rate"]
 
-_RATE = 2e-3  # for updates of query and value
 _TARGETS_OF_ALL_LINEAR = 6  # per encoder layer of BERT
+DATA_STARTS = ("activations", "gradient")  # computed from the first batches
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,8 +34,8 @@ class Kind:
 KINDS = {
     "lora": Kind(
         build="bertft.methods.low_rank:build_lora",
-        settings=("alpha", "b_rate_ratio", "start", "use_rslora", "use_dora"),
-        starts=("zero_b", "principal"),
+        settings=("alpha", "b_rate_ratio", "start", "start_batches", "use_rslora", "use_dora"),
+        starts=("zero_b", "principal", *DATA_STARTS),
     ),
     "svd_lora": Kind(
         build="bertft.methods.low_rank:build_svd_lora",
@@ -43,6 +43,8 @@ KINDS = {
             "alpha",
             "b_rate_ratio",
             "start",
+            "start_batches",
+            "use_rslora",
             "e_rate_ratio",
             "adapt",
             "begin",
@@ -53,7 +55,7 @@ KINDS = {
             "orthogonality",
             "l1",
         ),
-        starts=("orthonormal", "gaussian"),
+        starts=("orthonormal", "gaussian", *DATA_STARTS),
         adapts=True,
     ),
     "vera": Kind(
@@ -79,8 +81,8 @@ class LowRankConfig:
     )
     alpha: float = setting(
         16.0,
-        "Numerator of the scale s of ΔW. lora: s = alpha / method.rank. svd_lora: s = alpha / "
-        "method.initial_rank. vera does not support it.",
+        "Numerator of the scale s of ΔW: s = alpha / r, or alpha / √r with use_rslora; r is "
+        "method.rank (lora) or method.initial_rank (svd_lora). vera does not support it.",
         above=0,
     )
     dropout: float = setting(0.05, "Dropout probability of the input of ΔW.", at_least=0, below=1)
@@ -97,14 +99,13 @@ class LowRankConfig:
     )
     e_rate_ratio: float = setting(
         20.0,
-        "svd_lora: learning rate of E divided by the learning rate of A and B. One AdamW "
-        "step changes the norm of a column of B by about √out_features times as much as an entry "
-        "of E, so E needs a larger rate.",
+        "svd_lora: learning rate of E divided by the learning rate of A and B. method=svd_lora "
+        "sets it to 1; method.low_rank.start=orthonormal needs about 20.",
         above=0,
     )
     use_rslora: bool = setting(
         False,
-        "rsLoRA: use the scale s = alpha / √rank. Only with method.low_rank.kind=lora.",
+        "rsLoRA: use the scale s = alpha / √r. With method.low_rank.kind=lora or svd_lora.",
         former="rank_stabilised",
     )
     use_dora: bool = setting(
@@ -114,9 +115,17 @@ class LowRankConfig:
     )
     start: str | None = setting(
         None,
-        "Initialization of A and B. lora: zero_b or principal (PiSSA). svd_lora: orthonormal or "
-        "gaussian. Null: the first of these.",
-        choices=[start for kind in KINDS.values() for start in kind.starts],
+        "Initialization of A and B. activations, gradient: the main directions of the inputs of a "
+        "layer (EVA) or of the gradient of its weight. lora also supports zero_b and principal "
+        "(PiSSA), svd_lora gaussian and orthonormal. Null: zero_b (lora), orthonormal (svd_lora). "
+        "method=svd_lora sets it to activations.",
+        choices=list(dict.fromkeys(start for kind in KINDS.values() for start in kind.starts)),
+    )
+    start_batches: int = setting(
+        8,
+        "Only with method.low_rank.start=activations or gradient: number of batches, in the order "
+        "of training, from which the directions are computed.",
+        at_least=1,
     )
     adapt: bool = setting(
         True,
@@ -147,8 +156,8 @@ class LowRankConfig:
     )
     orthogonality: float = setting(
         0.1,
-        "svd_lora: weight γ of the penalty that keeps A and B nearly orthonormal, the mean of the "
-        "Frobenius norms ‖A·Aᵀ − I‖ and ‖Bᵀ·B − I‖ (not squared) over all layers.",
+        "svd_lora: weight γ of the penalty for rows and columns that are not orthonormal, the mean "
+        "of the Frobenius norms ‖A·Aᵀ − I‖ and ‖Bᵀ·B − I‖ (not squared) over all layers.",
         at_least=0,
     )
     l1: float = setting(
@@ -164,17 +173,17 @@ class LowRankConfig:
     )
 
 
-def default_rate(targets: Any, undivided: int = 2) -> float:
-    """The learning rate of low-rank updates: 2e-3 · min(1, ``undivided`` / n) for n targets.
+def default_rate(targets: Any, undivided: int = 2, rate: float = 2e-3) -> float:
+    """The learning rate of low-rank updates: ``rate`` · min(1, ``undivided`` / n) for n targets.
 
     all_linear counts as the six layers that an encoder layer of BERT has. ``undivided``: 2 for
     lora, 3 for svd_lora.
 
     The output of an encoder layer changes more per step with more updates in it: with all_linear
-    and 2e-3, some runs collapse (see docs/methods/lora.md).
+    and 2e-3, some runs of lora collapse (see docs/methods/lora.md).
     """
     is_list = hasattr(targets, "__len__") and not isinstance(targets, str)
     names = list(targets) if is_list else [targets]
     count = _TARGETS_OF_ALL_LINEAR if "all_linear" in names else len(names)
-    rate = _RATE * min(1.0, undivided / max(1, count))
+    rate *= min(1.0, undivided / max(1, count))
     return float(f"{rate:.4g}")  # the resolved configuration shows it

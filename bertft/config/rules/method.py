@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from bertft.config.method_components.low_rank import KINDS
+from bertft.config.method_components.low_rank import DATA_STARTS, KINDS
 from bertft.config.presets import preset_value
 from bertft.config.schema import GetSetting, default_value
 from bertft.utils.messages import Problem
@@ -75,6 +75,13 @@ def _check_low_rank(get: GetSetting) -> Iterator[Problem]:
             "method.low_rank.start",
             f"{start!r} is not supported by {_kind_setting(get, kind)}",
             f"Use {' or '.join(starts)}",
+        )
+    path = "method.low_rank.start_batches"
+    if start not in DATA_STARTS and get(path) != default_value(path) and starts:
+        yield Problem(
+            path,
+            f"has no effect with method.low_rank.start={start or starts[0]}",
+            f"Leave it out, or set method.low_rank.start={' or '.join(DATA_STARTS)}",
         )
     begin, end = get("method.low_rank.begin"), get("method.low_rank.end")
     if kind == "svd_lora" and begin + end >= 1:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 
 from bertft.config.choices import TRACKERS
+from bertft.config.method_components.low_rank import KINDS
 from bertft.config.registry import OPTIMIZERS
 from bertft.config.schema import GetSetting, Leaf, default_value, node_from_dataclass
 from bertft.config.task_facts import join_words
@@ -103,6 +104,18 @@ def _check_weight_decay(get: GetSetting) -> Iterator[Problem]:
         )
 
 
+def _check_ema(get: GetSetting) -> Iterator[Problem]:
+    kind = get("method.low_rank.kind")
+    if get("trainer.ema") is None or kind is None:
+        return
+    if KINDS[kind].adapts and get("method.low_rank.adapt"):
+        yield Problem(
+            "trainer.ema",
+            "is not supported with method.low_rank.adapt=true: averaging would undo the pruning",
+            "Leave it out, or set method.low_rank.adapt=false",
+        )
+
+
 def _check_optimizer(get: GetSetting) -> Iterator[Problem]:
     name, path = get("trainer.optimizer"), "trainer.optimizer_settings"
     settings = get(path)
@@ -197,6 +210,7 @@ TRAINER_RULES = (
     _check_stop_at,
     _check_retries,
     _check_weight_decay,
+    _check_ema,
     _check_optimizer,
     _check_trainer_device,
     _check_cache_frozen,

@@ -42,6 +42,7 @@ def build(settings: LowRankConfig, method: MethodConfig, learning_rate: float | 
         "rank": method.rank,
         "dropout": settings.dropout,
         "learning_rate": settings.learning_rate if learning_rate is None else learning_rate,
+        "start_batches": settings.start_batches,
         "b_rate_ratio": settings.b_rate_ratio,
     }
     module, _, name = KINDS[settings.kind].build.partition(":")
@@ -51,8 +52,8 @@ def build(settings: LowRankConfig, method: MethodConfig, learning_rate: float | 
 
 def build_lora(settings: LowRankConfig, method: MethodConfig, common: LowRankArguments) -> LowRank:
     """LoRA or DoRA; ``common``: arguments of every kind."""
-    rank, start = common["rank"], settings.start or "zero_b"
-    scale = settings.alpha / (math.sqrt(rank) if settings.use_rslora else rank)
+    rank, start = common["rank"], settings.start or KINDS["lora"].starts[0]
+    scale = _scale(settings, rank)
     update = DoRA if settings.use_dora else LoRA
     make_update = partial(update, rank=rank, scale=scale, start=start)
     return LowRank(make_update=make_update, start=start, start_rank=rank, **common)
@@ -62,7 +63,7 @@ def build_svd_lora(
     settings: LowRankConfig, method: MethodConfig, common: LowRankArguments
 ) -> LowRank:
     """SVD-LoRA, with ranks that adapt if ``settings.adapt``; ``common`` as in ``build_lora``."""
-    rank, start = common["rank"], settings.start or "orthonormal"
+    rank, start = common["rank"], settings.start or KINDS["svd_lora"].starts[0]
     start_rank = method.initial_rank or (math.ceil(1.5 * rank) if settings.adapt else rank)
 
     def make_allocator(modules: dict[str, SVDLoRA]) -> RankAllocator:
@@ -74,7 +75,7 @@ def build_svd_lora(
             ImportanceTracker(list(modules.values()), settings.beta1, settings.beta2),
         )
 
-    scale = settings.alpha / start_rank
+    scale = _scale(settings, start_rank)
     return LowRank(
         make_update=partial(SVDLoRA, rank=start_rank, scale=scale, start=start),
         start=start,
@@ -84,3 +85,8 @@ def build_svd_lora(
         make_penalty=partial(AdaLoRAPenalty, orthogonality=settings.orthogonality, l1=settings.l1),
         **common,
     )
+
+
+def _scale(settings: LowRankConfig, rank: int) -> float:
+    """s of updates that start with ``rank``."""
+    return settings.alpha / (math.sqrt(rank) if settings.use_rslora else rank)

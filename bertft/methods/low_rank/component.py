@@ -9,6 +9,7 @@ from typing import TypedDict
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from bertft.config.method_components.low_rank import DATA_STARTS
 from bertft.errors import UsageError
 from bertft.methods.component import (
     ComponentState,
@@ -17,9 +18,11 @@ from bertft.methods.component import (
     NamedParameter,
     ParamGroup,
     PeftAdapter,
+    RunPasses,
 )
 from bertft.methods.low_rank import report
 from bertft.methods.low_rank.adalora import AdaLoRAPenalty, RankAllocator
+from bertft.methods.low_rank.data_start import start_from_data
 from bertft.methods.low_rank.fold import fold_updates, low_rank_layers
 from bertft.methods.low_rank.lora import DoRA, LowRankLinear, Update
 from bertft.methods.low_rank.peft_format import peft_config, peft_tensors
@@ -35,7 +38,8 @@ from bertft.tasks.report_items import ReportItem
 __all__ = ["LowRank", "LowRankArguments", "weight_rows"]
 
 _MAX_RANK_FACTOR = 4  # times the highest rank that ΔW can have; a higher one is a mistake
-_STARTS_LIMITED_BY_SHAPE = ("principal", "orthonormal")  # no more vectors than the layer has
+# No more vectors than the layer has.
+_STARTS_LIMITED_BY_SHAPE = ("principal", "orthonormal", *DATA_STARTS)
 
 
 class LowRankArguments(TypedDict):
@@ -45,6 +49,7 @@ class LowRankArguments(TypedDict):
     rank: int
     dropout: float
     learning_rate: float
+    start_batches: int
     b_rate_ratio: float
 
 
@@ -57,6 +62,7 @@ class LowRank(MethodComponent):
         rank: The mean rank at the end.
         start_rank: The rank of the updates that ``make_update`` makes.
         start: How the updates start.
+        start_batches: Batches for a start from data.
         dropout: Dropout rate of the input of the updates.
         learning_rate: The peak learning rate.
         b_rate_ratio: Learning rate of B, as a multiple.
@@ -79,6 +85,7 @@ class LowRank(MethodComponent):
         start: str,
         dropout: float,
         learning_rate: float,
+        start_batches: int = 0,
         b_rate_ratio: float = 1.0,
         e_rate_ratio: float = 1.0,
         make_allocator: Callable[[dict[str, SVDLoRA]], RankAllocator] | None = None,
@@ -88,6 +95,7 @@ class LowRank(MethodComponent):
         self.rank, self.start_rank, self.start = rank, start_rank, start
         self.dropout, self.learning_rate = dropout, learning_rate
         self.b_rate_ratio, self.e_rate_ratio = b_rate_ratio, e_rate_ratio
+        self.start_batches = start_batches if start in DATA_STARTS else 0
         self._make_allocator, self._make_penalty = make_allocator, make_penalty
         self.allocator: RankAllocator | None = None
         self.penalty: AdaLoRAPenalty | None = None
@@ -123,6 +131,10 @@ class LowRank(MethodComponent):
         if self._make_penalty is not None:
             self.penalty = self._make_penalty(list(updates.values()))
 
+    def start_from_data(self, model: nn.Module, run_passes: RunPasses) -> None:
+        """Align the updates with the data. NonFiniteError if a statistic is not finite."""
+        start_from_data(model, self.start, run_passes)
+
     def make_updates(self, targets: Sequence[TargetLayer]) -> list[Update]:
         """The update of each target."""
         assert self.make_update is not None
@@ -147,7 +159,7 @@ class LowRank(MethodComponent):
                 hint=f"{advice}: a higher rank adds nothing in this layer",
             )
         if self.start in _STARTS_LIMITED_BY_SHAPE and self.start_rank > highest:
-            other = "zero_b" if self.start == "principal" else "gaussian"
+            other = "gaussian" if self._make_penalty is not None else "zero_b"
             raise UsageError(
                 f"the {rank} {self.start_rank:,} is above {highest}, the highest that"
                 f" method.low_rank.start={self.start} supports in {layer}",

@@ -9,6 +9,8 @@ alpha / √r (Kalajdzievski 2023, arXiv 2312.03732):
     principal   B₀·A₀ are the r largest singular triplets of W / s, √S on either side (PiSSA,
                 Meng et al. 2024, arXiv 2404.02948). To leave the base weights as they are,
                 ΔW = s · (B·A − B₀·A₀), with A₀ and B₀ as buffers
+    activations, gradient
+                as zero_b, but the rows of A have the directions of ``data_start``
 
 That difference is computed as (B − B₀)·A + B₀·(A − A₀): exactly 0 at the start, one product of
 rank 2r, and nothing cancels in half precision.
@@ -25,6 +27,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from bertft.config.method_components.low_rank import DATA_STARTS
 from bertft.models.dropout import dropout, dropout_linear
 from bertft.models.linear_layers import LinearWrapper, LowRankUpdate
 from bertft.models.precision import at_least_fp32, autocast_disabled, cast_for_autocast
@@ -167,6 +170,15 @@ class Update(nn.Module, ABC):
     def scaled_factors(self) -> tuple[Tensor, Tensor]:
         """A' [R, in] and B' [out, R] with ΔW = B'·A'."""
 
+    def align(self, down: Tensor, up: Tensor | None) -> None:
+        """Set the factors to these directions, scaled to the norms of a random start.
+
+        Args:
+            down: Orthonormal rows [r, in].
+            up: Orthonormal columns [out, r]; None: B stays as it is.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no start from data")
+
     def triplets_left(self) -> int | None:
         """Triplets that pruning has kept; None for kinds with a fixed rank."""
         return None
@@ -194,7 +206,7 @@ class LoRA(Update):
         self.rank, self.scale = rank, scale
         out_features, in_features = weight.shape
         weight = weight.detach().to(at_least_fp32(weight.dtype))
-        if start == "zero_b":
+        if start in ("zero_b", *DATA_STARTS):
             down = nn.init.kaiming_uniform_(weight.new_empty(rank, in_features), a=math.sqrt(5))
             up = weight.new_zeros(out_features, rank)
         elif start == "principal":
@@ -214,6 +226,11 @@ class LoRA(Update):
             torch.cat([self.A, self.A - self.A0]),
             torch.cat([self.B - self.B0, self.B0], 1),
         )
+
+    @torch.no_grad()
+    def align(self, down: Tensor, up: Tensor | None) -> None:
+        """A = ``down``, scaled to the root-mean-square norm of Kaiming-uniform rows; B stays 0."""
+        self.A.copy_(down / math.sqrt(3))
 
     @torch.no_grad()
     def scaled_factors(self) -> tuple[Tensor, Tensor]:

@@ -1,18 +1,22 @@
-"""SVD-LoRA: ΔW = s · B · diag(E) · A, with A [r, in], E [r], B [out, r], s = alpha / r.
+"""SVD-LoRA: ΔW = s · B · diag(E) · A, with A [r, in], E [r], B [out, r].
 
-E and so ΔW start at 0; A and B start orthonormal, or at N(0, 0.02²). r is the initial rank. A
-pruned triplet is one whose E is 0; s does not change, so the others do not grow.
+s = alpha / r, or alpha / √r with ``use_rslora``; r is the initial rank. E and so ΔW start at 0; A
+and B start orthonormal, at N(0, 0.02²), or with these norms and directions from the data
+(``data_start``). A pruned triplet is one whose E is 0; s does not change, so the others do not
+grow.
 
 After Zhang et al. 2023 (AdaLoRA, arXiv 2303.10512, §3.1).
 """
 
 from __future__ import annotations
 
+import math
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from bertft.config.method_components.low_rank import DATA_STARTS
 from bertft.methods.low_rank.lora import Update
 from bertft.models.precision import at_least_fp32
 
@@ -37,7 +41,7 @@ class SVDLoRA(Update):
         for factor in (down, up):
             if start == "orthonormal":
                 nn.init.orthogonal_(factor)
-            elif start == "gaussian":
+            elif start in ("gaussian", *DATA_STARTS):
                 nn.init.normal_(factor, std=_INIT_STD)
             else:
                 raise ValueError(f"unknown start {start!r}")
@@ -47,6 +51,13 @@ class SVDLoRA(Update):
     def factors(self) -> tuple[Tensor, Tensor]:
         """down [r, in] and up [out, r] with ΔW = scale · up · down."""
         return self.A * self.E[:, None], self.B
+
+    @torch.no_grad()
+    def align(self, down: Tensor, up: Tensor | None) -> None:
+        """A = ``down`` and B = ``up``, scaled to the root-mean-square norms of N(0, 0.02²)."""
+        self.A.copy_(down * (_INIT_STD * math.sqrt(down.shape[1])))
+        if up is not None:
+            self.B.copy_(up * (_INIT_STD * math.sqrt(up.shape[0])))
 
     @torch.no_grad()
     def scaled_factors(self) -> tuple[Tensor, Tensor]:

@@ -20,6 +20,7 @@ def updates(model):
         ({"kind": "lora", "alpha": 16.0}, 4, 4.0),
         ({"kind": "lora", "alpha": 16.0, "use_rslora": True}, 4, 8.0),
         ({"kind": "svd_lora", "alpha": 12.0}, 6, 2.0),
+        ({"kind": "svd_lora", "alpha": 12.0, "use_rslora": True}, 6, 12 / 6**0.5),
         ({"kind": "svd_lora", "alpha": 12.0, "rank": 3}, 5, 12 / 5),
         ({"kind": "svd_lora", "alpha": 12.0, "initial_rank": 12}, 12, 1.0),
         ({"kind": "svd_lora", "alpha": 12.0, "adapt": False}, 4, 3.0),
@@ -41,7 +42,7 @@ def test_starts(bert, build_component):
         bound = 1 / 24**0.5  # Kaiming-uniform with a = √5
         assert 0.8 * bound < update.A.abs().max() <= bound and (update.B == 0).all()
     model = bert()
-    build_component(kind="svd_lora", targets=["ffn_in"]).attach(model)
+    build_component(kind="svd_lora", targets=["ffn_in"], start="orthonormal").attach(model)
     identity = torch.eye(6, dtype=torch.float64)
     for update in updates(model):
         torch.testing.assert_close(update.A @ update.A.T, identity, rtol=0, atol=1e-12)
