@@ -158,7 +158,7 @@ def test_recorded_results_belong_to_known_entries():
 
 def test_the_stability_table_counts_collapsed_runs():
     names = [case.name for case in cases()]
-    assert len(names) == 61 and "lora, all linear" in names
+    assert len(names) == 67 and "lora, all linear" in names
     run = {"name": "lora, all linear", "rank": 8, "seed": 0, "last_value": 0.8, "events": ["step"]}
     records = [run, run | {"last_value": 0.509}, run | {"events": ["collapsed"]}]
     section = stability_section(records)
