@@ -64,14 +64,9 @@ CASES: dict[str, tuple[str, ...]] = {
         "trainer.cache_frozen=false",
     ),
     "lora_prefix": (
-        "multi_label", "method=lora_prefix", "method.low_rank.start=zero_b",
+        "multi_label", "method=lora_prefix", "method.low_rank.start=activations", "trainer.ema=0.5",
         "method.low_rank.use_dora=true", "method.prefix.kind=key_value", "method.prefix.mlp=true",
         "method.prefix.shift_positions=true", "trainer.precision=bf16", "data.on_bad_row=error",
-    ),
-    "lora_activations": (
-        "token_classification", "method=lora", "method.low_rank.start=activations",
-        "method.low_rank.use_dora=true", "trainer.precision=bf16", "trainer.layout=packed",
-        "trainer.ema=0.5",
     ),
     "ia3": (
         "multi_label", "method=ia3", "trainer.precision=fp32", "trainer.layout=packed",

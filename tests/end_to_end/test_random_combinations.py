@@ -34,7 +34,7 @@ METHODS = {
     "lora": ("method.low_rank.dropout=0.2",),
     "svd_lora": ("method.low_rank.interval=1", "method.low_rank.dropout=0.2"),
     "prefix": ("method.prefix.length=3", "method.prefix.dropout=0.2"),
-    "lora_prefix": ("method.prefix.length=3",),
+    "lora_prefix": ("method.prefix.length=3", "method.low_rank.start=zero_b"),
     "svd_lora_prefix": (
         "method.prefix.length=3",
         "method.low_rank.interval=1",

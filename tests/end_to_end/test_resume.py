@@ -28,16 +28,12 @@ LOOP = (
 )  # fmt: skip
 METHODS = {
     "lora": ("method=lora", "method.low_rank.dropout=0.2"),
+    # The directions of the start come from the first batches.
     "svd_lora": ("method=svd_lora", "method.low_rank.interval=1"),
     "prefix": ("method=prefix", "method.prefix.mlp=true", "report=true"),
     # Layers of transformers instead of hand-written ones; the gradient of embeddings is kept.
     "unfused": ("method=lora", "method.low_rank.dropout=0.2", "trainer.fused_layers=false"),
-    "full": ("method=full",),
-    "average": ("method=full", "trainer.ema=0.9"),
-    # The directions of the start come from the first batches.
-    "start": (
-        "method=svd_lora", "method.low_rank.start=gradient", "method.low_rank.start_batches=2",
-    ),
+    "full": ("method=full", "trainer.ema=0.9"),
     # The first layer is computed once, by the run that is not killed.
     "frozen": ("method=last_k", "method.base.last_k=1", "trainer.cache_frozen=true"),
     # Projections to the teacher's other width, and a teacher that runs at each step.
@@ -58,13 +54,13 @@ KILLS = {
         ("rename step-8", 1), ("rename last", 2), ("remove", 1), ("create metrics.json", 1),
     ],
     "svd_lora": [
-        ("forward", 14),  # between two passes of step 7, while the budget is on its way
+        ("create .step-4", 1),  # before the first checkpoint: the start is computed again
+        # Between two passes of step 5, while the budget is on its way: 16 passes are the start.
+        ("forward", 26),
         ("write state.safetensors", 2), ("rename last", 2), ("rename step-12", 1)],
     "prefix": [("write adapter.safetensors", 2), ("link last", 3), ("write metrics.json", 1)],
     "unfused": [("write state.safetensors", 2)],
     "full": [("forward", 14), ("write state.safetensors", 2)],
-    "average": [("forward", 14), ("write state.safetensors", 2), ("rename last", 2)],
-    "start": [("rename manifest.json", 1), ("create .step-4", 1), ("rename last", 2)],
     "frozen": [("write state.safetensors", 2)],
     "distill": [("write state.safetensors", 2), ("rename step-8", 1)],
     "cut": [("rename base", 1), ("rename last", 2)],
